@@ -1,0 +1,2 @@
+//! Side-by-side load generator.
+fn main() {}

@@ -1,0 +1,1 @@
+//! An asynchronous NSQ client: Consumer and Producer.

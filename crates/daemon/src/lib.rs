@@ -1,0 +1,1 @@
+//! What the NSQ daemons share: options, logging, HTTP, tasks and shutdown.

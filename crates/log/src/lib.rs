@@ -1,0 +1,1 @@
+//! Append-only topic logs: segments, batches, memory tail, journals of acknowledgements, recovery.

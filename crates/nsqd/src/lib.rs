@@ -1,0 +1,1 @@
+//! nsqd, the daemon that receives, stores and delivers NSQ messages.

@@ -1,0 +1,1 @@
+//! The NSQ utilities: nsq_tail and to_nsq.
