@@ -8,28 +8,15 @@ from support import Unsupported, body, check, number_of
 async def publish_and_consume(cluster):
     """Spreads messages over all nodes, half as single publishes and half in batches, and
     expects each of them exactly once on each of two channels."""
-    await round_trip(cluster, "publish_and_consume", 5000)
-
-
-async def deflate(cluster):
-    await round_trip(cluster.only(), "deflate", 600, deflate=True)
-
-
-async def snappy(cluster):
-    # It raises an OSError without errno where its event loop expects BlockingIOError.
-    raise Unsupported("pynsq 0.9.1 loses its connection when it reads Snappy with Tornado 6")
-
-
-async def round_trip(cluster, topic, total, **options):
+    topic, total = "publish_and_consume", 5000
     channels = ["first", "second"]
     readers = [
-        await cluster.subscribe(topic, channel, max_in_flight=200, **options)
-        for channel in channels
+        await cluster.subscribe(topic, channel, max_in_flight=200) for channel in channels
     ]
     share = total // len(cluster.tcp)
     await asyncio.gather(
         *(
-            publish_share(cluster, node, topic, range(node * share, (node + 1) * share), options)
+            publish_share(cluster, node, topic, range(node * share, (node + 1) * share))
             for node in range(len(cluster.tcp))
         ),
         *(expect_each(reader, total) for reader in readers),
@@ -48,8 +35,8 @@ async def round_trip(cluster, topic, total, **options):
         reader.close()
 
 
-async def publish_share(cluster, node, topic, numbers, options):
-    writer = await cluster.writer(node, **options)
+async def publish_share(cluster, node, topic, numbers):
+    writer = await cluster.writer(node)
     middle = len(numbers) // 2
     for n in numbers[:middle]:
         answer = await writer.send("pub", topic, body(n))
@@ -72,3 +59,9 @@ async def expect_each(reader, total):
         )
         seen.add(n)
         message.finish()
+
+
+async def compression(_cluster):
+    # It says "would block" with an OSError without errno, which Tornado 6 takes for a broken
+    # socket; whether that happens depends on how the bytes fall into packets.
+    raise Unsupported("pynsq 0.9.1 loses compressed connections with Tornado 6")

@@ -16,8 +16,8 @@ from support import Broken, Cluster, Unsupported
 
 SCENARIOS = {
     "publish_and_consume": delivery.publish_and_consume,
-    "deflate": delivery.deflate,
-    "snappy": delivery.snappy,
+    "deflate": delivery.compression,
+    "snappy": delivery.compression,
     "requeue": outcomes.requeue,
     "touch": outcomes.touch,
     "timeout": outcomes.timeout,
