@@ -1,2 +1,58 @@
-//! Side-by-side load generator.
-fn main() {}
+//! Compares nsqd binaries side by side: CPU, rates, memory, bytes on disk and latency, each run on
+//! a fresh server process, with a server that does nothing as the limit. See `README.md`.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use args::Action;
+use failure::Failure;
+
+mod args;
+mod clock;
+mod compare;
+mod conn;
+mod consumer;
+mod failure;
+mod http;
+mod ledger;
+mod limit;
+mod measure;
+mod null;
+mod publisher;
+mod report;
+mod server;
+mod target;
+mod wire;
+mod workloads;
+
+fn main() -> ExitCode {
+    let args = std::env::args().skip(1).collect();
+    match args::parse(args).and_then(run) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => {
+            // Nothing is left to be told if this cannot be written either.
+            let _ = writeln!(io::stderr(), "nsq-bench: {failure}");
+            ExitCode::from(if matches!(failure, Failure::Usage(_)) { 2 } else { 1 })
+        }
+    }
+}
+
+/// Does what was asked for; says whether all of it succeeded.
+fn run(action: Action) -> Result<bool, Failure> {
+    match action {
+        Action::Compare(compare) => compare::compare(&compare),
+        Action::Load(load) => compare::load(&load).map(|()| true),
+        Action::Null(address) => null::serve(address).map(|()| true),
+        Action::Leash(args) => Err(server::leash(&args)),
+        Action::Help => {
+            let mut text = args::HELP.to_owned();
+            for workload in workloads::ALL {
+                text.push_str(&format!("    {:12}{}\n", workload.name, workload.title));
+            }
+            compare::print(&text).map(|()| true)
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use nix::unistd::Pid;
+
+use crate::{
+    failure::Failure,
+    server::{LEASH, Spec},
+    target::Kind,
+    workloads::{self, Workload},
+};
+
+/// What `--help` prints before the list of workloads.
+pub(crate) const HELP: &str = "\
+nsq-bench compares nsqd binaries side by side.
+
+nsq-bench [--nsqd PATH] [--other NAME=PATH]... [options]
+    --nsqd PATH         the nsqd of this project; its column is called nsqd
+    --other NAME=PATH   any other nsqd; the first one is what ratios refer to
+    --args NAME=FLAGS   more flags for the server in column NAME, separated by spaces
+    --no-null           leave out the null server
+    --only A,B          only these workloads
+    --rounds N          rounds, interleaved between the servers (3)
+    --quick             everything small and one round: a smoke test
+    --all               also print disk use and the CPU of the load itself for every row
+    --json FILE         write every number of every round to FILE
+    --limit SECONDS     time after which a run is given up as failed (120)
+    --scratch DIR       where the data directories are made (the system's place for that)
+
+nsq-bench load WORKLOAD --address HOST:PORT [options]
+    runs one workload against a server that is running already, for profiling
+    --http HOST:PORT    its HTTP API: lets depths be checked
+    --pid PID           its process: lets CPU and memory be measured
+    --data DIR          its data directory: lets bytes on disk be measured
+    --size N            messages, topics or connections instead of the workload's own number
+    --limit SECONDS     time after which the run is given up (120)
+
+nsq-bench null --address HOST:PORT
+    runs the null server by itself
+
+Workloads:
+";
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// Compare servers.
+    Compare(Compare),
+    /// Load a server that is running.
+    Load(Load),
+    /// Be the null server.
+    Null(SocketAddr),
+    /// Become a server that dies with the bench.
+    Leash(Vec<String>),
+    /// Print the usage.
+    Help,
+}
+
+/// How servers are compared.
+#[derive(Debug)]
+pub(crate) struct Compare {
+    /// The columns, in order; the null server last.
+    pub(crate) servers: Vec<Spec>,
+    /// The column that ratios refer to.
+    pub(crate) reference: Option<usize>,
+    /// The rows.
+    pub(crate) workloads: Vec<&'static Workload>,
+    /// How often everything is run.
+    pub(crate) rounds: usize,
+    /// Whether everything is made small.
+    pub(crate) quick: bool,
+    /// Whether details are printed.
+    pub(crate) all: bool,
+    /// Where every number is written.
+    pub(crate) json: Option<PathBuf>,
+    /// How long one run may take.
+    pub(crate) limit_seconds: u64,
+    /// Where data directories are made.
+    pub(crate) scratch: PathBuf,
+}
+
+/// How a running server is loaded.
+#[derive(Debug)]
+pub(crate) struct Load {
+    /// What is done to it.
+    pub(crate) workload: &'static Workload,
+    /// Where it speaks protocol V2.
+    pub(crate) address: SocketAddr,
+    /// Where its HTTP API is.
+    pub(crate) http: Option<SocketAddr>,
+    /// Its process.
+    pub(crate) pid: Option<Pid>,
+    /// Its data directory.
+    pub(crate) data: Option<PathBuf>,
+    /// Messages, topics or connections.
+    pub(crate) size: usize,
+    /// How long it may take.
+    pub(crate) limit_seconds: u64,
+}
+
+/// Understands the arguments after the program's name.
+///
+/// # Errors
+/// [`Failure::Usage`] with the offending argument.
+pub(crate) fn parse(args: Vec<String>) -> Result<Action, Failure> {
+    if args.iter().take_while(|arg| *arg != LEASH).any(|arg| arg == "--help" || arg == "-h") {
+        return Ok(Action::Help);
+    }
+    match args.first().map(String::as_str) {
+        Some(LEASH) => Ok(Action::Leash(args[1..].to_vec())),
+        Some("null") => parse_null(Words::new(&args[1..])),
+        Some("load") => parse_load(Words::new(&args[1..])).map(Action::Load),
+        _ => parse_compare(Words::new(&args)).map(Action::Compare),
+    }
+}
+
+fn parse_null(mut words: Words<'_>) -> Result<Action, Failure> {
+    match (words.flag(), words.rest()) {
+        (Some("--address"), 1) => Ok(Action::Null(words.address("--address")?)),
+        _ => Err(usage("null needs --address HOST:PORT and nothing else")),
+    }
+}
+
+fn parse_load(mut words: Words<'_>) -> Result<Load, Failure> {
+    let name = words.flag().ok_or_else(|| usage("load needs the name of a workload"))?;
+    let workload = workload(name)?;
+    let (mut address, mut http, mut pid, mut data) = (None, None, None, None);
+    let (mut size, mut limit_seconds) = (workload.size, 120);
+    while let Some(flag) = words.flag() {
+        match flag {
+            "--address" => address = Some(words.address(flag)?),
+            "--http" => http = Some(words.address(flag)?),
+            "--pid" => pid = Some(Pid::from_raw(words.number(flag)?)),
+            "--data" => data = Some(PathBuf::from(words.value(flag)?)),
+            "--size" => size = words.number(flag)?,
+            "--limit" => limit_seconds = words.number(flag)?,
+            other => return Err(usage(format!("unknown argument {other}"))),
+        }
+    }
+    let address = address.ok_or_else(|| usage("load needs --address HOST:PORT"))?;
+    Ok(Load { workload, address, http, pid, data, size: size.max(1), limit_seconds })
+}
+
+fn parse_compare(mut words: Words<'_>) -> Result<Compare, Failure> {
+    let mut compare = Compare {
+        servers: Vec::new(),
+        reference: None,
+        workloads: workloads::ALL.iter().collect(),
+        rounds: 3,
+        quick: false,
+        all: false,
+        json: None,
+        limit_seconds: 120,
+        scratch: std::env::temp_dir(),
+    };
+    let (mut others, mut extra_args) = (Vec::new(), Vec::new());
+    let mut null = true;
+    let mut rounds = None;
+    while let Some(flag) = words.flag() {
+        match flag {
+            "--nsqd" => compare.servers.push(nsqd("nsqd", words.value(flag)?)?),
+            "--other" => {
+                let (name, path) = words.pair(flag)?;
+                others.push(nsqd(name, path)?);
+            }
+            "--args" => extra_args.push(words.pair(flag)?),
+            "--no-null" => null = false,
+            "--only" => {
+                let names = words.value(flag)?.split(',');
+                compare.workloads = names.map(workload).collect::<Result<_, _>>()?;
+            }
+            "--rounds" => rounds = Some(words.number(flag)?),
+            "--quick" => compare.quick = true,
+            "--all" => compare.all = true,
+            "--json" => compare.json = Some(PathBuf::from(words.value(flag)?)),
+            "--limit" => compare.limit_seconds = words.number(flag)?,
+            "--scratch" => compare.scratch = PathBuf::from(words.value(flag)?),
+            other => return Err(usage(format!("unknown argument {other}"))),
+        }
+    }
+    compare.rounds = rounds.unwrap_or(if compare.quick { 1 } else { compare.rounds }).max(1);
+    compare.reference = (!others.is_empty()).then_some(compare.servers.len());
+    compare.servers.append(&mut others);
+    if null {
+        let program = std::env::current_exe().map_err(Failure::io("find the own program"))?;
+        let name = "null".to_owned();
+        compare.servers.push(Spec { name, kind: Kind::Null, program, args: Vec::new() });
+    }
+    add_args(&mut compare.servers, &extra_args)?;
+    check_names(&compare.servers)?;
+    Ok(compare)
+}
+
+fn add_args(servers: &mut [Spec], extra_args: &[(&str, &str)]) -> Result<(), Failure> {
+    for (name, flags) in extra_args {
+        let server = servers
+            .iter_mut()
+            .find(|server| server.name == *name && server.kind == Kind::Nsqd)
+            .ok_or_else(|| usage(format!("--args {name}=…: there is no such nsqd")))?;
+        server.args.extend(flags.split_whitespace().map(str::to_owned));
+    }
+    Ok(())
+}
+
+fn check_names(servers: &[Spec]) -> Result<(), Failure> {
+    if servers.is_empty() {
+        return Err(usage("there is no server to run: give --nsqd or --other"));
+    }
+    for (index, server) in servers.iter().enumerate() {
+        if servers[..index].iter().any(|other| other.name == server.name) {
+            return Err(usage(format!("two servers are called {}", server.name)));
+        }
+    }
+    Ok(())
+}
+
+fn nsqd(name: &str, path: &str) -> Result<Spec, Failure> {
+    let program = std::fs::canonicalize(path).map_err(Failure::io(format!("find {path}")))?;
+    Ok(Spec { name: name.to_owned(), kind: Kind::Nsqd, program, args: Vec::new() })
+}
+
+fn workload(name: &str) -> Result<&'static Workload, Failure> {
+    workloads::find(name).ok_or_else(|| {
+        let names: Vec<_> = workloads::ALL.iter().map(|workload| workload.name).collect();
+        usage(format!("no workload {name}; there are {}", names.join(", ")))
+    })
+}
+
+fn usage(text: impl Into<String>) -> Failure {
+    Failure::Usage(text.into())
+}
+
+/// The arguments that have not been looked at.
+struct Words<'a> {
+    words: std::slice::Iter<'a, String>,
+}
+
+impl<'a> Words<'a> {
+    fn new(words: &'a [String]) -> Self {
+        Self { words: words.iter() }
+    }
+
+    fn flag(&mut self) -> Option<&'a str> {
+        self.words.next().map(String::as_str)
+    }
+
+    fn rest(&self) -> usize {
+        self.words.len()
+    }
+
+    fn value(&mut self, flag: &str) -> Result<&'a str, Failure> {
+        self.flag().ok_or_else(|| usage(format!("{flag} needs a value")))
+    }
+
+    fn pair(&mut self, flag: &str) -> Result<(&'a str, &'a str), Failure> {
+        let value = self.value(flag)?;
+        value
+            .split_once('=')
+            .filter(|(name, _)| !name.is_empty())
+            .ok_or_else(|| usage(format!("{flag} needs NAME=…, not {value}")))
+    }
+
+    fn number<N: std::str::FromStr>(&mut self, flag: &str) -> Result<N, Failure> {
+        let value = self.value(flag)?;
+        value.parse().map_err(|_| usage(format!("{flag} needs a number, not {value}")))
+    }
+
+    fn address(&mut self, flag: &str) -> Result<SocketAddr, Failure> {
+        let value = self.value(flag)?;
+        std::net::ToSocketAddrs::to_socket_addrs(value)
+            .ok()
+            .and_then(|mut addresses| addresses.next())
+            .ok_or_else(|| usage(format!("{flag} needs HOST:PORT, not {value}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_line(line: &str) -> Result<Action, Failure> {
+        parse(line.split(' ').map(str::to_owned).collect())
+    }
+
+    fn compare(line: &str) -> Compare {
+        match parse_line(line).unwrap() {
+            Action::Compare(compare) => compare,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn ratios_refer_to_the_first_other_and_the_null_server_is_last() {
+        let compare = compare("--other a=/bin/sh --nsqd /bin/sh --other b=/bin/sh --args b=-x");
+        let names: Vec<_> = compare.servers.iter().map(|server| server.name.as_str()).collect();
+        assert_eq!(names, ["nsqd", "a", "b", "null"]);
+        assert_eq!(compare.reference, Some(1));
+        assert_eq!(compare.servers[2].args, ["-x"]);
+        assert_eq!(compare.rounds, 3);
+    }
+
+    #[test]
+    fn a_quick_run_has_one_round_unless_told_otherwise() {
+        assert_eq!(compare("--quick").rounds, 1);
+        assert_eq!(compare("--rounds 2 --quick").rounds, 2);
+    }
+
+    #[test]
+    fn only_the_workloads_asked_for_are_run() {
+        let compare = compare("--only pipe,mpub200");
+        let names: Vec<_> = compare.workloads.iter().map(|workload| workload.name).collect();
+        assert_eq!(names, ["pipe", "mpub200"]);
+        assert!(parse_line("--only pipes").is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_run_is_refused_with_the_reason() {
+        for (line, reason) in [
+            ("--no-null", "there is no server to run: give --nsqd or --other"),
+            ("--other x", "--other needs NAME=…, not x"),
+            ("--rounds many", "--rounds needs a number, not many"),
+            ("--what", "unknown argument --what"),
+            ("--args nsqd=-x", "--args nsqd=…: there is no such nsqd"),
+            ("--other null=/bin/sh", "two servers are called null"),
+            ("load", "load needs the name of a workload"),
+            ("load pipe", "load needs --address HOST:PORT"),
+            ("null", "null needs --address HOST:PORT and nothing else"),
+        ] {
+            assert_eq!(parse_line(line).unwrap_err().to_string(), reason, "{line}");
+        }
+    }
+}

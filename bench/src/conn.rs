@@ -1,0 +1,186 @@
+//! One client connection: whole writes, one read at a time, never longer than the run may take.
+
+use std::{
+    io::{self, ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream},
+    thread,
+    time::Duration,
+};
+
+use crate::{
+    failure::Failure,
+    limit::{Limit, TICK},
+    wire::{self, Frame},
+};
+
+/// A connection to the server under test that has said its magic.
+pub(crate) struct Conn<'a> {
+    stream: TcpStream,
+    limit: &'a Limit,
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl<'a> Conn<'a> {
+    /// Connects to `address` with a read buffer of `buffer_bytes`.
+    ///
+    /// # Errors
+    /// The system's refusal.
+    pub(crate) fn open(
+        address: SocketAddr,
+        buffer_bytes: usize,
+        limit: &'a Limit,
+    ) -> Result<Self, Failure> {
+        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))
+            .map_err(Failure::io(format!("connect to {address}")))?;
+        let prepare = || {
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(TICK))?;
+            stream.set_write_timeout(Some(TICK))
+        };
+        prepare().map_err(Failure::io("prepare a connection"))?;
+        let mut conn = Self { stream, limit, buffer: vec![0; buffer_bytes], start: 0, end: 0 };
+        conn.write_all(wire::MAGIC)?;
+        Ok(conn)
+    }
+
+    /// Returns the socket, to be watched for events.
+    pub(crate) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Makes reads return at once when there is nothing to read.
+    ///
+    /// # Errors
+    /// The system's refusal.
+    pub(crate) fn set_nonblocking(&self, nonblocking: bool) -> Result<(), Failure> {
+        self.stream.set_nonblocking(nonblocking).map_err(Failure::io("set a socket's mode"))
+    }
+
+    /// Writes all of `bytes`.
+    ///
+    /// # Errors
+    /// The end of the limit, or the system's refusal.
+    pub(crate) fn write_all(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
+        while !bytes.is_empty() {
+            match self.stream.write(bytes) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if is_pause(&error) => {
+                    self.limit.check("writing to the server")?;
+                    thread::yield_now();
+                }
+                Err(source) => return Err(Failure::io("write to the server")(source)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads once and returns the number of new bytes, which is 0 when none came for a while.
+    ///
+    /// # Errors
+    /// The end of the limit, the end of the connection, or the system's refusal.
+    pub(crate) fn fill(&mut self) -> Result<usize, Failure> {
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        if self.end == self.buffer.len() {
+            return Err(Failure::Unexpected("a frame larger than the read buffer".into()));
+        }
+        match self.stream.read(&mut self.buffer[self.end..]) {
+            Ok(0) => Err(Failure::Closed),
+            Ok(count) => {
+                self.end += count;
+                Ok(count)
+            }
+            Err(error) if is_pause(&error) => {
+                self.limit.check("waiting for the server")?;
+                Ok(0)
+            }
+            Err(source) => Err(Failure::io("read from the server")(source)),
+        }
+    }
+
+    /// Hands each whole frame that has been read to `visit`, answering heartbeats on the way.
+    ///
+    /// # Errors
+    /// An error frame from the server, bytes that are no frame, or what `visit` says.
+    pub(crate) fn frames(
+        &mut self,
+        mut visit: impl FnMut(Frame<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut heartbeats = 0;
+        while let Some((frame, bytes)) = wire::next_frame(&self.buffer[self.start..self.end])? {
+            match frame {
+                Frame::Response(wire::HEARTBEAT) => heartbeats += 1,
+                Frame::Error(text) => {
+                    return Err(Failure::Refused(String::from_utf8_lossy(text).into_owned()));
+                }
+                other => visit(other)?,
+            }
+            self.start += bytes;
+        }
+        if heartbeats > 0 {
+            self.write_all(b"NOP\n")?;
+        }
+        Ok(())
+    }
+
+    /// Takes every whole `OK` that has been read and returns their number.
+    ///
+    /// # Errors
+    /// Any other answer.
+    pub(crate) fn take_oks(&mut self) -> Result<usize, Failure> {
+        let mut count = 0;
+        // Nearly always nothing but OKs has come; only where that ends are frames looked at singly.
+        let read = &self.buffer[self.start..self.end];
+        for chunk in read.chunks_exact(wire::OK_FRAME.len()) {
+            if chunk != wire::OK_FRAME {
+                break;
+            }
+            count += 1;
+        }
+        self.start += count * wire::OK_FRAME.len();
+        self.frames(|frame| match frame {
+            Frame::Response(b"OK") => {
+                count += 1;
+                Ok(())
+            }
+            other => Err(Failure::Unexpected(format!("{other:?} instead of OK"))),
+        })?;
+        Ok(count)
+    }
+
+    /// Reads until the response `wanted` has come; messages before it are passed over.
+    ///
+    /// # Errors
+    /// The end of the limit or of the connection, or an error frame.
+    pub(crate) fn await_response(&mut self, wanted: &[u8]) -> Result<(), Failure> {
+        let mut come = false;
+        loop {
+            self.frames(|frame| {
+                come |= frame == Frame::Response(wanted);
+                Ok(())
+            })?;
+            if come {
+                return Ok(());
+            }
+            self.fill()?;
+        }
+    }
+
+    /// Subscribes to a channel; nothing is delivered before the ready count is set.
+    ///
+    /// # Errors
+    /// What the server or the system refuses.
+    pub(crate) fn subscribe(&mut self, topic: &str, channel: &str) -> Result<(), Failure> {
+        self.write_all(format!("SUB {topic} {channel}\n").as_bytes())?;
+        self.await_response(b"OK")
+    }
+}
+
+fn is_pause(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
+}

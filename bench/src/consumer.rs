@@ -1,0 +1,209 @@
+//! Consuming: every message read is finished, the `FIN`s of one read go out in one write.
+
+use std::{net::SocketAddr, os::fd::AsFd};
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use crate::{
+    conn::Conn,
+    failure::Failure,
+    ledger::Ledger,
+    limit::{Limit, Task, run_together},
+    wire::{self, Frame},
+};
+
+/// Bytes of the read buffer where few connections carry much.
+const FEW_BUFFER_BYTES: usize = 256 * 1024;
+/// Bytes of the read buffer where many connections carry little.
+const MANY_BUFFER_BYTES: usize = 8 * 1024;
+/// Milliseconds without an event after which the limit is looked at.
+const EVENT_WAIT_MS: u16 = 20;
+
+/// A subscribed connection.
+pub(crate) struct Consumer<'a> {
+    conn: Conn<'a>,
+    fins: Vec<u8>,
+}
+
+impl<'a> Consumer<'a> {
+    /// Connects and subscribes; nothing comes before [`Consumer::ready`].
+    ///
+    /// # Errors
+    /// What the server or the system refuses.
+    pub(crate) fn subscribe(
+        address: SocketAddr,
+        topic: &str,
+        channel: &str,
+        buffer_bytes: usize,
+        limit: &'a Limit,
+    ) -> Result<Self, Failure> {
+        let mut conn = Conn::open(address, buffer_bytes, limit)?;
+        conn.subscribe(topic, channel)?;
+        Ok(Self { conn, fins: Vec::with_capacity(buffer_bytes / 8) })
+    }
+
+    /// Sets how many messages may be in flight.
+    ///
+    /// # Errors
+    /// What the connection meets.
+    pub(crate) fn ready(&mut self, count: usize) -> Result<(), Failure> {
+        self.conn.write_all(format!("RDY {count}\n").as_bytes())
+    }
+
+    /// Reads once, hands the bodies to `visit` and finishes the messages.
+    ///
+    /// # Errors
+    /// What the connection meets, or what `visit` says.
+    pub(crate) fn step(
+        &mut self,
+        mut visit: impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        if self.conn.fill()? == 0 {
+            return Ok(());
+        }
+        let fins = &mut self.fins;
+        self.conn.frames(|frame| match frame {
+            Frame::Message { id, body } => {
+                wire::put_fin(fins, id);
+                visit(body)
+            }
+            other => Err(Failure::Unexpected(format!("{other:?} between messages"))),
+        })?;
+        self.conn.write_all(&self.fins)?;
+        self.fins.clear();
+        Ok(())
+    }
+
+    /// Says goodbye and waits for the answer, which the server gives after it has seen every `FIN`.
+    ///
+    /// # Errors
+    /// What the connection meets.
+    pub(crate) fn close(&mut self) -> Result<(), Failure> {
+        self.conn.write_all(b"CLS\n")?;
+        self.conn.await_response(b"CLOSE_WAIT")
+    }
+}
+
+/// Creates a channel by subscribing to it for a moment.
+///
+/// # Errors
+/// What the server or the system refuses.
+pub(crate) fn create_channel(
+    address: SocketAddr,
+    topic: &str,
+    channel: &str,
+    limit: &Limit,
+) -> Result<(), Failure> {
+    Consumer::subscribe(address, topic, channel, MANY_BUFFER_BYTES, limit)?.close()
+}
+
+/// Subscribes `count` connections that are read by a thread each.
+///
+/// # Errors
+/// What the server or the system refuses.
+pub(crate) fn subscribe_few<'a>(
+    address: SocketAddr,
+    topic: &str,
+    count: usize,
+    limit: &'a Limit,
+) -> Result<Vec<Consumer<'a>>, Failure> {
+    (0..count)
+        .map(|_| Consumer::subscribe(address, topic, CHANNEL, FEW_BUFFER_BYTES, limit))
+        .collect()
+}
+
+/// Subscribes `count` connections that are read by one thread.
+///
+/// # Errors
+/// What the server or the system refuses.
+pub(crate) fn subscribe_many<'a>(
+    address: SocketAddr,
+    topic: &str,
+    count: usize,
+    limit: &'a Limit,
+) -> Result<Vec<Consumer<'a>>, Failure> {
+    (0..count)
+        .map(|_| Consumer::subscribe(address, topic, CHANNEL, MANY_BUFFER_BYTES, limit))
+        .collect()
+}
+
+/// The channel that the workloads consume.
+pub(crate) const CHANNEL: &str = "bench";
+
+/// Makes the tasks that consume until the ledger is complete, one thread for each consumer.
+pub(crate) fn drain_tasks<'a>(
+    consumers: &'a mut [Consumer<'_>],
+    ready: usize,
+    ledger: &'a Ledger,
+) -> Vec<Task<'a, ()>> {
+    consumers
+        .iter_mut()
+        .map(|consumer| {
+            Box::new(move || {
+                let mut page = ledger.page();
+                consumer.ready(ready)?;
+                while !ledger.is_complete() {
+                    consumer.step(|body| page.mark(body))?;
+                    page.save();
+                }
+                consumer.close()
+            }) as Task<'_, ()>
+        })
+        .collect()
+}
+
+/// Consumes until the ledger is complete, one thread for each consumer.
+///
+/// # Errors
+/// What any of the connections met.
+pub(crate) fn drain_few(
+    consumers: &mut [Consumer<'_>],
+    ready: usize,
+    ledger: &Ledger,
+    limit: &Limit,
+) -> Result<(), Failure> {
+    run_together(limit, drain_tasks(consumers, ready, ledger)).map(drop)
+}
+
+/// Consumes until the ledger is complete, one thread for all consumers.
+///
+/// # Errors
+/// What any of the connections met.
+pub(crate) fn drain_many(
+    consumers: &mut [Consumer<'_>],
+    ready: usize,
+    ledger: &Ledger,
+    limit: &Limit,
+) -> Result<(), Failure> {
+    let epoll =
+        Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(Failure::os("make an event queue"))?;
+    for (index, consumer) in consumers.iter_mut().enumerate() {
+        consumer.conn.set_nonblocking(true)?;
+        epoll
+            .add(consumer.conn.stream().as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, index as u64))
+            .map_err(Failure::os("watch a connection"))?;
+        consumer.ready(ready)?;
+    }
+    let mut events = vec![EpollEvent::empty(); consumers.len()];
+    let mut page = ledger.page();
+    while !ledger.is_complete() {
+        let count = epoll
+            .wait(&mut events, EpollTimeout::from(EVENT_WAIT_MS))
+            .map_err(Failure::os("wait for connections"))?;
+        if count == 0 {
+            limit.check("waiting for messages")?;
+        }
+        for event in &events[..count] {
+            let index = usize::try_from(event.data()).unwrap_or(usize::MAX);
+            if let Some(consumer) = consumers.get_mut(index) {
+                consumer.step(|body| page.mark(body))?;
+            }
+        }
+        page.save();
+    }
+    for consumer in consumers {
+        consumer.conn.set_nonblocking(false)?;
+        consumer.close()?;
+    }
+    Ok(())
+}

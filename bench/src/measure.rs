@@ -1,0 +1,151 @@
+//! What the operating system says about a process: CPU, memory, bytes on disk.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    time::{ClockId, clock_gettime},
+    unistd::Pid,
+};
+
+use crate::{clock::now, failure::Failure, target::Target};
+
+/// Memory of a process, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory {
+    /// Resident at this moment.
+    pub(crate) resident: u64,
+    /// The most that was resident since the program started.
+    pub(crate) peak: u64,
+}
+
+/// Returns the CPU time the process has used, in user and kernel mode, on all its threads.
+///
+/// This is the process's CPU clock: the scheduler's own sum, in nanoseconds, with the threads that
+/// have ended. The tick-based numbers of `/proc/<pid>/stat` are a hundredth of a second coarse, and
+/// those of `/proc/<pid>/task/*/schedstat` forget ended threads.
+///
+/// # Errors
+/// The system's refusal, for instance when the process is gone.
+pub(crate) fn cpu(pid: Pid) -> Result<Duration, Failure> {
+    ClockId::pid_cpu_clock_id(pid)
+        .and_then(clock_gettime)
+        .map(Duration::from)
+        .map_err(Failure::os(format!("read the CPU clock of process {pid}")))
+}
+
+/// Returns the CPU time this process, the load generator, has used.
+///
+/// # Errors
+/// The system's refusal.
+pub(crate) fn own_cpu() -> Result<Duration, Failure> {
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)
+        .map(Duration::from)
+        .map_err(Failure::os("read the own CPU clock"))
+}
+
+/// Returns the memory of a process.
+///
+/// # Errors
+/// The system's refusal, for instance when the process is gone.
+pub(crate) fn memory(pid: Pid) -> Result<Memory, Failure> {
+    let path = format!("/proc/{pid}/status");
+    let status = fs::read_to_string(&path).map_err(Failure::io(format!("read {path}")))?;
+    let field = |name: &str| {
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .and_then(|rest| rest.split_whitespace().next())
+            .and_then(|kib| kib.parse::<u64>().ok())
+            .map(|kib| kib * 1024)
+            .ok_or_else(|| Failure::Server(format!("no {name} in {path}")))
+    };
+    Ok(Memory { resident: field("VmRSS:")?, peak: field("VmHWM:")? })
+}
+
+/// Returns the bytes that the files below `directory` occupy, as `du` counts them.
+///
+/// # Errors
+/// The system's refusal; a file that goes away while counting is no error.
+pub(crate) fn disk_bytes(directory: &Path) -> Result<u64, Failure> {
+    let entries = fs::read_dir(directory)
+        .map_err(Failure::io(format!("read directory {}", directory.display())))?;
+    let mut sum = 0;
+    for entry in entries {
+        let counted = entry.and_then(|entry| Ok((entry.path(), entry.metadata()?)));
+        match counted {
+            Ok((path, metadata)) if metadata.is_dir() => sum += disk_bytes(&path)?,
+            Ok((_, metadata)) => sum += metadata.blocks() * 512,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Failure::io("count bytes on disk")(error)),
+        }
+    }
+    Ok(sum)
+}
+
+/// CPU time from a moment on, of the server and of the load.
+pub(crate) struct Meter<'a> {
+    target: &'a Target,
+    server: Option<Duration>,
+    load: Duration,
+    /// When the meter was started.
+    pub(crate) started: Instant,
+}
+
+/// CPU time between two moments.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spent {
+    /// Of the server, unless its process is not known.
+    pub(crate) server: Option<Duration>,
+    /// Of this process.
+    pub(crate) load: Duration,
+    /// On the wall.
+    pub(crate) elapsed: Duration,
+}
+
+impl<'a> Meter<'a> {
+    /// Starts to count.
+    ///
+    /// # Errors
+    /// The system's refusal.
+    pub(crate) fn start(target: &'a Target) -> Result<Self, Failure> {
+        let server = target.cpu()?;
+        Ok(Self { target, server, load: own_cpu()?, started: now() })
+    }
+
+    /// Returns what was used since the start.
+    ///
+    /// # Errors
+    /// The system's refusal.
+    pub(crate) fn read(&self) -> Result<Spent, Failure> {
+        let elapsed = now() - self.started;
+        let server = self.target.cpu()?.zip(self.server).map(|(end, start)| end - start);
+        Ok(Spent { server, load: own_cpu()? - self.load, elapsed })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_clock_counts_threads_that_have_ended() {
+        let before = cpu(Pid::this()).unwrap();
+        let burn = || {
+            let start = now();
+            while now() - start < Duration::from_millis(30) {}
+        };
+        std::thread::spawn(burn).join().unwrap();
+        assert!(cpu(Pid::this()).unwrap() - before > Duration::from_millis(5));
+    }
+
+    #[test]
+    fn memory_of_this_process_is_found() {
+        let memory = memory(Pid::this()).unwrap();
+        assert!(memory.peak >= memory.resident && memory.resident > 100_000);
+    }
+}

@@ -1,0 +1,135 @@
+//! Publishing with a window of commands that have not been answered.
+
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Instant,
+};
+
+use crate::{
+    clock::now,
+    conn::Conn,
+    failure::Failure,
+    limit::{Limit, Task, run_together},
+    wire::Commands,
+};
+
+/// Bytes of a message body in every workload.
+pub(crate) const BODY_BYTES: usize = 200;
+/// Messages in an `MPUB`.
+pub(crate) const MPUB_MESSAGES: usize = 200;
+/// Bytes read at a time; answers are ten bytes each.
+const BUFFER_BYTES: usize = 16 * 1024;
+
+/// How messages are published.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Publish {
+    /// Messages in a command; 1 is `PUB`, more is `MPUB`.
+    pub(crate) messages_per_command: usize,
+    /// Connections, each on a thread of its own.
+    pub(crate) connections: usize,
+    /// Commands that may be unanswered on a connection.
+    pub(crate) window: usize,
+    /// Free places in the window before more is written, so that one write carries many commands.
+    pub(crate) refill: usize,
+}
+
+impl Publish {
+    /// `MPUB` of 200 messages on `connections`, four unanswered on each.
+    pub(crate) const fn mpub(connections: usize) -> Self {
+        Self { messages_per_command: MPUB_MESSAGES, connections, window: 4, refill: 1 }
+    }
+
+    /// Publishes messages numbered from 0 to `messages` and returns when the last answer came.
+    ///
+    /// # Errors
+    /// What any of the connections met.
+    pub(crate) fn run(
+        self,
+        address: SocketAddr,
+        topic: &str,
+        messages: usize,
+        limit: &Limit,
+    ) -> Result<Instant, Failure> {
+        let numbers = Numbers::new(messages);
+        let tasks = (0..self.connections)
+            .map(|_| {
+                let numbers = &numbers;
+                Box::new(move || {
+                    let conn = Conn::open(address, BUFFER_BYTES, limit)?;
+                    self.publish(conn, topic, numbers)
+                }) as Task<'_, ()>
+            })
+            .collect();
+        run_together(limit, tasks)?;
+        Ok(now())
+    }
+
+    fn publish(self, mut conn: Conn<'_>, topic: &str, numbers: &Numbers) -> Result<(), Failure> {
+        let mut commands = match self.messages_per_command {
+            1 => Commands::pub_one(topic, BODY_BYTES, self.window),
+            many => Commands::mpub(topic, BODY_BYTES, many, self.window),
+        };
+        let mut last = tail_command(self, topic, numbers);
+        let mut unanswered = 0;
+        loop {
+            let free = self.window - unanswered;
+            if free >= self.refill {
+                let (first, messages) = numbers.take(free * commands.messages_per_command());
+                let whole = messages / commands.messages_per_command();
+                if whole > 0 {
+                    conn.write_all(commands.numbered(whole, first))?;
+                }
+                unanswered += whole;
+                let rest = messages % commands.messages_per_command();
+                if let Some(last) = last.as_mut().filter(|_| rest > 0) {
+                    conn.write_all(last.numbered(1, first + messages - rest))?;
+                    unanswered += 1;
+                }
+            }
+            if unanswered == 0 {
+                return Ok(());
+            }
+            conn.fill()?;
+            unanswered -= conn.take_oks()?;
+        }
+    }
+}
+
+/// Prepares the shorter command for a number of messages that is no multiple.
+fn tail_command(publish: Publish, topic: &str, numbers: &Numbers) -> Option<Commands> {
+    let rest = numbers.end % publish.messages_per_command;
+    (rest > 0).then(|| Commands::mpub(topic, BODY_BYTES, rest, 1))
+}
+
+/// The sequence numbers that are still to be published, shared by the connections.
+struct Numbers {
+    next: AtomicUsize,
+    end: usize,
+}
+
+impl Numbers {
+    fn new(end: usize) -> Self {
+        Self { next: AtomicUsize::new(0), end }
+    }
+
+    /// Takes up to `count` consecutive numbers: the first, and how many.
+    fn take(&self, count: usize) -> (usize, usize) {
+        let first = self.next.fetch_add(count, Ordering::Relaxed);
+        (first, count.min(self.end.saturating_sub(first)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_given_out_once_and_end_where_they_should() {
+        let numbers = Numbers::new(10);
+        assert_eq!(numbers.take(4), (0, 4));
+        assert_eq!(numbers.take(4), (4, 4));
+        assert_eq!(numbers.take(4), (8, 2));
+        assert_eq!(numbers.take(4).1, 0);
+    }
+}

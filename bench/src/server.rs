@@ -1,0 +1,272 @@
+//! Server processes: started fresh for each run, measured from outside, gone at the end.
+
+use std::{
+    fs::{self, File},
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use nix::{
+    sys::{
+        prctl,
+        resource::{Resource, getrlimit, setrlimit},
+        signal::{SigSet, Signal, kill},
+    },
+    unistd::{Pid, getppid},
+};
+
+use crate::{
+    failure::Failure,
+    http,
+    limit::Limit,
+    target::{Kind, Target},
+};
+
+/// The hidden subcommand under which this program becomes a server that dies with its parent.
+pub(crate) const LEASH: &str = "leash";
+
+/// Bytes of a server's log that are shown when a run fails.
+const LOG_TAIL_BYTES: usize = 600;
+
+/// A server to compare, as the command line names it.
+#[derive(Clone, Debug)]
+pub(crate) struct Spec {
+    /// The heading of its column.
+    pub(crate) name: String,
+    /// What kind of server it is.
+    pub(crate) kind: Kind,
+    /// The program; for the null server this program itself.
+    pub(crate) program: PathBuf,
+    /// Flags in addition to those of the workload.
+    pub(crate) args: Vec<String>,
+}
+
+/// The directory that holds the data of the servers, removed at the end.
+pub(crate) struct Scratch {
+    root: PathBuf,
+    runs: u64,
+}
+
+impl Scratch {
+    /// Makes a directory of its own below `parent`.
+    ///
+    /// # Errors
+    /// The system's refusal.
+    pub(crate) fn create(parent: &Path) -> Result<Self, Failure> {
+        let root = parent.join(format!("nsq-bench-{}", std::process::id()));
+        fs::create_dir_all(&root).map_err(Failure::io(format!("create {}", root.display())))?;
+        Ok(Self { root, runs: 0 })
+    }
+
+    /// Removes everything and ends the program when it is interrupted, servers first.
+    ///
+    /// Must be called before any thread is started, since it blocks the signals for all of them.
+    ///
+    /// # Errors
+    /// The system's refusal.
+    pub(crate) fn clean_up_when_interrupted(&self) -> Result<(), Failure> {
+        let signals: SigSet =
+            [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
+        signals.thread_block().map_err(Failure::os("block signals"))?;
+        let root = self.root.clone();
+        thread::spawn(move || {
+            let signal = signals.wait();
+            let running = running();
+            for pid in running.iter() {
+                // An error means that it is gone already.
+                let _ = kill(*pid, Signal::SIGKILL);
+            }
+            remove(&root);
+            end(128 + signal.map_or(0, |signal| signal as i32))
+        });
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<PathBuf, Failure> {
+        self.runs += 1;
+        let directory = self.root.join(self.runs.to_string());
+        fs::create_dir(&directory)
+            .map_err(Failure::io(format!("create {}", directory.display())))?;
+        Ok(directory)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        remove(&self.root);
+    }
+}
+
+/// A killed server may still be creating files for a moment, so removal is tried again.
+fn remove(directory: &Path) {
+    for _ in 0..50 {
+        match fs::remove_dir_all(directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                thread::sleep(Duration::from_millis(20));
+            }
+            _ => return,
+        }
+    }
+}
+
+#[expect(clippy::exit, reason = "an interrupted benchmark has no caller to return to")]
+fn end(code: i32) -> ! {
+    std::process::exit(code)
+}
+
+/// The servers that run, so that an interrupt can end them. A process is taken off the list only
+/// while the list is locked and before its id can be given to another process.
+fn running() -> MutexGuard<'static, Vec<Pid>> {
+    static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A running server; it is killed and its data removed when this value goes.
+pub(crate) struct Server {
+    child: Child,
+    pid: Pid,
+    directory: PathBuf,
+    /// Where it is and what can be measured.
+    pub(crate) target: Target,
+}
+
+impl Server {
+    /// Starts a server with a data directory of its own on free ports and waits until it answers.
+    ///
+    /// Must be called from the main thread: the server is bound to the life of the thread that
+    /// starts it.
+    ///
+    /// # Errors
+    /// [`Failure::Server`] with the end of its log when it does not come up.
+    pub(crate) fn start(
+        spec: &Spec,
+        workload_args: &[String],
+        scratch: &mut Scratch,
+        limit: &Limit,
+    ) -> Result<Self, Failure> {
+        let directory = scratch.next()?;
+        let mut server = Self::spawn(spec, workload_args, directory)?;
+        match server.await_ready(limit) {
+            Ok(()) => Ok(server),
+            Err(failure) => {
+                let log = server.log_tail();
+                Err(Failure::Server(format!("{} did not come up: {failure}{log}", spec.name)))
+            }
+        }
+    }
+
+    fn spawn(spec: &Spec, workload_args: &[String], directory: PathBuf) -> Result<Self, Failure> {
+        let data = directory.join("data");
+        fs::create_dir(&data).map_err(Failure::io(format!("create {}", data.display())))?;
+        let [address, http] = free_addresses().map_err(Failure::io("find free ports"))?;
+        let log = |name| File::create(directory.join(name)).map_err(Failure::io("create a log"));
+        let own = std::env::current_exe().map_err(Failure::io("find the own program"))?;
+        let mut command = Command::new(own);
+        command.arg(LEASH).arg(std::process::id().to_string()).arg(&spec.program);
+        match spec.kind {
+            Kind::Null => {
+                command.args(["null", "--address"]).arg(address.to_string());
+            }
+            Kind::Nsqd => {
+                command.args(["-tcp-address", &address.to_string()]);
+                command.args(["-http-address", &http.to_string()]);
+                command.arg("-data-path").arg(&data).arg("-log-level=warn");
+                command.args(workload_args).args(&spec.args);
+            }
+        }
+        command.stdin(Stdio::null()).stdout(log("stdout")?).stderr(log("stderr")?);
+        let mut running = running();
+        let child = command.spawn().map_err(Failure::io("start a server"))?;
+        let pid = Pid::from_raw(child.id().cast_signed());
+        running.push(pid);
+        let target = Target {
+            kind: spec.kind,
+            address,
+            http: (spec.kind == Kind::Nsqd).then_some(http),
+            pid: Some(pid),
+            data: (spec.kind == Kind::Nsqd).then_some(data),
+        };
+        Ok(Self { child, pid, directory, target })
+    }
+
+    fn await_ready(&mut self, limit: &Limit) -> Result<(), Failure> {
+        loop {
+            let exited = self.child.try_wait().map_err(Failure::io("look after a server"))?;
+            if let Some(status) = exited {
+                return Err(Failure::Server(format!("it ended with {status}")));
+            }
+            let answers = TcpStream::connect(self.target.address).is_ok()
+                && self.target.http.is_none_or(|at| http::request(at, "GET", "/ping").is_ok());
+            if answers {
+                return Ok(());
+            }
+            limit.check("waiting for the server to come up")?;
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Returns the end of what the server wrote to its log, on a line of its own, or nothing.
+    pub(crate) fn log_tail(&self) -> String {
+        let read = |name| fs::read(self.directory.join(name)).unwrap_or_default();
+        let log = [read("stdout"), read("stderr")].concat();
+        let tail = &log[log.len().saturating_sub(LOG_TAIL_BYTES)..];
+        match String::from_utf8_lossy(tail).trim() {
+            "" => String::new(),
+            text => format!("; its log ends: {text}"),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let mut running = running();
+        // Errors mean that it is gone already, which is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        running.retain(|pid| *pid != self.pid);
+        drop(running);
+        remove(&self.directory);
+    }
+}
+
+fn free_addresses() -> io::Result<[SocketAddr; 2]> {
+    let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    let (one, two) = (listen()?, listen()?);
+    Ok([one.local_addr()?, two.local_addr()?])
+}
+
+/// Becomes the program in `args`, after asking the kernel to kill it when the bench ends, however
+/// that happens. `args` are the bench's process id, the program and the program's arguments.
+///
+/// # Errors
+/// Always, if it returns at all.
+pub(crate) fn leash(args: &[String]) -> Failure {
+    let [parent, program, args @ ..] = args else {
+        return Failure::Usage("leash needs a process id and a program".into());
+    };
+    if let Err(errno) = prctl::set_pdeathsig(Signal::SIGKILL) {
+        return Failure::os("ask to die with the parent")(errno);
+    }
+    // The parent may have died before it was asked for.
+    if getppid().to_string() != *parent {
+        return Failure::Server("the bench is gone".into());
+    }
+    let error = Command::new(program).args(args).exec();
+    Failure::io(format!("execute {program}"))(error)
+}
+
+/// Allows this process, and so the servers, as many open files as the system lets it.
+///
+/// # Errors
+/// The system's refusal.
+pub(crate) fn raise_open_files() -> Result<(), Failure> {
+    getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard))
+        .map_err(Failure::os("raise the limit of open files"))
+}

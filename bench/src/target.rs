@@ -1,0 +1,147 @@
+//! The server that a workload runs against, spawned by the bench or not.
+
+use std::{net::SocketAddr, path::PathBuf, thread, time::Duration};
+
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::{
+    failure::Failure,
+    http,
+    limit::Limit,
+    measure::{self, Memory},
+};
+
+/// What kind of server answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// One that keeps and delivers what is published.
+    Nsqd,
+    /// The one that only reads and answers.
+    Null,
+}
+
+/// Where the server is, and what is known of it.
+#[derive(Debug)]
+pub(crate) struct Target {
+    /// What kind of server answers.
+    pub(crate) kind: Kind,
+    /// Where protocol V2 is spoken.
+    pub(crate) address: SocketAddr,
+    /// Where the HTTP API is, if it is known.
+    pub(crate) http: Option<SocketAddr>,
+    /// The server's process, if it is known.
+    pub(crate) pid: Option<Pid>,
+    /// The server's data directory, if it is known.
+    pub(crate) data: Option<PathBuf>,
+}
+
+impl Target {
+    /// Returns the CPU time of the server so far, if its process is known.
+    ///
+    /// # Errors
+    /// The system's refusal.
+    pub(crate) fn cpu(&self) -> Result<Option<Duration>, Failure> {
+        self.pid.map(measure::cpu).transpose()
+    }
+
+    /// Returns the memory of the server, if its process is known.
+    ///
+    /// # Errors
+    /// The system's refusal.
+    pub(crate) fn memory(&self) -> Result<Option<Memory>, Failure> {
+        self.pid.map(measure::memory).transpose()
+    }
+
+    /// Returns the bytes in the server's data directory, if it is known.
+    ///
+    /// # Errors
+    /// The system's refusal.
+    pub(crate) fn disk_bytes(&self) -> Result<Option<u64>, Failure> {
+        self.data.as_deref().map(measure::disk_bytes).transpose()
+    }
+
+    /// Waits until each channel of the topic holds `messages` and the topic none on their way.
+    ///
+    /// Does nothing for a server whose HTTP API is not known.
+    ///
+    /// # Errors
+    /// The end of the limit, or what the HTTP API refuses.
+    pub(crate) fn await_depth(
+        &self,
+        topic: &str,
+        messages: usize,
+        limit: &Limit,
+    ) -> Result<(), Failure> {
+        let Some(http) = self.http else { return Ok(()) };
+        while !Depths::fetch(http, topic)?.are(messages as u64) {
+            limit.check("waiting for the channels to hold what was published")?;
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Checks that a topic without channels holds `messages`.
+    ///
+    /// Does nothing for a server whose HTTP API is not known.
+    ///
+    /// # Errors
+    /// [`Failure::Wrong`] for any other number, or what the HTTP API refuses.
+    pub(crate) fn check_published(&self, topic: &str, messages: usize) -> Result<(), Failure> {
+        let Some(http) = self.http else { return Ok(()) };
+        let depths = Depths::fetch(http, topic)?;
+        if depths.topic == messages as u64 {
+            return Ok(());
+        }
+        Err(Failure::Wrong(format!("{messages} messages were answered, but there are {depths:?}")))
+    }
+
+    /// Checks that the channels of a topic hold nothing any more, neither queued nor in flight.
+    ///
+    /// Does nothing for a server whose HTTP API is not known.
+    ///
+    /// # Errors
+    /// [`Failure::Wrong`] when something is left, or what the HTTP API refuses.
+    pub(crate) fn check_finished(&self, topic: &str) -> Result<(), Failure> {
+        let Some(http) = self.http else { return Ok(()) };
+        let depths = Depths::fetch(http, topic)?;
+        if depths.are(0) && depths.in_flight == 0 {
+            return Ok(());
+        }
+        Err(Failure::Wrong(format!(
+            "all messages are finished, but the server still has {depths:?}"
+        )))
+    }
+}
+
+/// What `/stats` says about a topic.
+#[derive(Debug, Default)]
+struct Depths {
+    topic: u64,
+    channels: Vec<u64>,
+    in_flight: u64,
+}
+
+impl Depths {
+    fn fetch(http: SocketAddr, topic: &str) -> Result<Self, Failure> {
+        let path =
+            format!("/stats?format=json&topic={topic}&include_clients=false&include_mem=false");
+        let body = http::request(http, "GET", &path)?;
+        let stats: Value = serde_json::from_slice(&body)
+            .map_err(|error| Failure::Unexpected(format!("/stats is not JSON: {error}")))?;
+        let number = |value: &Value| value.as_u64().unwrap_or(0);
+        let topic = &stats["topics"][0];
+        let channels = topic["channels"].as_array().map_or(&[][..], Vec::as_slice);
+        Ok(Self {
+            topic: number(&topic["depth"]),
+            channels: channels.iter().map(|channel| number(&channel["depth"])).collect(),
+            in_flight: channels.iter().map(|channel| number(&channel["in_flight_count"])).sum(),
+        })
+    }
+
+    fn are(&self, messages: u64) -> bool {
+        self.topic == 0
+            && !self.channels.is_empty()
+            && self.channels.iter().all(|depth| *depth == messages)
+    }
+}

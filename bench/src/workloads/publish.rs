@@ -1,0 +1,58 @@
+//! Publishing only: a topic without channels takes everything in.
+
+use crate::{
+    failure::Failure,
+    measure::Meter,
+    publisher::Publish,
+    workloads::{Run, Sample, Workload},
+};
+
+/// `MPUB` of 200.
+pub(super) const MPUB200: Workload = Workload {
+    name: "mpub200",
+    title: "MPUB x 200, 2 connections",
+    size: 1_000_000,
+    size_quick: 40_000,
+    in_memory: true,
+    null: true,
+    run: |run| publish(run, Publish::mpub(2)),
+};
+
+/// `PUB`, each answered before the next.
+pub(super) const PUB1: Workload = Workload {
+    name: "pub1",
+    title: "PUB one at a time, 2 connections",
+    size: 100_000,
+    size_quick: 4_000,
+    in_memory: true,
+    null: true,
+    run: |run| {
+        publish(run, Publish { messages_per_command: 1, connections: 2, window: 1, refill: 1 })
+    },
+};
+
+/// `PUB`, many on their way.
+pub(super) const PIPE: Workload = Workload {
+    name: "pipe",
+    title: "PUB pipelined, window 1000, 2 connections",
+    size: 400_000,
+    size_quick: 20_000,
+    in_memory: true,
+    null: true,
+    run: |run| {
+        publish(run, Publish { messages_per_command: 1, connections: 2, window: 1000, refill: 250 })
+    },
+};
+
+fn publish(run: &Run<'_>, publish: Publish) -> Result<Sample, Failure> {
+    let topic = run.topic();
+    let meter = Meter::start(run.target)?;
+    let end = publish.run(run.target.address, &topic, run.size, run.limit)?;
+    let spent = meter.read()?;
+    run.target.check_published(&topic, run.size)?;
+    let mut sample = Sample::default();
+    sample.add_rate("rate", run.size, meter.started, end);
+    sample.add_cpu("CPU/msg", &spent, run.size);
+    sample.add_footprint(run, &spent, run.size)?;
+    Ok(sample)
+}
