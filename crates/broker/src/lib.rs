@@ -1,1 +1,67 @@
-//! Topics and channels as a scheduler of sequence numbers: fan-out, in flight, deferred, fair hand-out.
+//! Topics and channels as a scheduler of sequence numbers: fan-out, in flight, deferred, fair
+//! hand-out.
+//!
+//! A topic is one append-only log of messages with dense sequence numbers. A channel is a position
+//! in it and the messages it has not finished with. This crate decides which client gets which
+//! sequence numbers and when; it knows no bodies, sockets, files, threads or clocks. Ranges and
+//! the time come in as arguments, and the same calls always have the same outcome.
+//!
+//! - [`Topic`] says when published messages go to the channels.
+//! - [`Channel`] hands them to clients: [`Channel::offer`] and [`Channel::take`], then
+//!   [`Channel::finish`], [`Channel::requeue`] or [`Channel::touch`].
+//! - [`Changes`] and [`ChannelState`] are what a journal keeps of a channel.
+//!
+//! ```
+//! use std::time::Duration;
+//! use nsq_broker::{Channel, ChannelConfig, ClientConfig, ClientId, Time, Topic};
+//!
+//! let mut topic = Topic::new(0);
+//! let config = ChannelConfig { depth_max: None, max_msg_timeout: Duration::from_secs(900), seed: 1 };
+//! let mut channel = Channel::new(config, topic.add_channel().start);
+//!
+//! // A client that finds nothing parks, and is called when there is something.
+//! let (client, mut wake) = (ClientId(7), Vec::new());
+//! channel.add_client(client, ClientConfig { msg_timeout: Duration::from_secs(60), sample_rate: 0 });
+//! channel.set_ready(client, 100, &mut wake);
+//! assert!(channel.offer(client).is_none() && channel.park(client));
+//! let fan_out = topic.publish(0..3, None).expect("the topic has a channel and is not paused");
+//! channel.publish(&fan_out, Time(1_000), &mut wake);
+//! assert_eq!(wake, [client]);
+//!
+//! // It takes what is offered and finishes two of the three.
+//! let offer = channel.offer(client).expect("three messages are ready");
+//! assert_eq!((offer.range.clone(), offer.attempts), (0..3, 1));
+//! channel.take(client, &offer, 3, Time(2_000), &mut wake);
+//! let mut failed = Vec::new();
+//! assert_eq!(channel.finish(client, 0..2, &mut failed, &mut wake), 2);
+//! assert_eq!(channel.low(), 2);
+//!
+//! // The third times out and is delivered again.
+//! let deadline = channel.next_deadline().expect("a message is in flight");
+//! channel.expire(deadline, &mut wake);
+//! let offer = channel.offer(client).expect("it is ready again");
+//! assert_eq!((offer.range, offer.attempts), (2..3, 2));
+//! ```
+
+#![cfg_attr(
+    test,
+    expect(clippy::single_range_in_vec_init, reason = "lists of ranges are what is compared here")
+)]
+
+mod changes;
+mod channel;
+mod hand_out;
+mod outstanding;
+mod range_set;
+mod ready;
+mod refusal;
+mod state;
+mod time;
+mod topic;
+
+pub use changes::{Changes, Outstanding};
+pub use channel::{Channel, ChannelConfig, ClientConfig, ClientId, ClientStats, Offer};
+pub use refusal::Refusal;
+pub use state::{ChannelState, Replay};
+pub use time::Time;
+pub use topic::{ChannelStart, FanOut, Topic, TopicState};

@@ -1,0 +1,141 @@
+//! Handing messages to clients: offer, take, park.
+
+use std::ops::Range;
+
+use super::{Channel, ClientId};
+use crate::Time;
+use crate::outstanding::{Delivery, Entry, State};
+use crate::ready::{Run, Source};
+
+/// Messages a client may take.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub struct Offer {
+    /// The messages.
+    pub range: Range<u64>,
+    /// The attempts they are delivered with, 1 for the first time.
+    pub attempts: u16,
+    source: Source,
+}
+
+impl Channel {
+    /// The next messages for a client: consecutive, delivered equally often before, no more than
+    /// its spare ready count and its fair share. `None` when there is nothing for it; then
+    /// [`Channel::park`].
+    ///
+    /// What a sampled client is not to see is finished on the way.
+    pub fn offer(&mut self, id: ClientId) -> Option<Offer> {
+        loop {
+            if self.paused {
+                return None;
+            }
+            let entitled = self.clients.entitled(id, self.ready.count());
+            let (source, Run { range, attempts }) = self.ready.front().filter(|_| entitled > 0)?;
+            let range = range.start..range.end.min(range.start.saturating_add(entitled));
+            let attempts = attempts.saturating_add(1);
+            let Some(keeps) = self.sampling(id) else {
+                return Some(Offer { range, attempts, source });
+            };
+            let kept = |seq: &u64| keeps(*seq, attempts);
+            let first = range.clone().find(kept).unwrap_or(range.end);
+            let end = (first..range.end).find(|seq| !kept(seq)).unwrap_or(range.end);
+            self.drop_ready(id, source, range.start..first);
+            if first < end {
+                return Some(Offer { range: first..end, attempts, source });
+            }
+        }
+    }
+
+    /// Puts the first `count` messages of an offer in flight and returns how many that are.
+    ///
+    /// It belongs to the [`Channel::offer`] right before it; an offer that is out of date is not
+    /// taken. Whoever takes less than was offered is not coming back at once, so what is reserved
+    /// for it goes to others; whoever takes all is expected to ask again.
+    pub fn take(
+        &mut self,
+        id: ClientId,
+        offer: &Offer,
+        count: u64,
+        now: Time,
+        wake: &mut Vec<ClientId>,
+    ) -> u64 {
+        let Offer { range, attempts, source } = offer.clone();
+        let offered = range.end - range.start;
+        let entitled = self.clients.entitled(id, self.available());
+        let current = self.ready.front_of(source).filter(|run| {
+            run.range.start == range.start
+                && run.range.end >= range.end
+                && run.attempts.saturating_add(1) == attempts
+                && offered <= entitled
+        });
+        debug_assert!(current.is_some(), "offer {offer:?} is out of date");
+        let count = if current.is_some() { count.min(offered) } else { 0 };
+        if let Some(client) = self.clients.get(id).filter(|_| count > 0) {
+            let deadline = now + client.config.msg_timeout;
+            let state = State::InFlight(Delivery { client: id, deadline, delivered_at: now });
+            let (from, to) = (range.start, range.start + count);
+            self.withdraw(source, from, count);
+            // A first delivery follows from the cursor; the journal need not be told.
+            let changed = source == Source::Requeued;
+            self.outstanding.insert(Entry { from, to, attempts, changed, state });
+            self.clients.use_reservation(id, count);
+            self.clients.update(id, |stats| {
+                stats.in_flight += count;
+                stats.message_count += count;
+            });
+        }
+        if count < offered {
+            self.release(id, wake);
+        }
+        count
+    }
+
+    /// Says that a client found nothing: it is named in a later `wake` when there is something.
+    /// That also holds when it has no spare ready count at the moment.
+    ///
+    /// Returns false, and does nothing, when there is something for it right now.
+    #[must_use = "a client that was not parked is not called"]
+    pub fn park(&mut self, id: ClientId) -> bool {
+        self.clients.park(id, self.available())
+    }
+
+    /// Gives what is reserved for a client to others, because it cannot come for it soon. It is
+    /// expected to ask again, or park, when it can.
+    pub fn release(&mut self, id: ClientId, wake: &mut Vec<ClientId>) {
+        self.clients.release(id);
+        self.call(wake);
+    }
+
+    /// Whether a sampled client gets a message; `None` for a client that gets all.
+    fn sampling(&self, id: ClientId) -> Option<impl Fn(u64, u16) -> bool + use<>> {
+        let rate = self.clients.get(id)?.config.sample_rate;
+        let seed = self.config.seed;
+        (rate > 0).then_some(move |seq, attempts| draw(seed, seq, attempts) <= u64::from(rate))
+    }
+
+    /// Finishes the first ready messages of `source` instead of delivering them to `id`.
+    fn drop_ready(&mut self, id: ClientId, source: Source, range: Range<u64>) {
+        if !range.is_empty() {
+            let count = range.end - range.start;
+            self.withdraw(source, range.start, count);
+            self.clients.use_reservation(id, count);
+            self.unreported.finished.insert(range);
+        }
+    }
+
+    /// Removes the first `count` ready messages of `source`, the first of which is `from`.
+    fn withdraw(&mut self, source: Source, from: u64, count: u64) {
+        self.ready.advance(source, count);
+        if source == Source::Requeued {
+            self.outstanding.take_ready(from, count);
+        }
+    }
+}
+
+/// A number from 0 to 99 for one delivery of one message. It follows from its arguments, so that
+/// offering a message again does not draw again.
+fn draw(seed: u64, seq: u64, attempts: u16) -> u64 {
+    let mut bits = seed ^ seq.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (u64::from(attempts) << 48);
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (bits ^ (bits >> 31)) % 100
+}

@@ -1,0 +1,106 @@
+//! What it costs to keep a channel.
+
+use std::time::Duration;
+
+use super::*;
+use crate::hand_out::Clients;
+
+const CLIENT: ClientId = ClientId(1);
+
+fn channel() -> Channel {
+    let max_msg_timeout = Duration::from_secs(900);
+    let mut channel = Channel::new(ChannelConfig { depth_max: None, max_msg_timeout, seed: 1 }, 0);
+    let msg_timeout = Duration::from_secs(60);
+    channel.add_client(CLIENT, ClientConfig { msg_timeout, sample_rate: 0 });
+    channel.set_ready(CLIENT, 100, &mut Vec::new());
+    channel
+}
+
+/// Passes `count` messages through the channel, 50 at a time, and finishes all but those in `keep`.
+fn pass(channel: &mut Channel, count: u64, keep: Range<u64>) -> usize {
+    let (mut wake, mut most) = (Vec::new(), 0);
+    for start in (0..count).step_by(50) {
+        let fan_out = FanOut { range: start..start + 50, deferred: Vec::new() };
+        channel.publish(&fan_out, Time(start), &mut wake);
+        while let Some(offer) = channel.offer(CLIENT) {
+            channel.take(CLIENT, &offer, u64::MAX, Time(start), &mut wake);
+            let low = offer.range.start..offer.range.end.min(keep.start);
+            let high = offer.range.start.max(keep.end)..offer.range.end;
+            for range in [low, high] {
+                channel.finish(CLIENT, range, &mut Vec::new(), &mut wake);
+            }
+        }
+        wake.clear();
+        let outstanding = channel.outstanding.entry_count() + channel.ready.run_count();
+        most = most.max(outstanding + channel.unreported.finished.len());
+    }
+    most
+}
+
+#[test]
+fn a_message_never_finished_costs_no_memory_for_those_that_pass() {
+    let mut channel = channel();
+    assert!(pass(&mut channel, 1_000_000, 12..13) < 10);
+    assert_eq!((channel.low(), channel.in_flight_count()), (12, 1));
+}
+
+#[test]
+fn a_message_touched_for_ever_costs_no_memory() {
+    let mut channel = channel();
+    pass(&mut channel, 50, 10..20);
+    for now in 0..10_000 {
+        channel.touch(CLIENT, 15, Time(now)).unwrap();
+    }
+    assert!(channel.outstanding.entry_count() <= 3);
+}
+
+#[test]
+fn a_message_requeued_for_ever_costs_no_memory() {
+    let mut channel = channel();
+    pass(&mut channel, 50, 10..20);
+    let mut wake = Vec::new();
+    for now in 0..10_000 {
+        channel.requeue(CLIENT, 15, Duration::ZERO, Time(now), &mut wake).unwrap();
+        let offer = channel.offer(CLIENT).unwrap();
+        channel.take(CLIENT, &offer, 1, Time(now), &mut wake);
+    }
+    assert!(channel.outstanding.entry_count() <= 3);
+    assert!(channel.ready.run_count() == 0);
+}
+
+#[test]
+fn messages_handed_out_at_once_are_one_entry_until_something_happens_to_a_part() {
+    let mut channel = channel();
+    channel.set_ready(CLIENT, 3_000, &mut Vec::new());
+    let fan_out = FanOut { range: 0..2_500, deferred: Vec::new() };
+    channel.publish(&fan_out, Time(0), &mut Vec::new());
+    let offer = channel.offer(CLIENT).unwrap();
+    channel.take(CLIENT, &offer, 2_500, Time(0), &mut Vec::new());
+    assert_eq!(channel.outstanding.entry_count(), 1);
+    for seq in 0..1_000 {
+        channel.finish(CLIENT, seq..seq + 1, &mut Vec::new(), &mut Vec::new());
+    }
+    assert_eq!(channel.outstanding.entry_count(), 1);
+    channel.finish(CLIENT, 1_500..1_501, &mut Vec::new(), &mut Vec::new());
+    assert_eq!(channel.outstanding.entry_count(), 2);
+    for seq in 1_000..2_500 {
+        channel.touch(CLIENT, seq, Time(5)).ok();
+    }
+    assert_eq!(channel.outstanding.entry_count(), 2, "touched neighbours are one entry again");
+}
+
+#[test]
+fn a_client_that_left_leaves_nothing_behind() {
+    let mut clients = Clients::default();
+    let msg_timeout = Duration::from_secs(60);
+    for id in (0..1_000).map(ClientId) {
+        clients.configure(id, ClientConfig { msg_timeout, sample_rate: 0 });
+        clients.update(id, |stats| stats.ready = 5);
+        clients.park(id, 0);
+    }
+    clients.call(1_500, &mut Vec::new());
+    for id in (0..1_000).map(ClientId) {
+        clients.remove(id);
+    }
+    assert!(clients.is_unused());
+}

@@ -1,0 +1,222 @@
+//! Who gets what is ready: clients that wait, whom to call, and how much is kept for each.
+//!
+//! A client that found nothing waits. When messages become ready, waiting clients are *called*
+//! (named to the caller, who wakes them) and each has a fair share *reserved*, so that the first
+//! to wake up does not take what was meant for all.
+//!
+//! # Invariants
+//!
+//! 1. Reservations together never exceed what is ready, and a client's never exceeds its spare
+//!    ready count.
+//! 2. `parked` holds exactly the waiting clients with spare ready count, `wanting` exactly the
+//!    called clients with more spare than reserved.
+//! 3. While something is ready and not reserved, `parked` and `wanting` are empty. So nobody
+//!    sleeps who could be served, unless somebody who is awake has it reserved.
+//! 4. Outcomes do not depend on the order of the hash map.
+
+use std::collections::{BTreeMap, HashMap};
+
+use foldhash::fast::FixedState;
+
+use crate::{ClientConfig, ClientId, ClientStats};
+
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) config: ClientConfig,
+    pub(crate) stats: ClientStats,
+    reserved: u64,
+    attention: Attention,
+}
+
+/// Whether a client is going to ask for messages by itself. Tickets order the queues.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+enum Attention {
+    /// It will ask, or park.
+    Awake,
+    /// It must be called when there is something for it.
+    Waiting { ticket: u64 },
+    /// It was called, has something reserved and has not come to take it yet.
+    Called { ticket: u64 },
+}
+
+impl Client {
+    /// How many more messages it accepts.
+    fn spare(&self) -> u64 {
+        self.stats.ready.saturating_sub(self.stats.in_flight)
+    }
+}
+
+#[derive(Default, Debug)]
+pub(crate) struct Clients {
+    clients: HashMap<ClientId, Client, FixedState>,
+    parked: BTreeMap<u64, ClientId>,
+    wanting: BTreeMap<u64, ClientId>,
+    reserved: u64,
+    ticket_next: u64,
+}
+
+impl Clients {
+    pub(crate) fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Whether nothing is kept of any client, for tests of what is left behind.
+    #[cfg(test)]
+    pub(crate) fn is_unused(&self) -> bool {
+        let queues = self.parked.is_empty() && self.wanting.is_empty();
+        self.clients.is_empty() && queues && self.reserved == 0
+    }
+
+    pub(crate) fn get(&self, id: ClientId) -> Option<&Client> {
+        self.clients.get(&id)
+    }
+
+    pub(crate) fn contains(&self, id: ClientId) -> bool {
+        self.clients.contains_key(&id)
+    }
+
+    /// Adds a client, awake and with a ready count of zero, or changes the settings of one.
+    pub(crate) fn configure(&mut self, id: ClientId, config: ClientConfig) {
+        let client = self.clients.entry(id).or_insert_with(|| Client {
+            config: config.clone(),
+            stats: ClientStats::default(),
+            reserved: 0,
+            attention: Attention::Awake,
+        });
+        client.config = config;
+    }
+
+    pub(crate) fn remove(&mut self, id: ClientId) -> Option<ClientStats> {
+        let client = self.clients.remove(&id)?;
+        self.reserved -= client.reserved;
+        match client.attention {
+            Attention::Awake => {}
+            Attention::Waiting { ticket } => _ = self.parked.remove(&ticket),
+            Attention::Called { ticket } => _ = self.wanting.remove(&ticket),
+        }
+        Some(client.stats)
+    }
+
+    /// Changes a client's counters and keeps the queues true to them.
+    pub(crate) fn update(&mut self, id: ClientId, change: impl FnOnce(&mut ClientStats)) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        change(&mut client.stats);
+        let spare = client.spare();
+        match client.attention {
+            Attention::Awake => {}
+            Attention::Waiting { ticket } if spare > 0 => _ = self.parked.insert(ticket, id),
+            Attention::Waiting { ticket } => _ = self.parked.remove(&ticket),
+            Attention::Called { ticket } => {
+                let surplus = client.reserved.saturating_sub(spare);
+                client.reserved -= surplus;
+                self.reserved -= surplus;
+                if client.reserved == 0 {
+                    client.attention = Attention::Awake;
+                }
+                if client.reserved == 0 || client.reserved == spare {
+                    self.wanting.remove(&ticket);
+                } else {
+                    self.wanting.insert(ticket, id);
+                }
+            }
+        }
+    }
+
+    /// Takes `count` messages off what is reserved for a client.
+    pub(crate) fn use_reservation(&mut self, id: ClientId, count: u64) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let used = client.reserved.min(count);
+        client.reserved -= used;
+        self.reserved -= used;
+        if used > 0 {
+            self.update(id, |_| {});
+        }
+    }
+
+    /// Gives up what is reserved for a client, which is awake then.
+    pub(crate) fn release(&mut self, id: ClientId) {
+        self.use_reservation(id, u64::MAX);
+    }
+
+    /// Gives up what is reserved for anybody.
+    pub(crate) fn release_all(&mut self) {
+        self.reserved = 0;
+        self.wanting.clear();
+        for client in self.clients.values_mut() {
+            client.reserved = 0;
+            if let Attention::Called { .. } = client.attention {
+                client.attention = Attention::Awake;
+            }
+        }
+    }
+
+    /// Forgets what is in flight to anybody and what is reserved.
+    pub(crate) fn forget_in_flight(&mut self) {
+        self.release_all();
+        for (&id, client) in &mut self.clients {
+            client.stats.in_flight = 0;
+            if let Attention::Waiting { ticket } = client.attention
+                && client.spare() > 0
+            {
+                self.parked.insert(ticket, id);
+            }
+        }
+    }
+
+    /// How many of `available` ready messages a client may take.
+    pub(crate) fn entitled(&self, id: ClientId, available: u64) -> u64 {
+        let free = available.saturating_sub(self.reserved);
+        // By invariant 3 nobody who waits or was called could use what is free.
+        self.clients.get(&id).map_or(0, |client| client.spare().min(client.reserved + free))
+    }
+
+    /// Lets a client wait, unless something is there for it.
+    pub(crate) fn park(&mut self, id: ClientId, available: u64) -> bool {
+        if available > 0 && self.entitled(id, available) > 0 {
+            return false;
+        }
+        let Some(client) = self.clients.get_mut(&id) else { return true };
+        if client.attention == Attention::Awake {
+            client.attention = Attention::Waiting { ticket: self.ticket_next };
+            self.ticket_next += 1;
+            self.update(id, |_| {});
+        }
+        true
+    }
+
+    /// How many messages the clients that wait or were called would accept.
+    pub(crate) fn spare_of_waiting(&self) -> u64 {
+        let waiting = self.clients.values().filter(|it| it.attention != Attention::Awake);
+        waiting.map(Client::spare).fold(0, u64::saturating_add)
+    }
+
+    /// Shares out what is ready and not reserved: first to clients that wait, who are put into
+    /// `wake`, then to those called before.
+    pub(crate) fn call(&mut self, available: u64, wake: &mut Vec<ClientId>) {
+        debug_assert!(self.reserved <= available || available == 0);
+        let mut free = available.saturating_sub(self.reserved);
+        let mut unserved = 0;
+        while free > 0 {
+            if unserved == 0 {
+                unserved = (self.parked.len() + self.wanting.len()) as u64;
+            }
+            let next = self.parked.pop_first().or_else(|| self.wanting.pop_first());
+            let Some((_, id)) = next else { break };
+            let Some(client) = self.clients.get_mut(&id) else { continue };
+            let share = free.div_ceil(unserved).min(client.spare() - client.reserved);
+            if let Attention::Waiting { .. } = client.attention {
+                wake.push(id);
+            }
+            let ticket = self.ticket_next;
+            self.ticket_next += 1;
+            client.attention = Attention::Called { ticket };
+            client.reserved += share;
+            if client.reserved < client.spare() {
+                self.wanting.insert(ticket, id);
+            }
+            self.reserved += share;
+            free -= share;
+            unserved -= 1;
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Why a FIN, REQ or TOUCH was refused.
+
+/// Why a FIN, REQ or TOUCH was refused; nothing was changed. The texts are those NSQ's clients see.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Hash, thiserror::Error)]
+pub enum Refusal {
+    /// The message is ready, deferred, finished, or never existed.
+    #[error("ID not in flight")]
+    NotInFlight,
+    /// The message is in flight to another client.
+    #[error("client does not own message")]
+    NotOwner,
+}
