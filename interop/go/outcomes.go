@@ -243,8 +243,17 @@ func (s *single) connections() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if len(channel.Clients) != 1 || len(all.Producers) == 0 {
-		return "", fmt.Errorf("%d clients and %d producers", len(channel.Clients), len(all.Producers))
+	var addresses []string
+	for _, client := range channel.Clients {
+		addresses = append(addresses, client.RemoteAddress)
 	}
-	return fmt.Sprint(channel.Clients, all.Producers), nil
+	for _, producer := range all.Producers {
+		if len(producer.PubCounts) > 0 && producer.PubCounts[0].Topic == s.topic {
+			addresses = append(addresses, producer.RemoteAddress)
+		}
+	}
+	if len(channel.Clients) != 1 || len(addresses) != 2 {
+		return "", fmt.Errorf("connections are %v, not one consumer and one producer", addresses)
+	}
+	return fmt.Sprint(addresses), nil
 }

@@ -45,6 +45,9 @@ type nodeStats struct {
 	} `json:"topics"`
 	Producers []struct {
 		RemoteAddress string `json:"remote_address"`
+		PubCounts     []struct {
+			Topic string `json:"topic"`
+		} `json:"pub_counts"`
 	} `json:"producers"`
 }
 

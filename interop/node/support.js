@@ -92,8 +92,10 @@ class Cluster {
   // Both sockets of a scenario as nsqd sees them: a reconnect would change them.
   async connections(topic) {
     const {clients} = await this.channel(topic)
-    const {producers} = await this.stats()
-    assert(clients.length === 1 && producers.length > 0, 'one client and a producer')
+    const producers = ((await this.stats()).producers ?? []).filter((producer) =>
+      producer.pub_counts?.some((count) => count.topic === topic)
+    )
+    assert.deepEqual([clients.length, producers.length], [1, 1], 'consumers and producers')
     return [...clients, ...producers].map((c) => c.remote_address)
   }
 

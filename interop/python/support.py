@@ -113,8 +113,15 @@ class Cluster:
     def connections(self, topic):
         """Both sockets of a scenario as nsqd sees them: a reconnect would change them."""
         clients = self.channel(topic, "channel")["clients"]
-        producers = self.stats()["producers"]
-        check(len(clients) == 1 and producers, f"{len(clients)} clients, producers {producers}")
+        producers = [
+            producer
+            for producer in self.stats()["producers"] or []
+            if any(count["topic"] == topic for count in producer.get("pub_counts", []))
+        ]
+        check(
+            len(clients) == len(producers) == 1,
+            f"{len(clients)} consumers and {len(producers)} producers",
+        )
         return [c["remote_address"] for c in clients + producers]
 
     def on_time(self, what, took, delay):
