@@ -1,0 +1,329 @@
+//! The server: connections in, answers out.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{EXPECT, HOST};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, StatusCode, Version};
+use hyper_util::rt::TokioIo;
+use rustix::io::Errno;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::body::{Leftover, discard};
+use super::listener::Listener;
+use super::path::{BadEscape, unescape};
+use super::request::{Request, path_and_query};
+use super::response::{Error, IntoResponse, Response};
+use super::router::{Found, Route, Router};
+use crate::go_duration;
+use crate::log::{Level, Logger};
+use crate::panics::CatchPanic;
+
+/// The largest request head, its request line included; a larger one is refused with 431.
+pub const HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// The most headers that a request may have; more are refused with 431.
+pub const HEADERS_MAX: usize = 128;
+
+/// How much of a body that no handler wanted is read, so that the connection can be used again.
+const DISCARD_BYTES_MAX: u64 = 256 << 10;
+
+/// How long a connection is read from after the last answer was sent on it. To close it with input unread would
+/// make the operating system throw away what the client has not taken yet.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// The pause after a failed accept, at first and at most; it doubles in between.
+const PAUSE_MIN: Duration = Duration::from_millis(5);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Serves HTTP until `shutdown` is cancelled and the requests that are then being served are answered.
+///
+/// # Errors
+///
+/// When the listener fails for good.
+pub async fn serve(
+    listener: impl Listener,
+    router: impl Into<Arc<Router>>,
+    log: Logger,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    Server::new(router, log).serve(listener, shutdown).await
+}
+
+/// Routes and log of an HTTP server. Clones share both, so one can serve several listeners.
+#[derive(Debug, Clone)]
+pub struct Server {
+    router: Arc<Router>,
+    log: Logger,
+    protocol: &'static str,
+}
+
+impl Server {
+    /// A server that calls itself `HTTP` in the log.
+    pub fn new(router: impl Into<Arc<Router>>, log: Logger) -> Self {
+        Self { router: router.into(), log, protocol: "HTTP" }
+    }
+
+    /// Changes what the server calls itself in the log.
+    #[must_use]
+    pub fn named(mut self, protocol: &'static str) -> Self {
+        self.protocol = protocol;
+        self
+    }
+
+    /// Serves HTTP until `shutdown` is cancelled and the requests that are then being served are answered.
+    /// Connections that wait for a request are closed. Dropping the future ends all connections at once.
+    ///
+    /// # Errors
+    ///
+    /// When the listener fails for good; a shortage of descriptors or memory is waited out.
+    pub async fn serve<L: Listener>(
+        self,
+        mut listener: L,
+        shutdown: CancellationToken,
+    ) -> io::Result<()> {
+        let local = listener.local();
+        self.log.info(format_args!("{}: listening on {local}", self.protocol));
+        let mut connections = JoinSet::new();
+        let mut pause = PAUSE_MIN;
+        let outcome = loop {
+            let accepted = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break Ok(()),
+                Some(_) = connections.join_next() => continue,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((accepted, remote)) => {
+                    pause = PAUSE_MIN;
+                    let connection =
+                        self.clone().connection::<L>(accepted, remote, shutdown.clone());
+                    connections.spawn(connection);
+                }
+                Err(error) if is_temporary(&error) => {
+                    self.log.warn(format_args!("temporary Accept() failure - {error}"));
+                    tokio::select! {
+                        () = shutdown.cancelled() => break Ok(()),
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+                Err(error) => break Err(error),
+            }
+        };
+        drop(listener);
+        self.log.info(format_args!("{}: closing {local}", self.protocol));
+        while connections.join_next().await.is_some() {}
+        outcome
+    }
+
+    async fn connection<L: Listener>(
+        self,
+        accepted: L::Accepted,
+        remote: String,
+        shutdown: CancellationToken,
+    ) {
+        let established = tokio::select! {
+            () = shutdown.cancelled() => return,
+            established = L::establish(accepted) => established,
+        };
+        match established {
+            Ok(io) => self.serve_connection(io, &remote, &shutdown).await,
+            Err(error) => self.log.debug(format_args!("{}: [{remote}] {error}", self.protocol)),
+        }
+    }
+
+    /// Serves one connection until the client closes it, or until `shutdown` is cancelled and the request that is
+    /// then being served is answered.
+    pub async fn serve_connection<T>(&self, mut io: T, remote: &str, shutdown: &CancellationToken)
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let remote: Arc<str> = remote.into();
+        let unread = AtomicBool::new(false);
+        let service = service_fn(|request| {
+            let answering = self.answer(request, Arc::clone(&remote), &unread);
+            async move { Ok::<_, Infallible>(answering.await) }
+        });
+        // Half-closed connections are served: a client may send its request, close its half and wait. It also
+        // keeps handlers from being dropped when the client goes away.
+        let connection = http1::Builder::new()
+            .half_close(true)
+            .title_case_headers(true)
+            .max_headers(HEADERS_MAX)
+            .max_header_size(HEAD_BYTES_MAX)
+            .serve_connection(TokioIo::new(&mut io), service);
+        let mut connection = pin!(connection);
+        let outcome = tokio::select! {
+            biased;
+            outcome = connection.as_mut() => outcome,
+            () = shutdown.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = outcome {
+            self.log.debug(format_args!("{}: [{remote}] {error}", self.protocol));
+        }
+        if unread.load(Ordering::Relaxed) {
+            linger(io).await;
+        }
+    }
+
+    async fn answer(
+        &self,
+        request: hyper::Request<Incoming>,
+        remote: Arc<str>,
+        unread: &AtomicBool,
+    ) -> hyper::Response<Full<Bytes>> {
+        let expects_continue = request.headers().contains_key(EXPECT);
+        let leftover = Leftover::default();
+        let mut response = self.dispatch(request, remote, &leftover).await;
+        if let Some(rest) = leftover.take() {
+            // A client that waits for a go-ahead it will not get sends nothing that could be read.
+            if expects_continue || !discard(rest, DISCARD_BYTES_MAX).await {
+                unread.store(true, Ordering::Relaxed);
+                response = response.closing();
+            }
+        }
+        response.into_hyper()
+    }
+
+    async fn dispatch(
+        &self,
+        request: hyper::Request<Incoming>,
+        remote: Arc<str>,
+        leftover: &Leftover,
+    ) -> Response {
+        if let Some(refusal) = refuse_head(&request) {
+            return refusal;
+        }
+        let Ok(path) = unescape(request.uri().path(), false).map_err(|BadEscape| ()) else {
+            return Response::malformed("400 Bad Request");
+        };
+        let request = Request::new(request, path, remote, leftover.clone());
+        if let Some(refusal) = self.router.refuse(&request) {
+            return refusal.marked();
+        }
+        match self.router.find(request.method(), request.path()) {
+            Found::Route(route, params) => self.run(route, params, request).await,
+            Found::Elsewhere(path) if request.method() != Method::CONNECT => {
+                let query = request.uri().find('?').map_or("", |at| &request.uri()[at..]);
+                Response::redirect(&format!("{path}{query}"), request.method() == Method::GET)
+            }
+            Found::OtherMethods(methods) if request.method() == Method::OPTIONS => {
+                Response::empty().allowing(&methods)
+            }
+            Found::OtherMethods(methods) => {
+                let error = Error::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED");
+                self.refuse(&request, error).allowing(&methods)
+            }
+            Found::Elsewhere(_) | Found::Nothing => {
+                self.refuse(&request, Error::not_found("NOT_FOUND"))
+            }
+        }
+    }
+
+    async fn run(
+        &self,
+        route: &Route,
+        params: Vec<(&'static str, String)>,
+        mut request: Request,
+    ) -> Response {
+        request.set_params(params);
+        let started = now();
+        let access =
+            (!route.is_quiet() && self.log.is_enabled(Level::Info)).then(|| Access::of(&request));
+        let response = match CatchPanic::new(route.call(request)).await {
+            Ok(response) => response,
+            Err(text) => {
+                self.log.error(format_args!("panic in HTTP handler - {text}"));
+                Error::internal().into_response()
+            }
+        };
+        if let Some(access) = access {
+            access.write(&self.log, response.status(), started);
+        }
+        if route.is_marked() { response.marked() } else { response }
+    }
+
+    fn refuse(&self, request: &Request, error: Error) -> Response {
+        Access::of(request).write(&self.log, error.status, now());
+        error.into_response().marked()
+    }
+}
+
+/// What the access log needs of a request that a handler will consume.
+struct Access {
+    method: Method,
+    uri: String,
+    remote: String,
+}
+
+impl Access {
+    fn of(request: &Request) -> Self {
+        Self {
+            method: request.method().clone(),
+            uri: request.uri().to_owned(),
+            remote: request.remote().to_owned(),
+        }
+    }
+
+    fn write(&self, log: &Logger, status: StatusCode, started: Instant) {
+        let Self { method, uri, remote } = self;
+        let elapsed = go_duration::format(now() - started);
+        log.info(format_args!("{} {method} {uri} ({remote}) {elapsed}", status.as_u16()));
+    }
+}
+
+/// Refuses what no route should see.
+fn refuse_head(request: &hyper::Request<Incoming>) -> Option<Response> {
+    let hosts = request.headers().get_all(HOST).iter().count();
+    if request.version() == Version::HTTP_11 && hosts == 0 {
+        return Some(Response::malformed("400 Bad Request: missing required Host header"));
+    }
+    if hosts > 1 {
+        return Some(Response::malformed("400 Bad Request: too many Host headers"));
+    }
+    if let Some(expectation) = request.headers().get(EXPECT)
+        && !expectation.as_bytes().eq_ignore_ascii_case(b"100-continue")
+    {
+        return Some(Response::empty().with_status(StatusCode::EXPECTATION_FAILED).closing());
+    }
+    // The server as a whole, not a path.
+    (request.method() == Method::OPTIONS && path_and_query(request.uri()) == "*")
+        .then(Response::empty)
+}
+
+/// Whether accepting may work again by itself: the connection was gone, or the machine is short of something.
+fn is_temporary(error: &io::Error) -> bool {
+    !matches!(
+        Errno::from_io_error(error),
+        None | Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP | Errno::FAULT)
+    )
+}
+
+/// Ends a connection on which the client is still sending, so that it can take the last answer.
+async fn linger(mut io: impl AsyncRead + AsyncWrite + Unpin) {
+    let _ = io.shutdown().await;
+    let mut scratch = vec![0; 16 << 10];
+    let drained = async { while matches!(io.read(&mut scratch).await, Ok(1..)) {} };
+    // What remains after that time is the client's loss.
+    let _ = tokio::time::timeout(LINGER, drained).await;
+}
+
+#[expect(clippy::disallowed_methods, reason = "the access log tells how long an answer took")]
+fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,120 @@
+//! The usage text, and the error that carries it.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use nsq_protocol::quote;
+
+use super::Options;
+use super::def::{Kind, OptionDef};
+use super::value::Value;
+use crate::go_duration;
+
+/// A command line that ends the program before it starts.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UsageError {
+    /// The usage was asked for.
+    #[error("{}", .usage.trim_end())]
+    Help {
+        /// The usage text, with a newline at its end.
+        usage: String,
+    },
+    /// Something in the command line is wrong.
+    #[error("{message}")]
+    Wrong {
+        /// What is wrong, in one line.
+        message: String,
+        /// The usage text, with a newline at its end.
+        usage: String,
+    },
+}
+
+impl UsageError {
+    /// The code to exit with: 0 for help, 2 for a mistake.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Help { .. } => 0,
+            Self::Wrong { .. } => 2,
+        }
+    }
+
+    /// What to print: the mistake, if any, and the usage.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Help { usage } => usage.clone(),
+            Self::Wrong { message, usage } => format!("{message}\n{usage}"),
+        }
+    }
+
+    /// Prints the text on stderr and gives the exit code to return from `main`.
+    pub fn report(&self) -> ExitCode {
+        // Nobody is left to tell when stderr is closed.
+        let _ = io::stderr().write_all(self.text().as_bytes());
+        ExitCode::from(self.exit_code())
+    }
+}
+
+impl Options {
+    /// The usage text: every option with its kind, meaning and default, sorted by name.
+    pub fn usage(&self) -> String {
+        let mut text = format!("Usage of {}:\n", self.program);
+        for def in &self.defs {
+            push_option(def, &mut text);
+        }
+        text
+    }
+}
+
+fn push_option(def: &OptionDef, text: &mut String) {
+    text.push_str("  -");
+    text.push_str(def.name);
+    let word = value_word(def.kind);
+    if !word.is_empty() {
+        text.push(' ');
+        text.push_str(word);
+    }
+    // A switch of one letter leaves room for its meaning on the same line.
+    text.push_str(if word.is_empty() && def.name.len() == 1 { "\t" } else { "\n    \t" });
+    text.push_str(&def.doc.replace('\n', "\n    \t"));
+    let default = default_label(def);
+    if !default.is_empty() {
+        text.push_str(" (default ");
+        text.push_str(&default);
+        text.push(')');
+    }
+    text.push('\n');
+}
+
+fn value_word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Bool | Kind::CustomSwitch => "",
+        Kind::Int | Kind::Bytes => "int",
+        Kind::Float => "float",
+        Kind::Duration => "duration",
+        Kind::String | Kind::Address => "string",
+        Kind::List | Kind::Custom => "value",
+    }
+}
+
+/// The default as the usage shows it; empty when it is the value that goes without saying.
+fn default_label(def: &OptionDef) -> String {
+    if let Some(label) = &def.default_label {
+        return label.clone().into_owned();
+    }
+    match def.default_value() {
+        Value::Bool(false) | Value::Int(0) | Value::Bytes(0) => String::new(),
+        Value::Bool(true) => "true".to_owned(),
+        Value::Int(value) => value.to_string(),
+        Value::Bytes(value) => value.to_string(),
+        Value::Float(0.0) => String::new(),
+        Value::Float(value) => value.to_string(),
+        Value::Duration(value) if value.is_zero() => String::new(),
+        Value::Duration(value) => go_duration::format(value),
+        Value::Text(value) if value.is_empty() => value,
+        Value::Text(value) => match def.kind {
+            Kind::String | Kind::Address => quote(value.as_bytes()),
+            _ => value,
+        },
+        Value::List(values) => values.join(", "),
+    }
+}

@@ -1,0 +1,7 @@
+//! The server over real sockets, as clients see it.
+#![expect(clippy::unwrap_used, reason = "a test helper that fails fails the test")]
+
+mod harness;
+mod http_limits;
+mod http_requests;
+mod http_shutdown;
