@@ -33,6 +33,7 @@ mod body;
 mod listener;
 mod path;
 mod query;
+mod refusal;
 mod request;
 mod response;
 mod router;

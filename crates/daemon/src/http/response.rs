@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::StatusCode;
+use hyper::ext::ReasonPhrase;
 use hyper::header::{
     ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, TRANSFER_ENCODING,
 };
@@ -125,6 +126,11 @@ impl Response {
     pub(super) fn into_hyper(self) -> hyper::Response<Full<Bytes>> {
         let mut response = hyper::Response::new(Full::new(self.body));
         *response.status_mut() = self.status;
+        if self.status == StatusCode::PAYLOAD_TOO_LARGE {
+            // NSQ says it in the words of the older standard, and tools show them.
+            let reason = ReasonPhrase::from_static(b"Request Entity Too Large");
+            response.extensions_mut().insert(reason);
+        }
         for (name, value) in self.headers {
             response.headers_mut().append(name, value);
         }

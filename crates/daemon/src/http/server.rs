@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::body::{Leftover, discard};
 use super::listener::Listener;
 use super::path::{BadEscape, unescape};
+use super::refusal::WithRefusalText;
 use super::request::{Request, path_and_query};
 use super::response::{Error, IntoResponse, Response};
 use super::router::{Found, Route, Router};
@@ -163,7 +164,7 @@ impl Server {
             .title_case_headers(true)
             .max_headers(HEADERS_MAX)
             .max_header_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(&mut io), service);
+            .serve_connection(TokioIo::new(WithRefusalText::new(&mut io)), service);
         let mut connection = pin!(connection);
         let outcome = tokio::select! {
             biased;
@@ -173,10 +174,14 @@ impl Server {
                 connection.await
             }
         };
-        if let Err(error) = outcome {
-            self.log.debug(format_args!("{}: [{remote}] {error}", self.protocol));
-        }
-        if unread.load(Ordering::Relaxed) {
+        let refused = match &outcome {
+            Ok(()) => false,
+            Err(error) => {
+                self.log.debug(format_args!("{}: [{remote}] {error}", self.protocol));
+                error.is_parse()
+            }
+        };
+        if refused || unread.load(Ordering::Relaxed) {
             linger(io).await;
         }
     }

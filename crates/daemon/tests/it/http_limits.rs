@@ -19,7 +19,7 @@ async fn a_body_of_the_limit_is_taken_and_one_byte_more_is_not() {
         ))
         .await;
     let answer = client.answer().await;
-    assert_eq!(answer.status_line, "HTTP/1.1 413 Payload Too Large");
+    assert_eq!(answer.status_line, "HTTP/1.1 413 Request Entity Too Large");
     assert_eq!(answer.body, r#"{"message":"MSG_TOO_BIG"}"#);
     // So little was left that it was read away.
     assert_eq!(answer.header("Connection"), None);
@@ -37,7 +37,7 @@ async fn a_chunked_body_is_held_to_the_same_limit() {
     client.send(format!("{head}{chunk}{chunk}0\r\n\r\n")).await;
     assert_eq!(client.answer().await.body, format!("t:{}", "x".repeat(BODY_BYTES_MAX)));
     client.send(format!("{head}{chunk}{chunk}1\r\ny\r\n0\r\n\r\n")).await;
-    assert_eq!(client.answer().await.status_line, "HTTP/1.1 413 Payload Too Large");
+    assert_eq!(client.answer().await.status_line, "HTTP/1.1 413 Request Entity Too Large");
     client.send("GET /ping HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert_eq!(client.answer().await.body, "OK");
 }
@@ -49,7 +49,7 @@ async fn the_refusal_of_a_huge_body_reaches_a_client_that_goes_on_sending() {
     client.send("POST /pub?topic=t HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n").await;
     client.send(vec![b'x'; 100_000]).await;
     let answer = client.answer().await;
-    assert_eq!(answer.status_line, "HTTP/1.1 413 Payload Too Large");
+    assert_eq!(answer.status_line, "HTTP/1.1 413 Request Entity Too Large");
     assert_eq!(answer.header("Connection").map(str::to_lowercase).as_deref(), Some("close"));
     assert_eq!(answer.body, r#"{"message":"MSG_TOO_BIG"}"#);
     assert_eq!(client.read_to_end().await, "");
@@ -70,7 +70,7 @@ async fn a_client_is_told_to_go_on_only_when_its_body_is_wanted() {
         .send("POST /pub?topic=t HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9999\r\n\r\n")
         .await;
     let answer = client.answer().await;
-    assert_eq!(answer.status_line, "HTTP/1.1 413 Payload Too Large");
+    assert_eq!(answer.status_line, "HTTP/1.1 413 Request Entity Too Large");
     assert_eq!(answer.header("Connection").map(str::to_lowercase).as_deref(), Some("close"));
     assert_eq!(client.read_to_end().await, "");
 
@@ -99,6 +99,8 @@ async fn a_head_without_bounds_is_refused() {
     client.send(format!("GET /ping HTTP/1.1\r\nHost: x\r\nLong: {long}\r\n\r\n")).await;
     let answer = client.answer().await;
     assert_eq!(answer.status_line, "HTTP/1.1 431 Request Header Fields Too Large");
+    assert_eq!(answer.body, "431 Request Header Fields Too Large");
+    assert_eq!(client.read_to_end().await, "");
 
     let mut client = server.connect().await;
     let many = "A: b\r\n".repeat(nsq_daemon::http::HEADERS_MAX + 1);

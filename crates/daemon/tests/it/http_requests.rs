@@ -170,6 +170,8 @@ async fn what_is_not_http_is_refused_in_plain_text() {
         client.send(bytes).await;
         let answer = client.answer().await;
         assert_eq!(answer.status_line, "HTTP/1.1 400 Bad Request", "{bytes}");
+        assert_eq!(answer.header("Content-Type"), Some("text/plain; charset=utf-8"));
+        assert_eq!(answer.body, "400 Bad Request");
         assert_eq!(answer.header("Connection"), Some("close"));
         assert_eq!(client.read_to_end().await, "");
     }
