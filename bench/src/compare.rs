@@ -102,7 +102,7 @@ fn run_once(
     let server =
         Server::start(spec, args, scratch, &limit).map_err(|failure| failure.to_string())?;
     let run = Run { target: &server.target, limit: &limit, size, quick: compare.quick };
-    (workload.run)(&run).map_err(|failure| format!("{failure}{}", server.log_tail()))
+    (workload.run)(&run).map_err(|failure| format!("{failure}{}", server.log_ends()))
 }
 
 /// Runs one workload against a server that is running already and prints its numbers.

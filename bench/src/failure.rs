@@ -39,7 +39,10 @@ pub(crate) enum Failure {
     /// What arrived is not what was published.
     #[error("wrong messages: {0}")]
     Wrong(String),
-    /// The server process did not come up or went away.
+    /// The server process has ended.
+    #[error("it ended with {0}")]
+    Exited(std::process::ExitStatus),
+    /// The server process is not what it should be.
     #[error("server process: {0}")]
     Server(String),
 }

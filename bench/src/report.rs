@@ -111,9 +111,16 @@ impl Report {
             }
         }
         let mut out = render(&lines);
-        for note in self.notes() {
-            let _ = writeln!(out, "\n{note}");
+        let notes = self.notes();
+        if !notes.is_empty() {
+            let _ = write!(out, "\n{}", notes.concat());
         }
+        let _ = writeln!(
+            out,
+            "\nMedian (least..most) of {} rounds, {:.0} s in all. CPU is the server's, user and \
+             kernel.\nA ratio above 1 is more: good for rates, bad for all else.",
+            self.rounds, self.seconds
+        );
         out
     }
 
@@ -167,19 +174,11 @@ impl Report {
                         Outcome::Failed(reason) => format!("failed: {reason}"),
                     };
                     let round = round + 1;
-                    notes.push(format!(
-                        "- {} on {server}, round {round}: {note}",
-                        row.workload.name
-                    ));
+                    let name = row.workload.name;
+                    notes.push(format!("- {name} on {server}, round {round}: {note}\n"));
                 }
             }
         }
-        let rounds = self.rounds;
-        notes.push(format!(
-            "Median (least..most) of {rounds} rounds, {:.0} s in all. CPU is the server's, user and \
-             kernel. A ratio above 1 is more: good for rates, bad for all else.",
-            self.seconds
-        ));
         notes
     }
 

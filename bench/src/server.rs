@@ -31,8 +31,8 @@ use crate::{
 /// The hidden subcommand under which this program becomes a server that dies with its parent.
 pub(crate) const LEASH: &str = "leash";
 
-/// Bytes of a server's log that are shown when a run fails.
-const LOG_TAIL_BYTES: usize = 600;
+/// Bytes of either end of a server's log that are shown when a run fails.
+const LOG_END_BYTES: usize = 300;
 
 /// A server to compare, as the command line names it.
 #[derive(Clone, Debug)]
@@ -155,8 +155,7 @@ impl Server {
         match server.await_ready(limit) {
             Ok(()) => Ok(server),
             Err(failure) => {
-                let log = server.log_tail();
-                Err(Failure::Server(format!("{} did not come up: {failure}{log}", spec.name)))
+                Err(Failure::Server(format!("it did not come up: {failure}{}", server.log_ends())))
             }
         }
     }
@@ -199,7 +198,7 @@ impl Server {
         loop {
             let exited = self.child.try_wait().map_err(Failure::io("look after a server"))?;
             if let Some(status) = exited {
-                return Err(Failure::Server(format!("it ended with {status}")));
+                return Err(Failure::Exited(status));
             }
             let answers = TcpStream::connect(self.target.address).is_ok()
                 && self.target.http.is_none_or(|at| http::request(at, "GET", "/ping").is_ok());
@@ -211,14 +210,20 @@ impl Server {
         }
     }
 
-    /// Returns the end of what the server wrote to its log, on a line of its own, or nothing.
-    pub(crate) fn log_tail(&self) -> String {
+    /// Returns how the server's log begins and ends, in words to append to a failure.
+    pub(crate) fn log_ends(&self) -> String {
         let read = |name| fs::read(self.directory.join(name)).unwrap_or_default();
         let log = [read("stdout"), read("stderr")].concat();
-        let tail = &log[log.len().saturating_sub(LOG_TAIL_BYTES)..];
-        match String::from_utf8_lossy(tail).trim() {
-            "" => String::new(),
-            text => format!("; its log ends: {text}"),
+        let log = String::from_utf8_lossy(&log);
+        let text = log.split_whitespace().collect::<Vec<_>>().join(" ");
+        let cut = |at| text.floor_char_boundary(at);
+        if text.is_empty() {
+            String::new()
+        } else if text.len() <= 2 * LOG_END_BYTES {
+            format!("; its log: {text}")
+        } else {
+            let (begin, end) = (cut(LOG_END_BYTES), cut(text.len() - LOG_END_BYTES));
+            format!("; its log: {} [...] {}", &text[..begin], &text[end..])
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
 pub(super) const BOTH: Workload = Workload {
     name: "both",
     title: "MPUB x 200 and SUB + FIN at once, 1 connection each",
-    size: 600_000,
+    size: 1_000_000,
     size_quick: 20_000,
     in_memory: true,
     null: true,

@@ -29,7 +29,7 @@ pub(super) const SUBFIN: Workload = Workload {
 pub(super) const RDY1: Workload = Workload {
     name: "rdy1",
     title: "SUB + FIN, RDY 1, 50 connections",
-    size: 100_000,
+    size: 200_000,
     size_quick: 5_000,
     in_memory: true,
     null: true,

@@ -27,7 +27,7 @@ use crate::{
 pub(super) const LATENCY: Workload = Workload {
     name: "latency",
     title: "publish to receive at 1,000 msg/s, RDY 2500",
-    size: 4000,
+    size: 5000,
     size_quick: 400,
     in_memory: false,
     null: false,
@@ -35,8 +35,9 @@ pub(super) const LATENCY: Workload = Workload {
 };
 
 const INTERVAL: Duration = Duration::from_millis(1);
-/// The share of the messages, in percent, that come first and are not counted.
-const WARM_UP_PERCENT: usize = 10;
+/// The share of the messages, in percent, at either end of the run that is not counted: a server
+/// that is warming up, and the last messages, which have none behind them to push them out.
+const EDGE_PERCENT: usize = 10;
 const BUFFER_BYTES: usize = 16 * 1024;
 
 fn latency(run: &Run<'_>) -> Result<Sample, Failure> {
@@ -50,6 +51,8 @@ fn latency(run: &Run<'_>) -> Result<Sample, Failure> {
 
     let meter = Meter::start(run.target)?;
     let start = meter.started + Duration::from_millis(5);
+    let edge = run.size * EDGE_PERCENT / 100;
+    let counted = edge..run.size - edge;
     let receive: Task<'_, Vec<Duration>> = Box::new(|| {
         let mut page = ledger.page();
         let mut latencies = Vec::with_capacity(run.size);
@@ -57,7 +60,7 @@ fn latency(run: &Run<'_>) -> Result<Sample, Failure> {
             consumer.step(|body| {
                 page.mark(body)?;
                 let seq = wire::seq_of(body).unwrap_or(0);
-                if seq >= run.size * WARM_UP_PERCENT / 100 {
+                if counted.contains(&seq) {
                     latencies.push(now().saturating_duration_since(due(start, seq)));
                 }
                 Ok(())

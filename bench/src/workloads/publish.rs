@@ -11,7 +11,7 @@ use crate::{
 pub(super) const MPUB200: Workload = Workload {
     name: "mpub200",
     title: "MPUB x 200, 2 connections",
-    size: 1_000_000,
+    size: 2_000_000,
     size_quick: 40_000,
     in_memory: true,
     null: true,
@@ -22,7 +22,7 @@ pub(super) const MPUB200: Workload = Workload {
 pub(super) const PUB1: Workload = Workload {
     name: "pub1",
     title: "PUB one at a time, 2 connections",
-    size: 100_000,
+    size: 200_000,
     size_quick: 4_000,
     in_memory: true,
     null: true,
@@ -35,7 +35,7 @@ pub(super) const PUB1: Workload = Workload {
 pub(super) const PIPE: Workload = Workload {
     name: "pipe",
     title: "PUB pipelined, window 1000, 2 connections",
-    size: 400_000,
+    size: 1_000_000,
     size_quick: 20_000,
     in_memory: true,
     null: true,

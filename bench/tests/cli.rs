@@ -1,0 +1,176 @@
+//! The program as its users run it, with servers that need no nsqd to be built.
+
+use std::{
+    fs,
+    io::ErrorKind,
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    thread,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+
+fn bench() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_nsq-bench"))
+}
+
+fn run(args: &[&str], scratch: &Path) -> Output {
+    bench().args(args).arg("--scratch").arg(scratch).output().expect("the bench starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A program that takes any flags, writes its process id beside itself and never answers.
+fn deaf_server(directory: &Path) -> PathBuf {
+    let path = directory.join("deaf");
+    let pid = directory.join("pid");
+    let script =
+        format!("#!/bin/sh\necho $$ > {0}.new\nmv {0}.new {0}\nexec sleep 600\n", pid.display());
+    fs::write(&path, script).expect("the script is written");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it may be executed");
+    path
+}
+
+/// A null server of its own, killed when the test ends.
+struct Null {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Null {
+    fn start() -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let address = free.expect("there is a free port");
+        let child = bench().args(["null", "--address", &address.to_string()]).spawn();
+        let null = Self { child: child.expect("the null server starts"), address };
+        until(|| TcpStream::connect(address).is_ok());
+        null
+    }
+
+    fn load(&self, args: &[&str]) -> Output {
+        let address = self.address.to_string();
+        let mut command = bench();
+        command.arg("load").args(args).args(["--address", &address]);
+        command.output().expect("the load starts")
+    }
+}
+
+impl Drop for Null {
+    fn drop(&mut self) {
+        self.child.kill().expect("the null server still runs");
+        self.child.wait().expect("it can be waited for");
+    }
+}
+
+fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        thread::yield_now();
+    }
+}
+
+fn is_gone(pid: i32) -> bool {
+    match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => stat.contains(") Z "),
+        Err(error) => error.kind() == ErrorKind::NotFound,
+    }
+}
+
+#[test]
+fn the_null_server_alone_fills_the_rows_it_can_take_part_in() {
+    let scratch = tempfile::tempdir().unwrap();
+    let json = scratch.path().join("numbers.json");
+    let output =
+        run(&["--quick", "--rounds", "2", "--json", json.to_str().unwrap()], scratch.path());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+
+    let report: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+    let results = report["results"].as_array().unwrap();
+    let measured = |name: &str| {
+        let result = results.iter().find(|result| result["workload"] == name).unwrap();
+        result["metrics"].as_array().unwrap().iter().any(|metric| {
+            let rounds = metric["rounds"].as_array().unwrap();
+            rounds.len() == 2 && rounds.iter().all(|value| value.as_f64().unwrap() > 0.0)
+        })
+    };
+    for name in ["mpub200", "subfin", "both", "rdy1", "pub1", "pipe", "conns2000"] {
+        assert!(measured(name), "{name}: {report:#}");
+    }
+    for name in ["backlog", "latency", "channels8", "topics2000"] {
+        assert!(!measured(name), "{name}: {report:#}");
+    }
+    let left: Vec<_> = fs::read_dir(scratch.path()).unwrap().collect();
+    assert_eq!(left.len(), 1, "only the JSON file is left: {left:?}");
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_reported_as_failed_and_the_others_are_measured() {
+    let scratch = tempfile::tempdir().unwrap();
+    let deaf = format!("deaf={}", deaf_server(scratch.path()).display());
+    let args = ["--other", &deaf, "--other", "ends=/bin/false"];
+    let rest = ["--quick", "--only", "pub1", "--limit", "1"];
+    let output = run(&[&args[..], &rest[..]].concat(), scratch.path());
+    assert_eq!(output.status.code(), Some(1));
+    let table = text(&output.stdout);
+    let cells: Vec<_> = table.lines().nth(2).unwrap().split('|').map(str::trim).collect();
+    assert_eq!(cells[2..5], ["rate", "failed", "failed"]);
+    assert!(cells[5].ends_with(" k/s"), "{table}");
+    assert!(table.contains(
+        "pub1 on deaf, round 1: failed: server process: it did not come up: not complete after 1 s"
+    ));
+    assert!(table.contains(
+        "pub1 on ends, round 1: failed: server process: it did not come up: it ended with"
+    ));
+    let pid = fs::read_to_string(scratch.path().join("pid")).unwrap();
+    assert!(is_gone(pid.trim().parse().unwrap()));
+}
+
+#[test]
+fn a_bench_that_is_interrupted_or_killed_leaves_no_server_behind() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGKILL] {
+        let directory = tempfile::tempdir().unwrap();
+        let scratch = tempfile::tempdir().unwrap();
+        let deaf = format!("deaf={}", deaf_server(directory.path()).display());
+        let mut bench = bench()
+            .args(["--other", &deaf, "--only", "pub1", "--scratch"])
+            .arg(scratch.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        until(|| directory.path().join("pid").exists());
+        let server = fs::read_to_string(directory.path().join("pid")).unwrap();
+        kill(Pid::from_raw(bench.id().cast_signed()), signal).unwrap();
+        bench.wait().unwrap();
+        until(|| is_gone(server.trim().parse().unwrap()));
+        if signal != Signal::SIGKILL {
+            assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0, "{signal}");
+        }
+    }
+}
+
+#[test]
+fn a_running_server_can_be_loaded() {
+    let null = Null::start();
+    let pid = null.child.id().to_string();
+    let output = null.load(&["mpub200", "--size", "1234", "--pid", &pid]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for name in ["rate", "CPU/msg", "peak memory"] {
+        assert!(text(&output.stdout).lines().any(|line| line.starts_with(name)));
+    }
+}
+
+#[test]
+fn messages_that_nobody_published_fail_the_run() {
+    let null = Null::start();
+    let output = null.load(&["subfin", "--size", "1000"]);
+    assert_eq!(output.status.code(), Some(1));
+    let reason = "nsq-bench: wrong messages: a body of 200 bytes nobody sent\n";
+    assert_eq!(text(&output.stderr), reason);
+}
