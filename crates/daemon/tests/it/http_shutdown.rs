@@ -1,7 +1,10 @@
 //! How the server ends, and what it does not end.
 
-use nsq_daemon::http::{Response, Router, Server, StatusCode};
-use nsq_daemon::log::Logger;
+use std::collections::VecDeque;
+use std::io;
+
+use nsq_daemon::http::{Listener, Response, Router, Server, StatusCode, serve};
+use nsq_daemon::log::{Capture, Level, Logger};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
@@ -71,11 +74,11 @@ async fn a_unix_socket_is_served_like_a_port() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("http.sock");
     let listener = tokio::net::UnixListener::bind(&path).unwrap();
-    let capture = nsq_daemon::log::Capture::new();
-    let log = Logger::with_sink("", nsq_daemon::log::Level::Info, capture.clone());
+    let capture = Capture::new();
+    let log = Logger::with_sink("", Level::Info, capture.clone());
     let router = Router::new().get("/ping", async |_| Response::text("OK"));
     let shutdown = CancellationToken::new();
-    let task = tokio::spawn(nsq_daemon::http::serve(listener, router, log, shutdown.clone()));
+    let task = tokio::spawn(serve(listener, router, log, shutdown.clone()));
 
     let mut client = tokio::net::UnixStream::connect(&path).await.unwrap();
     client.write_all(b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
@@ -87,4 +90,92 @@ async fn a_unix_socket_is_served_like_a_port() {
     let texts = capture.texts();
     assert_eq!(texts[0], format!("INFO: HTTP: listening on {}", path.display()));
     assert!(texts[1].starts_with("INFO: 200 GET /ping (@) "), "{texts:?}");
+}
+
+/// A listener that plays a script: connections and failures, then nothing.
+struct Scripted(VecDeque<io::Result<tokio::io::DuplexStream>>);
+
+impl Listener for Scripted {
+    type Accepted = tokio::io::DuplexStream;
+    type Io = tokio::io::DuplexStream;
+
+    async fn accept(&mut self) -> io::Result<(Self::Accepted, String)> {
+        match self.0.pop_front() {
+            Some(next) => Ok((next?, "peer".to_owned())),
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn establish(stream: Self::Accepted) -> io::Result<Self::Io> {
+        Ok(stream)
+    }
+
+    fn local(&self) -> String {
+        "script".to_owned()
+    }
+}
+
+const EMFILE: i32 = 24;
+const EBADF: i32 = 9;
+
+#[tokio::test(start_paused = true)]
+async fn a_shortage_is_waited_out_and_a_broken_listener_ends_the_server() {
+    let (mut client, io) = tokio::io::duplex(4096);
+    let script = [
+        Err(io::Error::from_raw_os_error(EMFILE)),
+        Ok(io),
+        Err(io::Error::from_raw_os_error(EBADF)),
+    ];
+    client.write_all(b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let capture = Capture::new();
+    let log = Logger::with_sink("", Level::Warn, capture.clone());
+    let router = Router::new().get("/ping", async |_| Response::text("OK"));
+    let error = serve(Scripted(script.into()), router, log, CancellationToken::new()).await;
+    assert_eq!(error.unwrap_err().raw_os_error(), Some(EBADF));
+    let mut text = String::new();
+    client.read_to_string(&mut text).await.unwrap();
+    assert!(text.ends_with("\r\n\r\nOK"), "{text}");
+    let warning = "WARNING: temporary Accept() failure - ";
+    let texts = capture.texts();
+    assert!(texts.len() == 1 && texts[0].starts_with(warning), "{texts:?}");
+}
+
+#[tokio::test]
+async fn a_large_answer_arrives_whole() {
+    let body: String = ('a'..='z').cycle().take(1_000_000).collect();
+    let answer = body.clone();
+    let router = Router::new().get("/stats", move |_| {
+        let answer = answer.clone();
+        async move { Response::json(answer) }
+    });
+    let server = Server::new(router, Logger::discard());
+    let (mut client, io) = tokio::io::duplex(10_000);
+    client.write_all(b"GET /stats HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    let shutdown = CancellationToken::new();
+    let served = server.serve_connection(io, "@", &shutdown);
+    let ((), read) = tokio::join!(served, client.read_to_string(&mut text));
+    read.unwrap();
+    assert_eq!(text.split_once("\r\n\r\n").unwrap().1, body);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_client_can_send_to_its_end_before_it_listens() {
+    for head in
+        ["POST /pub HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n", "GARBAGE\r\n\r\n"]
+    {
+        let router = Router::new().post("/pub", async |_| Response::text("OK"));
+        let server = Server::new(router, Logger::discard());
+        let (mut client, io) = tokio::io::duplex(4096);
+        let shutdown = CancellationToken::new();
+        let exchange = async move {
+            client.write_all(head.as_bytes()).await.unwrap();
+            client.write_all(&[b'x'; 50_000]).await.unwrap();
+            let mut text = String::new();
+            client.read_to_string(&mut text).await.unwrap();
+            text
+        };
+        let ((), text) = tokio::join!(server.serve_connection(io, "@", &shutdown), exchange);
+        assert!(text.contains("\r\nConnection: close\r\n"), "{text}");
+    }
 }
