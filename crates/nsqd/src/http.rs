@@ -1,0 +1,132 @@
+//! The HTTP API: publishing, administration and figures, as NSQ's tools and scripts know it.
+
+mod admin;
+mod args;
+mod config;
+mod publish;
+
+use std::{future::Future, sync::Arc};
+
+use nsq_daemon::{
+    http::{Error, Handler, IntoResponse, Method, Request, Response, Route, Router, StatusCode},
+    json::escape_html,
+};
+use serde::Serialize;
+
+use crate::{
+    VERSION,
+    node::Node,
+    options::host_name,
+    stats::{Filter, Stats},
+};
+
+/// The routes of nsqd. The ports are those that are listened on, for `/info`.
+pub(crate) fn router(node: Arc<Node>, tcp_port: u16, http_port: u16) -> Router {
+    let info = move |node: Arc<Node>, _: Request| async move { info(&node, tcp_port, http_port) };
+    Router::new()
+        .route(Route::new(Method::GET, "/ping", on(&node, ping)).unmarked())
+        .get("/info", on(&node, info))
+        .get("/stats", on(&node, stats))
+        .route(Route::new(Method::POST, "/pub", on(&node, publish::one)).quiet())
+        .route(Route::new(Method::POST, "/mpub", on(&node, publish::many)).quiet())
+        .post("/topic/create", on(&node, admin::create_topic))
+        .post("/topic/delete", on(&node, admin::delete_topic))
+        .post("/topic/empty", on(&node, admin::empty_topic))
+        .post("/topic/pause", on(&node, admin::pause_topic))
+        .post("/topic/unpause", on(&node, admin::unpause_topic))
+        .post("/channel/create", on(&node, admin::create_channel))
+        .post("/channel/delete", on(&node, admin::delete_channel))
+        .post("/channel/empty", on(&node, admin::empty_channel))
+        .post("/channel/pause", on(&node, admin::pause_channel))
+        .post("/channel/unpause", on(&node, admin::unpause_channel))
+        .get("/config/:opt", on(&node, config::show))
+        .put("/config/:opt", on(&node, config::change))
+        // There is no collector to run: what is freed goes back to the allocator at once.
+        .route(Route::new(Method::POST, "/debug/freememory", async |_| Response::empty()).unmarked())
+}
+
+/// A handler that is given the node.
+fn on<F, Fut>(node: &Arc<Node>, handler: F) -> impl Handler + use<F, Fut>
+where
+    F: Fn(Arc<Node>, Request) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output: IntoResponse> + Send + 'static,
+{
+    let node = Arc::clone(node);
+    move |request| handler(Arc::clone(&node), request)
+}
+
+/// Does what may wait for the disk, on a thread that may.
+async fn blocking<T: Send + 'static>(
+    node: &Arc<Node>,
+    work: impl FnOnce(&Arc<Node>) -> T + Send + 'static,
+) -> Result<T, Error> {
+    let worker = Arc::clone(node);
+    tokio::task::spawn_blocking(move || work(&worker)).await.map_err(|error| {
+        node.services.logger.error(format_args!("panic in HTTP handler - {error}"));
+        Error::internal()
+    })
+}
+
+fn json(value: &impl Serialize) -> Result<Response, Error> {
+    let json = serde_json::to_vec(value).map_err(|_| Error::internal())?;
+    Ok(Response::json(escape_html(json)))
+}
+
+async fn ping(node: Arc<Node>, _: Request) -> Response {
+    let health = node.services.health.status();
+    let status = if health == "OK" { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
+    Response::text(health).with_status(status)
+}
+
+#[derive(Serialize)]
+struct Info<'a> {
+    version: &'a str,
+    broadcast_address: &'a str,
+    hostname: String,
+    http_port: u16,
+    tcp_port: u16,
+    start_time: u64,
+    /// Nanoseconds, as all durations here.
+    max_heartbeat_interval: u128,
+    max_output_buffer_size: i64,
+    max_output_buffer_timeout: u128,
+    max_deflate_level: i64,
+    topology_zone: &'a str,
+    topology_region: &'a str,
+}
+
+fn info(node: &Node, tcp_port: u16, http_port: u16) -> Result<Response, Error> {
+    let options = &node.services.options;
+    json(&Info {
+        version: VERSION,
+        broadcast_address: &options.broadcast_address,
+        hostname: host_name(),
+        http_port,
+        tcp_port,
+        start_time: node.services.clock.start_seconds(),
+        max_heartbeat_interval: options.max_heartbeat_interval.as_nanos(),
+        max_output_buffer_size: options.max_output_buffer_size,
+        max_output_buffer_timeout: options.max_output_buffer_timeout.as_nanos(),
+        max_deflate_level: options.max_deflate_level,
+        topology_zone: "",
+        topology_region: "",
+    })
+}
+
+async fn stats(node: Arc<Node>, request: Request) -> Result<Response, Error> {
+    let query = request.query()?;
+    let text = |key| query.get(key).filter(|value| !value.is_empty()).map(str::to_owned);
+    let flag = |key| query.get(key).and_then(args::boolean).unwrap_or(true);
+    let filter = Filter {
+        topic: text("topic"),
+        channel: text("channel"),
+        clients: flag("include_clients"),
+        memory: flag("include_mem"),
+    };
+    let as_json = query.get("format") == Some("json");
+    blocking(&node, move |node| {
+        let stats = Stats::collect(node, &filter);
+        if as_json { json(&stats) } else { Ok(Response::text(stats.to_string())) }
+    })
+    .await?
+}

@@ -1,0 +1,140 @@
+//! `/pub` and `/mpub`.
+
+use std::{sync::Arc, time::Duration};
+
+use nsq_daemon::http::{BodyError, Error, Query, Request, Response, StatusCode};
+use nsq_log::BatchBuilder;
+use nsq_protocol::Limits;
+
+use super::{args, blocking};
+use crate::{node::Node, options::Options, topic::Topic};
+
+/// Publishes the body as one message.
+pub(super) async fn one(node: Arc<Node>, mut request: Request) -> Result<Response, Error> {
+    let options = &node.services.options;
+    let body = request.body_up_to(options.limits.message_bytes_max as usize).await;
+    let body = body.map_err(|error| unread(&error, "MSG_TOO_BIG"))?;
+    if body.is_empty() {
+        return Err(Error::bad_request("MSG_EMPTY"));
+    }
+    let query = request.query()?;
+    let topic = topic_or_create(&node, &query).await?;
+    let defer = query.get("defer").map(|text| delay(text, options)).transpose()?;
+    let mut batch = node.batch();
+    batch.push(&body);
+    publish(&node, &topic, batch, defer.filter(|defer| !defer.is_zero())).await
+}
+
+/// Publishes the messages in the body: all of them or none.
+pub(super) async fn many(node: Arc<Node>, mut request: Request) -> Result<Response, Error> {
+    let limits = &node.services.options.limits;
+    if request.content_length().is_some_and(|length| length > u64::from(limits.body_bytes_max)) {
+        return Err(too_large("BODY_TOO_BIG"));
+    }
+    let query = request.query()?;
+    let topic = topic_or_create(&node, &query).await?;
+    let binary = query.get("binary").is_some_and(|value| {
+        args::boolean(value).unwrap_or_else(|| {
+            let logger = &node.services.logger;
+            logger.warn(format_args!("deprecated value '{value}' used for /mpub binary param"));
+            true
+        })
+    });
+    let body = request.body_up_to(limits.body_bytes_max as usize).await;
+    let body = body.map_err(|error| match error {
+        BodyError::Read(_) if binary => too_large("BAD_MESSAGE"),
+        error => unread(&error, "BODY_TOO_BIG"),
+    })?;
+    let mut batch = node.batch();
+    if binary {
+        push_counted(&body, limits, &mut batch)?;
+    } else {
+        push_lines(&body, limits, &mut batch)?;
+    }
+    if batch.is_empty() {
+        return Ok(Response::text("OK"));
+    }
+    publish(&node, &topic, batch, None).await
+}
+
+async fn publish(
+    node: &Node,
+    topic: &Arc<Topic>,
+    mut batch: BatchBuilder,
+    defer: Option<Duration>,
+) -> Result<Response, Error> {
+    let end = topic.publish(&mut batch, defer).map_err(|_| exiting())?;
+    if node.services.options.waits_for_sync() {
+        topic.synced(end).await.map_err(|_| exiting())?;
+    }
+    Ok(Response::text("OK"))
+}
+
+/// The topic of the query; the common case, that there is one, does not leave the thread.
+async fn topic_or_create(node: &Arc<Node>, query: &Query) -> Result<Arc<Topic>, Error> {
+    let name = args::topic(query)?;
+    if let Some(topic) = node.existing_topic(name.as_str()) {
+        return Ok(topic);
+    }
+    blocking(node, move |node| node.topic_or_create(&name)).await?.map_err(|_| exiting())
+}
+
+fn delay(text: &str, options: &Options) -> Result<Duration, Error> {
+    let ms = text.parse::<i64>().ok().and_then(|ms| u64::try_from(ms).ok());
+    ms.map(Duration::from_millis)
+        .filter(|delay| *delay <= options.max_req_timeout)
+        .ok_or_else(|| Error::bad_request("INVALID_DEFER"))
+}
+
+/// Adds every line that is not empty. What ends a line is `\n` alone.
+fn push_lines(body: &[u8], limits: &Limits, batch: &mut BatchBuilder) -> Result<(), Error> {
+    for line in body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        if line.len() > limits.message_bytes_max as usize {
+            return Err(too_large("MSG_TOO_BIG"));
+        }
+        batch.push(line);
+    }
+    Ok(())
+}
+
+/// Adds the messages of a body in the form of MPUB, without the size in front: the number of messages, then each
+/// with its size. What follows is passed over.
+fn push_counted(body: &[u8], limits: &Limits, batch: &mut BatchBuilder) -> Result<(), Error> {
+    // Each message takes four bytes of size and one of body at least.
+    let count_max = limits.body_bytes_max.saturating_sub(4) / 5;
+    let (count, mut rest) = split_number(body)
+        .filter(|(count, _)| (1..=count_max).contains(count))
+        .ok_or_else(|| too_large("BAD_BODY"))?;
+    for _ in 0..count {
+        let message = split_number(rest)
+            .filter(|(bytes, _)| (1..=limits.message_bytes_max).contains(bytes))
+            .and_then(|(bytes, rest)| rest.split_at_checked(bytes as usize));
+        let (body, tail) = message.ok_or_else(|| too_large("BAD_MESSAGE"))?;
+        batch.push(body);
+        rest = tail;
+    }
+    Ok(())
+}
+
+/// A number of 32 bits from the front. Those that would be negative are above every limit.
+fn split_number(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let (number, rest) = bytes.split_first_chunk()?;
+    Some((u32::from_be_bytes(*number), rest))
+}
+
+fn unread(error: &BodyError, too_big: &'static str) -> Error {
+    match error {
+        BodyError::TooBig { .. } => too_large(too_big),
+        _ => Error::internal(),
+    }
+}
+
+fn too_large(message: &'static str) -> Error {
+    Error::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+}
+
+/// What every refusal of the topic is called, be it that it goes away or that the disk does not take the
+/// messages; the log of nsqd says which.
+fn exiting() -> Error {
+    Error::new(StatusCode::SERVICE_UNAVAILABLE, "EXITING")
+}

@@ -1,0 +1,252 @@
+//! What `/stats` shows: one set of figures, written as JSON by serde and as text by [`Display`](std::fmt::Display).
+//!
+//! Collecting them walks topics, channels and clients, never messages: what is counted is kept by those who
+//! change it.
+
+mod memory;
+mod text;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use foldhash::fast::RandomState;
+use nsq_broker::{ClientId, ClientStats};
+use serde::{Serialize, Serializer};
+
+use self::memory::Memory;
+use crate::{VERSION, channel::Channel, client::Client, client::ClientState, node::Node, topic::Topic};
+
+/// What is asked for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Filter {
+    /// Only this topic.
+    pub(crate) topic: Option<String>,
+    /// Only this channel; topics without it are left out.
+    pub(crate) channel: Option<String>,
+    /// Whether to list consumers and producers.
+    pub(crate) clients: bool,
+    /// Whether to show what memory the process uses.
+    pub(crate) memory: bool,
+}
+
+/// The figures of a node. Keys stand in NSQ's order, here and below.
+#[derive(Debug, Serialize)]
+pub(crate) struct Stats {
+    version: &'static str,
+    health: String,
+    /// Seconds since the Unix epoch.
+    start_time: u64,
+    /// `null` when the topic that was asked for does not exist.
+    topics: Option<Vec<TopicStats>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<Memory>,
+    /// `null` when there are none, or clients were not asked for.
+    producers: Option<Vec<Connection>>,
+    #[serde(skip)]
+    uptime: Duration,
+    /// When this was collected, in seconds since the Unix epoch.
+    #[serde(skip)]
+    now: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct TopicStats {
+    topic_name: String,
+    channels: Vec<ChannelStats>,
+    depth: u64,
+    backend_depth: u64,
+    message_count: u64,
+    message_bytes: u64,
+    paused: bool,
+    e2e_processing_latency: Latency,
+}
+
+#[derive(Debug, Serialize)]
+struct ChannelStats {
+    channel_name: String,
+    depth: u64,
+    backend_depth: u64,
+    in_flight_count: u64,
+    deferred_count: u64,
+    message_count: u64,
+    requeue_count: u64,
+    timeout_count: u64,
+    client_count: usize,
+    /// `null` when clients were not asked for.
+    clients: Option<Vec<Connection>>,
+    paused: bool,
+    e2e_processing_latency: Latency,
+}
+
+/// A client, as a consumer of a channel or as a producer.
+#[derive(Debug, Serialize)]
+struct Connection {
+    client_id: String,
+    hostname: String,
+    version: &'static str,
+    #[serde(serialize_with = "as_text")]
+    remote_address: SocketAddr,
+    state: u8,
+    ready_count: u64,
+    in_flight_count: u64,
+    message_count: u64,
+    finish_count: u64,
+    requeue_count: u64,
+    connect_ts: u64,
+    sample_rate: i32,
+    deflate: bool,
+    snappy: bool,
+    user_agent: String,
+    topology_zone: String,
+    topology_region: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub_counts: Vec<PubCount>,
+    tls: bool,
+    tls_cipher_suite: &'static str,
+    tls_version: &'static str,
+    tls_negotiated_protocol: &'static str,
+    tls_negotiated_protocol_is_mutual: bool,
+}
+
+/// How many messages a client published to a topic.
+#[derive(Debug, Serialize)]
+struct PubCount {
+    topic: String,
+    count: u64,
+}
+
+/// How long messages take from publishing to finishing, where that is measured.
+#[derive(Debug, Default, Serialize)]
+struct Latency {
+    count: u64,
+    percentiles: (),
+}
+
+impl Stats {
+    /// Collects what is asked for.
+    pub(crate) fn collect(node: &Node, filter: &Filter) -> Self {
+        let services = &node.services;
+        let topics = match &filter.topic {
+            None => Some(node.all_topics()),
+            Some(name) => node.existing_topic(name).map(|topic| vec![topic]),
+        };
+        let producers = (topics.is_some() && filter.clients).then(|| producers(node, filter));
+        let topics = topics.map(|topics| topics.iter().filter_map(|topic| topic_stats(topic, filter)).collect());
+        Self {
+            version: VERSION,
+            health: services.health.status(),
+            start_time: services.clock.start_seconds(),
+            topics,
+            memory: filter.memory.then(Memory::of_this_process),
+            producers: producers.filter(|producers| !producers.is_empty()),
+            uptime: services.clock.uptime(),
+            now: services.clock.now().0 / 1_000_000_000,
+        }
+    }
+}
+
+/// `None` when the topic has not the channel that is asked for.
+fn topic_stats(topic: &Topic, filter: &Filter) -> Option<TopicStats> {
+    let channels = match &filter.channel {
+        None => topic.channels(),
+        Some(name) => vec![topic.existing_channel(name)?],
+    };
+    let tail_start = topic.log.tail_start();
+    let counts = topic.counts();
+    Some(TopicStats {
+        topic_name: topic.name.to_string(),
+        channels: channels.iter().map(|channel| channel_stats(channel, tail_start, filter)).collect(),
+        depth: counts.depth,
+        backend_depth: counts.backend_depth,
+        message_count: counts.message_count,
+        message_bytes: counts.message_bytes,
+        paused: counts.paused,
+        e2e_processing_latency: Latency::default(),
+    })
+}
+
+fn channel_stats(channel: &Channel, tail_start: u64, filter: &Filter) -> ChannelStats {
+    let connection =
+        |(client, counts): (Arc<Client>, ClientStats)| Connection::new(&client, &counts, filter);
+    let clients: Option<Vec<_>> =
+        filter.clients.then(|| channel.clients().into_iter().map(connection).collect());
+    channel.see(|schedule| ChannelStats {
+        channel_name: channel.name.to_string(),
+        depth: schedule.depth(),
+        backend_depth: schedule.ready_below(tail_start),
+        in_flight_count: schedule.in_flight_count(),
+        deferred_count: schedule.deferred_count(),
+        message_count: schedule.message_count(),
+        requeue_count: schedule.requeue_count(),
+        timeout_count: schedule.timeout_count(),
+        client_count: clients.as_ref().map_or_else(|| schedule.client_count(), Vec::len),
+        clients,
+        paused: schedule.is_paused(),
+        e2e_processing_latency: Latency::default(),
+    })
+}
+
+/// Every client that has published, whatever topic and channel are asked for.
+fn producers(node: &Node, filter: &Filter) -> Vec<Connection> {
+    let mut clients = node.clients.all();
+    clients.retain(|client| !client.about().pub_counts.is_empty());
+    let subscribed = |client: &&Arc<Client>| client.state() != ClientState::Init as u8;
+    let subscribers: BTreeSet<_> = clients.iter().filter(subscribed).map(|client| client.id).collect();
+    let counts = consumer_counts(node, &subscribers);
+    let none = ClientStats::default();
+    clients
+        .iter()
+        .map(|client| Connection::new(client, counts.get(&client.id).unwrap_or(&none), filter))
+        .collect()
+}
+
+/// What clients that may be on any channel have consumed.
+fn consumer_counts(node: &Node, ids: &BTreeSet<ClientId>) -> HashMap<ClientId, ClientStats, RandomState> {
+    if ids.is_empty() {
+        return HashMap::default();
+    }
+    let channels = node.all_topics().into_iter().flat_map(|topic| topic.channels());
+    let clients = channels.flat_map(|channel| channel.clients());
+    clients.map(|(client, counts)| (client.id, counts)).filter(|(id, _)| ids.contains(id)).collect()
+}
+
+impl Connection {
+    fn new(client: &Client, counts: &ClientStats, filter: &Filter) -> Self {
+        let about = client.about();
+        let asked = |topic: &String| filter.topic.as_ref().is_none_or(|asked| asked == topic);
+        let published = about.pub_counts.into_iter().filter(|(topic, _)| asked(topic));
+        Self {
+            client_id: about.client_id,
+            hostname: about.hostname,
+            version: "V2",
+            remote_address: client.remote,
+            state: client.state(),
+            ready_count: counts.ready,
+            in_flight_count: counts.in_flight,
+            message_count: counts.message_count,
+            finish_count: counts.finish_count,
+            requeue_count: counts.requeue_count,
+            connect_ts: client.connected_at_s,
+            sample_rate: about.sample_rate,
+            deflate: false,
+            snappy: false,
+            user_agent: about.user_agent,
+            topology_zone: about.topology_zone,
+            topology_region: about.topology_region,
+            pub_counts: published.map(|(topic, count)| PubCount { topic, count }).collect(),
+            tls: false,
+            tls_cipher_suite: "",
+            tls_version: "",
+            tls_negotiated_protocol: "",
+            tls_negotiated_protocol_is_mutual: false,
+        }
+    }
+}
+
+fn as_text<S: Serializer>(address: &SocketAddr, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(address)
+}

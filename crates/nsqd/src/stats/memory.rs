@@ -1,0 +1,70 @@
+//! What memory the process uses, under the names of the Go runtime's figures, which dashboards know.
+
+use std::fs;
+
+use serde::Serialize;
+
+/// The figures that mean something without a garbage collector; the others are 0.
+#[derive(Copy, Clone, Debug, Default, Serialize)]
+pub(super) struct Memory {
+    heap_objects: u64,
+    heap_idle_bytes: u64,
+    /// Memory in use that is not a file's.
+    heap_in_use_bytes: u64,
+    heap_released_bytes: u64,
+    gc_pause_usec_100: u64,
+    gc_pause_usec_99: u64,
+    gc_pause_usec_95: u64,
+    next_gc_bytes: u64,
+    gc_total_runs: u64,
+}
+
+impl Memory {
+    /// What the operating system says; 0 where it does not.
+    pub(super) fn of_this_process() -> Self {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        Self { heap_in_use_bytes: anonymous_bytes(&status).unwrap_or_default(), ..Self::default() }
+    }
+
+    /// Names and values, in the order they are shown.
+    pub(super) fn rows(&self) -> [(&'static str, u64); 9] {
+        [
+            ("heap_objects", self.heap_objects),
+            ("heap_idle_bytes", self.heap_idle_bytes),
+            ("heap_in_use_bytes", self.heap_in_use_bytes),
+            ("heap_released_bytes", self.heap_released_bytes),
+            ("gc_pause_usec_100", self.gc_pause_usec_100),
+            ("gc_pause_usec_99", self.gc_pause_usec_99),
+            ("gc_pause_usec_95", self.gc_pause_usec_95),
+            ("next_gc_bytes", self.next_gc_bytes),
+            ("gc_total_runs", self.gc_total_runs),
+        ]
+    }
+}
+
+fn anonymous_bytes(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn anonymous_memory_is_read_from_the_status_of_a_process() {
+        let status = "VmRSS:\t   9044 kB\nRssAnon:\t    2404 kB\nRssFile:\t    6640 kB\n";
+        assert_eq!(anonymous_bytes(status), Some(2404 * 1024));
+        assert_eq!(anonymous_bytes("VmRSS:\t 9044 kB\n"), None);
+        assert_eq!(anonymous_bytes("RssAnon:\t much kB\n"), None);
+    }
+
+    #[test]
+    fn the_rows_are_the_keys_of_the_json_in_order() {
+        let json = serde_json::to_string(&Memory { heap_objects: 1, gc_total_runs: 9, ..Memory::default() });
+        let memory: Memory = Memory { heap_objects: 1, gc_total_runs: 9, ..Memory::default() };
+        let rows = memory.rows().map(|(key, value)| format!("\"{key}\":{value}")).join(",");
+        assert_eq!(json.unwrap(), format!("{{{rows}}}"));
+    }
+}
