@@ -1,0 +1,11 @@
+//! What the broker promises, one sentence at a time.
+
+#![expect(clippy::single_range_in_vec_init, reason = "lists of ranges are what is compared here")]
+
+mod bounds;
+mod delivery;
+mod fairness;
+mod in_flight;
+mod journal;
+mod support;
+mod topic;
