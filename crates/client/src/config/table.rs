@@ -1,0 +1,222 @@
+//! The options by name: how each is read from a value, and between which bounds it may be.
+
+use std::{fmt::Display, time::Duration};
+
+use super::{
+    Config, ConfigError,
+    duration::format_duration,
+    option::{OptionValue, wrong_kind},
+};
+
+/// An option that can be set by name.
+pub(super) struct OptionDef {
+    /// Its NSQ name.
+    pub(super) name: &'static str,
+    kind: Kind,
+}
+
+/// Where an option lies in the configuration, and its bounds, both inclusive.
+enum Kind {
+    Duration(fn(&mut Config) -> &mut Duration, Duration, Duration),
+    /// Negative for never.
+    MaybeDuration(fn(&mut Config) -> &mut Option<Duration>),
+    Text(fn(&mut Config) -> &mut String),
+    Number {
+        get: fn(&Config) -> i64,
+        /// Called with a number within the bounds.
+        set: fn(&mut Config, i64),
+        min: i64,
+        max: i64,
+    },
+    Address,
+}
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+const MINUTE: u64 = 60_000;
+const UNBOUNDED: Duration = Duration::MAX;
+
+macro_rules! duration {
+    ($name:ident, $min:expr, $max:expr) => {
+        OptionDef {
+            name: stringify!($name),
+            kind: Kind::Duration(|config| &mut config.$name, $min, $max),
+        }
+    };
+}
+
+macro_rules! maybe_duration {
+    ($name:ident) => {
+        OptionDef { name: stringify!($name), kind: Kind::MaybeDuration(|c| &mut c.$name) }
+    };
+}
+
+macro_rules! text {
+    ($name:ident) => {
+        OptionDef { name: stringify!($name), kind: Kind::Text(|config| &mut config.$name) }
+    };
+}
+
+macro_rules! number {
+    ($name:ident: $type:ty, $min:expr, $max:expr) => {
+        OptionDef {
+            name: stringify!($name),
+            kind: Kind::Number {
+                get: |config| i64::try_from(config.$name).unwrap_or(i64::MAX),
+                set: |config, number| {
+                    config.$name = <$type>::try_from(number).unwrap_or(config.$name);
+                },
+                min: $min,
+                max: $max,
+            },
+        }
+    };
+}
+
+pub(super) static OPTIONS: &[OptionDef] = &[
+    duration!(dial_timeout, Duration::ZERO, UNBOUNDED),
+    duration!(handshake_timeout, ms(1), UNBOUNDED),
+    duration!(read_timeout, ms(100), ms(5 * MINUTE)),
+    duration!(write_timeout, ms(100), ms(5 * MINUTE)),
+    OptionDef { name: "local_addr", kind: Kind::Address },
+    duration!(lookupd_poll_interval, ms(10), ms(5 * MINUTE)),
+    duration!(max_requeue_delay, Duration::ZERO, ms(60 * MINUTE)),
+    duration!(default_requeue_delay, Duration::ZERO, ms(60 * MINUTE)),
+    number!(max_attempts: u16, 0, 65_535),
+    text!(client_id),
+    text!(hostname),
+    text!(user_agent),
+    text!(topology_region),
+    text!(topology_zone),
+    maybe_duration!(heartbeat_interval),
+    number!(sample_rate: u8, 0, 99),
+    number!(deflate_level: u8, 1, 9),
+    number!(output_buffer_size: i64, i64::MIN, i64::MAX),
+    maybe_duration!(output_buffer_timeout),
+    number!(max_in_flight: u32, 0, u32::MAX as i64),
+    duration!(msg_timeout, Duration::ZERO, UNBOUNDED),
+    number!(max_msg_size: u32, 0, i32::MAX as i64),
+    number!(max_outstanding: u32, 1, 1 << 24),
+    number!(max_outstanding_bytes: usize, 1, i64::MAX),
+];
+
+impl OptionDef {
+    /// Reads `value` into the option; bounds that the field's type cannot hold are checked here already.
+    pub(super) fn set(&self, config: &mut Config, value: &OptionValue) -> Result<(), ConfigError> {
+        let wrong = |reason| wrong_kind(self.name, value, reason);
+        match self.kind {
+            Kind::Duration(field, min, _) => {
+                let ns = value.nanoseconds().map_err(wrong)?;
+                *field(config) = u64::try_from(ns)
+                    .map(Duration::from_nanos)
+                    .map_err(|_| self.too_small(value, format_duration(min)))?;
+            }
+            Kind::MaybeDuration(field) => {
+                let ns = value.nanoseconds().map_err(wrong)?;
+                *field(config) = u64::try_from(ns).map(Duration::from_nanos).ok();
+            }
+            Kind::Text(field) => *field(config) = value.to_string(),
+            Kind::Number { set, min, max, .. } => {
+                let number = value.number().map_err(wrong)?;
+                self.check_number(number, min, max)?;
+                set(config, number);
+            }
+            Kind::Address => {
+                let text = value.to_string();
+                let address = text.parse().map_err(|_| wrong("not an ip:port".to_owned()))?;
+                config.local_addr = Some(address);
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the option's bounds.
+    pub(super) fn check(&self, config: &Config) -> Result<(), ConfigError> {
+        match self.kind {
+            Kind::Duration(field, min, max) => {
+                let value = *field(&mut config.clone());
+                if value < min {
+                    return Err(self.too_small(format_duration(value), format_duration(min)));
+                }
+                if value > max {
+                    return Err(self.too_big(format_duration(value), format_duration(max)));
+                }
+                Ok(())
+            }
+            Kind::Number { get, min, max, .. } => self.check_number(get(config), min, max),
+            Kind::MaybeDuration(_) | Kind::Text(_) | Kind::Address => Ok(()),
+        }
+    }
+
+    fn check_number(&self, number: i64, min: i64, max: i64) -> Result<(), ConfigError> {
+        if number < min {
+            return Err(self.too_small(number, min));
+        }
+        if number > max {
+            return Err(self.too_big(number, max));
+        }
+        Ok(())
+    }
+
+    fn too_small(&self, value: impl Display, min: impl Display) -> ConfigError {
+        ConfigError::TooSmall { option: self.name, value: value.to_string(), min: min.to_string() }
+    }
+
+    fn too_big(&self, value: impl Display, max: impl Display) -> ConfigError {
+        ConfigError::TooBig { option: self.name, value: value.to_string(), max: max.to_string() }
+    }
+}
+
+/// An option of NSQ whose feature is missing here; it may be set to what means "without".
+pub(super) struct Unsupported {
+    name: &'static str,
+    off: Off,
+}
+
+/// Which values mean that the feature is not wanted.
+#[derive(Copy, Clone)]
+enum Off {
+    False,
+    Zero,
+    Empty,
+    Never,
+}
+
+static UNSUPPORTED: &[Unsupported] = &[
+    Unsupported { name: "tls_v1", off: Off::False },
+    Unsupported { name: "tls_config", off: Off::Never },
+    Unsupported { name: "tls_root_ca_file", off: Off::Never },
+    Unsupported { name: "tls_insecure_skip_verify", off: Off::False },
+    Unsupported { name: "tls_cert", off: Off::Never },
+    Unsupported { name: "tls_key", off: Off::Never },
+    Unsupported { name: "tls_min_version", off: Off::Never },
+    Unsupported { name: "deflate", off: Off::False },
+    Unsupported { name: "snappy", off: Off::False },
+    Unsupported { name: "auth_secret", off: Off::Empty },
+    Unsupported { name: "skip_lookupd_authorization", off: Off::Never },
+    Unsupported { name: "lookupd_poll_jitter", off: Off::Never },
+    Unsupported { name: "lookupd_poll_timeout", off: Off::Never },
+    Unsupported { name: "backoff_strategy", off: Off::Never },
+    Unsupported { name: "max_backoff_duration", off: Off::Zero },
+    Unsupported { name: "backoff_multiplier", off: Off::Never },
+    Unsupported { name: "low_rdy_idle_timeout", off: Off::Never },
+    Unsupported { name: "low_rdy_timeout", off: Off::Never },
+    Unsupported { name: "rdy_redistribute_interval", off: Off::Never },
+];
+
+impl Unsupported {
+    pub(super) fn named(name: &str) -> Option<&'static Self> {
+        UNSUPPORTED.iter().find(|option| option.name == name)
+    }
+
+    pub(super) fn is_off(&self, value: &OptionValue) -> bool {
+        match self.off {
+            Off::False => value.switch() == Ok(false),
+            Off::Zero => value.nanoseconds() == Ok(0),
+            Off::Empty => *value == OptionValue::Text(String::new()),
+            Off::Never => false,
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! The task of one connection: reads frames, answers heartbeats, writes what lies in the outbox.
+//!
+//! Nothing here waits for a handler or for a publisher: frames are handed on without blocking, so that a heartbeat
+//! behind any number of messages is answered at once.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use nsq_protocol::{Command, Frame, HEARTBEAT, MESSAGE_FRAME_HEAD_BYTES, MessageId, decode_frame};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    time::{Instant, Sleep, sleep_until, timeout},
+};
+
+use super::outbox::{Outbox, Taken};
+use crate::error::{ConnectionError, ServerError};
+
+const READ_BYTES_MIN: usize = 4 * 1024;
+const READ_BYTES_MAX: usize = 64 * 1024;
+/// Reads in one turn, after which the tasks that handle what was read get theirs.
+const READS_PER_TURN: usize = 4;
+/// A write buffer that has grown beyond this is given back once it has been written.
+const WRITE_BYTES_KEPT: usize = 1 << 20;
+/// How long the other side may take to acknowledge the end of the stream.
+const SHUTDOWN_LIMIT: Duration = Duration::from_millis(100);
+
+/// What a message is besides its body.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct MessageHead {
+    pub(crate) id: MessageId,
+    pub(crate) timestamp_ns: i64,
+    pub(crate) attempts: u16,
+}
+
+/// What a connection is used for: gets the frames. None of this may block.
+pub(crate) trait Role: Send + 'static {
+    /// What changes together with the commands in the outbox.
+    type Extra: Send + 'static;
+
+    /// A message has come.
+    fn on_message(&mut self, head: MessageHead, body: Bytes) -> Result<(), ConnectionError>;
+    /// A response has come, other than a heartbeat.
+    fn on_response(&mut self, data: &[u8]) -> Result<(), ConnectionError>;
+    /// An error has come.
+    fn on_error(&mut self, error: ServerError) -> Result<(), ConnectionError>;
+    /// All frames of one read have been handed over.
+    fn on_read_end(&mut self) -> Result<(), ConnectionError>;
+    /// All commands in the outbox are about to be written.
+    fn on_take(&mut self, extra: &mut Self::Extra);
+    /// All that was taken has been written.
+    fn on_written(&mut self);
+    /// Whether nothing is left to be done on a connection that is to be closed.
+    fn is_done(&self, extra: &Self::Extra) -> bool;
+    /// Whether nsqd owes an answer, on a connection without heartbeats.
+    fn is_waiting(&self, extra: &Self::Extra) -> bool;
+}
+
+/// How long to wait for what.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Timeouts {
+    pub(crate) read: Duration,
+    pub(crate) write: Duration,
+    /// Whether nsqd sends heartbeats, so that silence means that the connection is lost.
+    pub(crate) heartbeats: bool,
+}
+
+/// The connection's stream, buffers and clock.
+pub(crate) struct Driver<S, R: Role> {
+    stream: S,
+    role: R,
+    outbox: Arc<Outbox<R::Extra>>,
+    incoming: Incoming,
+    outgoing: Vec<u8>,
+    written: usize,
+    write_error: Option<ConnectionError>,
+    timeouts: Timeouts,
+    /// When something was last received, or, without heartbeats, last asked.
+    last_sign: Instant,
+    stalled_since: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+}
+
+/// What has been read and not decoded yet.
+struct Incoming {
+    buffer: BytesMut,
+    /// How much to read at once; follows the rate, so that a slow consumer's messages pin little memory.
+    read_bytes: usize,
+    frame_bytes_max: u32,
+}
+
+/// Whether something could be done.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Step {
+    Done,
+    Waiting,
+    Close,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
+    pub(crate) fn new(
+        stream: S,
+        unread: BytesMut,
+        frame_bytes_max: u32,
+        role: R,
+        outbox: Arc<Outbox<R::Extra>>,
+        timeouts: Timeouts,
+    ) -> Self {
+        let last_sign = Instant::now();
+        Self {
+            stream,
+            role,
+            outbox,
+            incoming: Incoming { buffer: unread, read_bytes: READ_BYTES_MIN, frame_bytes_max },
+            outgoing: Vec::new(),
+            written: 0,
+            write_error: None,
+            timeouts,
+            last_sign,
+            stalled_since: None,
+            timer: Box::pin(sleep_until(last_sign + timeouts.read)),
+        }
+    }
+
+    /// Serves the connection until it ends, closes it, and says why it ended.
+    pub(crate) async fn run(mut self) -> ConnectionError {
+        let reason = match self.incoming.decode(&mut self.role, &mut self.outgoing) {
+            Ok(()) => poll_fn(|cx| self.poll(cx)).await,
+            Err(error) => error,
+        };
+        // The peer may be gone or stuck; its answer to the end of the stream changes nothing.
+        let _ = timeout(SHUTDOWN_LIMIT, self.stream.shutdown()).await;
+        reason
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionError> {
+        match self.turn(cx) {
+            Ok(Step::Close) => Poll::Ready(ConnectionError::Closed),
+            Ok(Step::Done | Step::Waiting) => Poll::Pending,
+            Err(error) => Poll::Ready(error),
+        }
+    }
+
+    /// Reads and writes until neither is possible, or the turn is over.
+    fn turn(&mut self, cx: &mut Context<'_>) -> Result<Step, ConnectionError> {
+        for _ in 0..READS_PER_TURN {
+            let read = self.read(cx)?;
+            if self.write(cx) == Step::Close {
+                return Ok(Step::Close);
+            }
+            if read == Step::Waiting {
+                // What nsqd said before it stopped taking bytes has been read; it tells more than the write error.
+                if let Some(error) = self.write_error.take() {
+                    return Err(error);
+                }
+                return self.watch_time(cx);
+            }
+        }
+        cx.waker().wake_by_ref();
+        Ok(Step::Done)
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<Step, ConnectionError> {
+        match self.incoming.poll_fill(&mut self.stream, cx) {
+            Poll::Pending => return Ok(Step::Waiting),
+            Poll::Ready(Err(error)) => {
+                return Err(self.write_error.take().unwrap_or_else(|| error.into()));
+            }
+            Poll::Ready(Ok(0)) => {
+                return Err(self.write_error.take().unwrap_or(ConnectionError::ClosedByPeer));
+            }
+            Poll::Ready(Ok(_)) => {}
+        }
+        self.last_sign = Instant::now();
+        self.incoming.decode(&mut self.role, &mut self.outgoing)?;
+        Ok(Step::Done)
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>) -> Step {
+        while self.write_error.is_none() {
+            if self.written == self.outgoing.len() {
+                match self.refill(cx) {
+                    Taken::Bytes => {}
+                    Taken::Nothing => return Step::Waiting,
+                    Taken::Close => return Step::Close,
+                }
+            }
+            match Pin::new(&mut self.stream).poll_write(cx, &self.outgoing[self.written..]) {
+                Poll::Pending => {
+                    self.stalled_since.get_or_insert_with(Instant::now);
+                    return Step::Waiting;
+                }
+                Poll::Ready(Ok(0)) => {
+                    self.write_error = Some(io::Error::from(io::ErrorKind::WriteZero).into());
+                }
+                Poll::Ready(Ok(n)) => {
+                    self.written += n;
+                    self.stalled_since = None;
+                }
+                Poll::Ready(Err(error)) => self.write_error = Some(error.into()),
+            }
+        }
+        Step::Waiting
+    }
+
+    fn refill(&mut self, cx: &mut Context<'_>) -> Taken {
+        if self.written > 0 {
+            self.role.on_written();
+            self.written = 0;
+            self.outgoing.clear();
+            if self.outgoing.capacity() > WRITE_BYTES_KEPT {
+                self.outgoing = Vec::new();
+            }
+        }
+        let taken = self.outbox.poll_take(cx, &mut self.outgoing, &mut self.role);
+        if matches!(taken, Taken::Bytes) && !self.timeouts.heartbeats {
+            self.last_sign = Instant::now();
+        }
+        taken
+    }
+
+    /// Fails when nsqd has been silent or stuck for too long, and arranges to look again.
+    fn watch_time(&mut self, cx: &mut Context<'_>) -> Result<Step, ConnectionError> {
+        loop {
+            let mut next = self.last_sign + self.timeouts.read;
+            if let Some(since) = self.stalled_since {
+                next = next.min(since + self.timeouts.write);
+            }
+            if self.timer.deadline() > next {
+                self.timer.as_mut().reset(next);
+            }
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return Ok(Step::Waiting);
+            }
+            let now = Instant::now();
+            if self.stalled_since.is_some_and(|since| now >= since + self.timeouts.write) {
+                return Err(ConnectionError::WriteTimeout(self.timeouts.write));
+            }
+            if now >= self.last_sign + self.timeouts.read {
+                if self.silence_is_loss() {
+                    return Err(ConnectionError::ReadTimeout(self.timeouts.read));
+                }
+                self.last_sign = now;
+            }
+            self.timer.as_mut().reset(self.last_sign + self.timeouts.read);
+        }
+    }
+
+    fn silence_is_loss(&self) -> bool {
+        self.timeouts.heartbeats || self.outbox.with_extra(|extra| self.role.is_waiting(extra))
+    }
+}
+
+impl Incoming {
+    fn poll_fill<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let spare = self.buffer.capacity() - self.buffer.len();
+        if spare < self.read_bytes / 4 {
+            self.buffer.reserve(self.read_bytes);
+        }
+        let spare = self.buffer.capacity() - self.buffer.len();
+        let read = pin!(stream.read_buf(&mut self.buffer)).poll(cx);
+        if let Poll::Ready(Ok(n)) = read {
+            if n == spare {
+                self.read_bytes = (self.read_bytes * 2).min(READ_BYTES_MAX);
+            } else if n < self.read_bytes / 8 {
+                self.read_bytes = (self.read_bytes / 2).max(READ_BYTES_MIN);
+            }
+        }
+        read
+    }
+
+    /// Hands every whole frame to `role`; answers heartbeats into `outgoing`, in front of what still waits.
+    fn decode<R: Role>(
+        &mut self,
+        role: &mut R,
+        outgoing: &mut Vec<u8>,
+    ) -> Result<(), ConnectionError> {
+        while let Some((frame, used)) = decode_frame(&self.buffer, self.frame_bytes_max)? {
+            let head = match frame {
+                Frame::Message(message) => Some(MessageHead {
+                    id: message.id,
+                    timestamp_ns: message.timestamp_ns,
+                    attempts: message.attempts,
+                }),
+                Frame::Response(HEARTBEAT) => {
+                    Command::Nop.encode(outgoing);
+                    None
+                }
+                Frame::Response(data) => {
+                    role.on_response(data)?;
+                    None
+                }
+                Frame::Error(data) => {
+                    role.on_error(ServerError::parse(data))?;
+                    None
+                }
+            };
+            let mut frame = self.buffer.split_to(used);
+            if let Some(head) = head {
+                frame.advance(MESSAGE_FRAME_HEAD_BYTES);
+                role.on_message(head, frame.freeze())?;
+            }
+        }
+        role.on_read_end()
+    }
+}

@@ -1,0 +1,212 @@
+//! Consumers: subscribed to a channel over any number of nsqds, with handlers for its messages.
+
+mod builder;
+mod engine;
+mod flow;
+mod link;
+mod messages;
+mod queue;
+pub(crate) mod subscriber;
+mod worker;
+
+use std::{fmt, future::Future, sync::Arc, time::Duration};
+
+use self::engine::Engine;
+pub use self::{builder::ConsumerBuilder, messages::Messages};
+use crate::error::{ConnectError, NotConnected};
+
+/// How long [`Consumer::stop`] waits for messages in flight to be answered.
+pub const DRAIN_LIMIT_DEFAULT: Duration = Duration::from_secs(30);
+
+/// A handle to a consumer; cheap to clone, usable from any task.
+///
+/// The consumer runs in tasks of its own, on the tokio runtime of the first connect. When the last handle is dropped
+/// without [`Consumer::stop`], it stops in the background as with [`StopMode::RequeueBuffered`].
+#[derive(Clone)]
+pub struct Consumer(Arc<LastHandle>);
+
+/// Stops the consumer when its last handle is gone.
+struct LastHandle(Arc<Engine>);
+
+impl Drop for LastHandle {
+    fn drop(&mut self) {
+        self.0.stop(StopMode::RequeueBuffered, DRAIN_LIMIT_DEFAULT);
+    }
+}
+
+/// What happens, when a consumer stops, to messages that were received but that no handler has begun with.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum StopMode {
+    /// They are handled.
+    Drain,
+    /// They are requeued without delay, for other consumers.
+    RequeueBuffered,
+}
+
+/// What a stop came to.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StopReport {
+    /// Messages finished since the stop began.
+    pub messages_finished: u64,
+    /// Messages requeued since the stop began.
+    pub messages_requeued: u64,
+    /// Messages that were not answered in time; nsqd delivers them again when their timeout is over.
+    pub messages_abandoned: u64,
+}
+
+/// Counters of a consumer since it was built.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Messages received, those given up included.
+    pub messages_received: u64,
+    /// Messages finished.
+    pub messages_finished: u64,
+    /// Messages requeued.
+    pub messages_requeued: u64,
+    /// Messages finished because of too many attempts.
+    pub messages_given_up: u64,
+    /// Messages received and not answered, over the connections there are now.
+    pub messages_in_flight: u64,
+    /// Handlers that panicked.
+    pub handler_panics: u64,
+    /// Answers that came after their connection had been lost.
+    pub answers_lost: u64,
+    /// Answers that nsqd refused, usually because the message had timed out.
+    pub answers_refused: u64,
+    /// Connections there are now.
+    pub connections: usize,
+}
+
+impl Consumer {
+    /// Starts to build a consumer of `channel` of `topic`.
+    pub fn builder(topic: &str, channel: &str) -> ConsumerBuilder {
+        ConsumerBuilder::new(topic, channel)
+    }
+
+    fn new(engine: Arc<Engine>) -> Self {
+        Self(Arc::new(LastHandle(engine)))
+    }
+
+    fn engine(&self) -> &Arc<Engine> {
+        &self.0.0
+    }
+
+    /// Connects to the nsqd at `address`, a `host:port`, and subscribes.
+    ///
+    /// Comes back once nsqd has accepted the subscription. A connection that is lost later is made anew, for ever: the
+    /// first attempt follows after 100 ms, later ones after growing pauses of at most `lookupd_poll_interval`. The name
+    /// is resolved anew for each attempt. Dropping the future does not stop what it has begun.
+    ///
+    /// # Errors
+    /// [`ConnectError`]; the address is forgotten then. Use [`Consumer::keep_connecting_to_nsqd`] for an nsqd that may
+    /// come later.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with time and I/O enabled.
+    pub async fn connect_to_nsqd(&self, address: &str) -> Result<(), ConnectError> {
+        let first_attempt = self.engine().link(address, false)?;
+        first_attempt.await.unwrap_or(Err(ConnectError::Stopped))
+    }
+
+    /// Connects to several nsqds at once, as [`Consumer::connect_to_nsqd`] does.
+    ///
+    /// # Errors
+    /// The first failure in the order of the addresses. Connections to the others are kept all the same.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with time and I/O enabled.
+    pub async fn connect_to_nsqds<A: AsRef<str>>(
+        &self,
+        addresses: impl IntoIterator<Item = A>,
+    ) -> Result<(), ConnectError> {
+        let first_attempts: Vec<_> = addresses
+            .into_iter()
+            .map(|address| self.engine().link(address.as_ref(), false))
+            .collect();
+        let mut result = Ok(());
+        for first_attempt in first_attempts {
+            let connected = match first_attempt {
+                Ok(connected) => connected.await.unwrap_or(Err(ConnectError::Stopped)),
+                Err(error) => Err(error),
+            };
+            result = result.and(connected);
+        }
+        result
+    }
+
+    /// Connects to the nsqd at `address` in the background, and keeps trying if it is not there yet.
+    ///
+    /// # Errors
+    /// [`ConnectError::Stopped`], [`ConnectError::NoHandlers`] and [`ConnectError::AlreadyConnected`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with time and I/O enabled.
+    pub fn keep_connecting_to_nsqd(&self, address: &str) -> Result<(), ConnectError> {
+        self.engine().link(address, true).map(drop)
+    }
+
+    /// Gives up the nsqd at `address`: asks it for no more messages, lets those in flight be answered, and closes the
+    /// connection, all in the background.
+    ///
+    /// # Errors
+    /// When the consumer was never connected to the address, or has given it up.
+    pub fn disconnect_from_nsqd(&self, address: &str) -> Result<(), NotConnected> {
+        self.engine().unlink(address)
+    }
+
+    /// Changes how many messages may be in flight; 0 pauses the consumer.
+    pub fn change_max_in_flight(&self, max_in_flight: u32) {
+        self.engine().change_max_in_flight(max_in_flight);
+    }
+
+    /// Whether some nsqd has sent nearly all it may, so that a handler that gathers messages should not wait for
+    /// more before it answers.
+    pub fn is_starved(&self) -> bool {
+        self.engine().is_starved()
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> Stats {
+        self.engine().stats()
+    }
+
+    /// Stops: asks every nsqd for no more messages, lets those received be handled and answered for up to 30 s, and
+    /// closes the connections. A stopped consumer stays so.
+    ///
+    /// The stop begins with the call, whether or not the future is awaited. A handler may call this, but must not await
+    /// the future, which waits for that handler.
+    pub fn stop(&self) -> impl Future<Output = StopReport> + Send + 'static {
+        self.stop_with(StopMode::Drain, DRAIN_LIMIT_DEFAULT)
+    }
+
+    /// As [`Consumer::stop`], in the way and within the time given. Handlers that take longer are left to themselves:
+    /// nsqd delivers their messages again. When the consumer is stopping already this only waits.
+    pub fn stop_with(
+        &self,
+        mode: StopMode,
+        limit: Duration,
+    ) -> impl Future<Output = StopReport> + Send + 'static {
+        self.engine().stop(mode, limit);
+        self.stopped()
+    }
+
+    /// Waits until the consumer has been stopped, by whomever.
+    pub fn stopped(&self) -> impl Future<Output = StopReport> + Send + 'static {
+        let mut stopped = self.engine().stopped();
+        async move {
+            let report = stopped.wait_for(Option::is_some).await;
+            report.ok().and_then(|report| *report).unwrap_or_default()
+        }
+    }
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer")
+            .field("topic", &self.engine().topic)
+            .field("channel", &self.engine().channel)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,258 @@
+//! A consumer's side of one connection: what it answers, and what its driver hands on.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use nsq_protocol::{CLOSE_WAIT, Command, MessageId};
+
+use super::queue::Queue;
+use crate::{
+    config::Config,
+    connection::{
+        driver::{MessageHead, Role},
+        outbox::Outbox,
+    },
+    error::{ConnectionError, ServerError},
+    message::{Delay, Message, OnDrop},
+    millis::ms_rounded_up,
+};
+
+/// A subscribed connection, as its messages and the consumer see it.
+pub(crate) struct Subscriber {
+    address: Box<str>,
+    rdy_count_max: u32,
+    rules: AnswerRules,
+    outbox: Arc<Outbox<Answers>>,
+    received: AtomicU64,
+    refused: AtomicU64,
+    /// Of all connections of the consumer together, because they come when the connection is gone.
+    answers_lost: Arc<AtomicU64>,
+}
+
+/// What was answered on a connection.
+#[derive(Copy, Clone, Debug, Default)]
+pub(crate) struct Answers {
+    pub(crate) finished: u64,
+    pub(crate) requeued: u64,
+    /// Dropped, to be delivered again when their timeout is over.
+    pub(crate) left: u64,
+}
+
+/// The delays and policies for answers that nobody chose.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct AnswerRules {
+    pub(crate) requeue_delay: Duration,
+    pub(crate) requeue_delay_max: Duration,
+    pub(crate) on_drop: OnDrop,
+}
+
+/// The counters of one connection at one moment.
+#[derive(Copy, Clone, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) received: u64,
+    pub(crate) answers: Answers,
+    pub(crate) refused: u64,
+}
+
+impl Counts {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.received += other.received;
+        self.refused += other.refused;
+        self.answers.finished += other.answers.finished;
+        self.answers.requeued += other.answers.requeued;
+        self.answers.left += other.answers.left;
+    }
+
+    /// Received and not answered.
+    pub(crate) fn in_flight(&self) -> u64 {
+        let Answers { finished, requeued, left } = self.answers;
+        self.received.saturating_sub(finished + requeued + left)
+    }
+}
+
+impl AnswerRules {
+    pub(crate) fn new(config: &Config, on_drop: OnDrop) -> Self {
+        Self {
+            requeue_delay: config.default_requeue_delay,
+            requeue_delay_max: config.max_requeue_delay,
+            on_drop,
+        }
+    }
+
+    fn delay_ms(&self, delay: Delay, attempts: u16) -> u64 {
+        ms_rounded_up(match delay {
+            Delay::Auto => {
+                self.requeue_delay.saturating_mul(attempts.into()).min(self.requeue_delay_max)
+            }
+            Delay::After(delay) => delay,
+        })
+    }
+}
+
+impl Subscriber {
+    pub(crate) fn new(
+        address: &str,
+        rdy_count_max: u32,
+        rules: AnswerRules,
+        answers_lost: Arc<AtomicU64>,
+    ) -> Self {
+        Self {
+            address: address.into(),
+            rdy_count_max,
+            rules,
+            outbox: Arc::new(Outbox::new(Answers::default())),
+            received: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            answers_lost,
+        }
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(crate) fn rdy_count_max(&self) -> u32 {
+        self.rdy_count_max
+    }
+
+    pub(crate) fn outbox(&self) -> &Arc<Outbox<Answers>> {
+        &self.outbox
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        // Answers first: what has been answered has been received before.
+        let answers = self.outbox.with_extra(|answers| *answers);
+        Counts {
+            received: self.received.load(Ordering::Relaxed),
+            answers,
+            refused: self.refused.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Puts FIN into the outbox, without waking the driver.
+    pub(crate) fn finish(&self, id: MessageId) {
+        let answered = self.outbox.append(|out, answers| {
+            answers.finished += 1;
+            Command::Fin(id).encode(out);
+        });
+        self.count_if_lost(answered, id);
+    }
+
+    /// Puts REQ into the outbox, without waking the driver.
+    pub(crate) fn requeue(&self, head: MessageHead, delay: Delay) {
+        let delay_ms = self.rules.delay_ms(delay, head.attempts);
+        let answered = self.outbox.append(|out, answers| {
+            answers.requeued += 1;
+            Command::Req { id: head.id, delay_ms }.encode(out);
+        });
+        self.count_if_lost(answered, head.id);
+    }
+
+    pub(crate) fn touch(&self, id: MessageId) {
+        if self.outbox.append(|out, _| Command::Touch(id).encode(out)).is_ok() {
+            self.wake();
+        }
+    }
+
+    /// Treats a message that was dropped without an answer.
+    pub(crate) fn on_drop(&self, head: MessageHead) {
+        match self.rules.on_drop {
+            OnDrop::Requeue(delay) => self.requeue(head, delay),
+            OnDrop::Finish => self.finish(head.id),
+            OnDrop::LetTimeout => {
+                // It leaves this client all the same: a connection that is closing waits for it no longer.
+                self.outbox.with_extra(|answers| answers.left += 1);
+            }
+        }
+        self.wake();
+    }
+
+    /// Lets nsqd have up to `count` messages in flight to this connection.
+    pub(crate) fn ready(&self, count: u32) {
+        // On a connection that has ended there is nothing to be limited.
+        let _ = self.outbox.append(|out, _| Command::Rdy(count.into()).encode(out));
+        self.wake();
+    }
+
+    pub(crate) fn wake(&self) {
+        self.outbox.wake();
+    }
+
+    /// Asks nsqd for no more messages; the connection ends when those in flight are answered.
+    pub(crate) fn close_when_answered(&self) {
+        self.outbox.close_when_done(|out| Command::Cls.encode(out));
+    }
+
+    fn count_if_lost(&self, answered: Result<(), ConnectionError>, id: MessageId) {
+        if answered.is_err() {
+            self.answers_lost.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(nsqd = self.address(), %id, "answer lost with its connection");
+        }
+    }
+}
+
+/// Takes a connection's frames and puts its messages into the consumer's queue, one batch for each read.
+pub(crate) struct Receiver {
+    subscriber: Arc<Subscriber>,
+    queue: Arc<Queue>,
+    batch: Vec<Message>,
+    received: u64,
+    close_wait: bool,
+}
+
+impl Receiver {
+    pub(crate) fn new(subscriber: Arc<Subscriber>, queue: Arc<Queue>) -> Self {
+        Self { subscriber, queue, batch: Vec::new(), received: 0, close_wait: false }
+    }
+}
+
+impl Role for Receiver {
+    type Extra = Answers;
+
+    fn on_message(&mut self, head: MessageHead, body: Bytes) -> Result<(), ConnectionError> {
+        self.batch.push(Message::new(head, body, Arc::clone(&self.subscriber)));
+        Ok(())
+    }
+
+    fn on_response(&mut self, data: &[u8]) -> Result<(), ConnectionError> {
+        self.close_wait |= data == CLOSE_WAIT;
+        Ok(())
+    }
+
+    fn on_error(&mut self, error: ServerError) -> Result<(), ConnectionError> {
+        if error.is_fatal() {
+            return Err(ConnectionError::Server(error));
+        }
+        self.subscriber.refused.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(nsqd = self.subscriber.address(), %error, "answer refused");
+        Ok(())
+    }
+
+    fn on_read_end(&mut self) -> Result<(), ConnectionError> {
+        if !self.batch.is_empty() {
+            self.received += self.batch.len() as u64;
+            self.subscriber.received.store(self.received, Ordering::Relaxed);
+            self.queue.push(&mut self.batch);
+        }
+        Ok(())
+    }
+
+    fn on_take(&mut self, _: &mut Answers) {}
+
+    fn on_written(&mut self) {}
+
+    fn is_done(&self, answers: &Answers) -> bool {
+        self.close_wait && self.received <= answers.finished + answers.requeued + answers.left
+    }
+
+    fn is_waiting(&self, _: &Answers) -> bool {
+        // nsqd refuses SUB without heartbeats.
+        true
+    }
+}

@@ -1,0 +1,20 @@
+//! Durations as the wire has them.
+
+use std::time::Duration;
+
+/// `duration` in whole milliseconds; parts of one count as a whole one, so that a short delay never becomes none.
+pub(crate) fn ms_rounded_up(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_millisecond_count_as_a_whole_one() {
+        for (ns, ms) in [(0, 0), (1, 1), (999_999, 1), (1_000_000, 1), (1_000_001, 2)] {
+            assert_eq!(ms_rounded_up(Duration::from_nanos(ns)), ms, "{ns} ns");
+        }
+    }
+}

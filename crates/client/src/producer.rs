@@ -1,0 +1,377 @@
+//! Producers: publish to one nsqd over one connection, which is made when it is needed.
+
+mod replies;
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use nsq_protocol::{Command, TopicName, encode_multi_pub};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    task::JoinHandle,
+    time::timeout,
+};
+
+use self::replies::{Outstanding, Replies, end};
+use crate::{
+    config::{Config, ConfigError},
+    connection::{
+        driver::{Driver, Timeouts},
+        handshake::{establish, frame_bytes_max},
+        outbox::Outbox,
+    },
+    error::{ConnectError, ConnectionError, PublishError},
+    millis::ms_rounded_up,
+    sync::lock,
+};
+
+/// A handle to a producer for one nsqd; cheap to clone, usable from any task.
+///
+/// Nothing is connected until something is published, and a lost connection is made anew by the next publish. Publishes
+/// from many tasks share the connection: they are written in the order of the calls, many in one write, and none waits
+/// for the answer to another. How many may wait for answers is bounded by `max_outstanding` and
+/// `max_outstanding_bytes`; further ones wait for their turn.
+///
+/// Every publish can be cancelled, for example by a timeout: what has been written is carried out all the same, and the
+/// connection stays usable.
+#[derive(Clone)]
+pub struct Producer(Arc<Inner>);
+
+struct Inner {
+    address: String,
+    config: Config,
+    /// How much may be outstanding; closed when the producer is.
+    slots: Arc<Semaphore>,
+    current: Mutex<Option<Arc<Link>>>,
+    /// Held by whoever connects; holds how the last attempt failed.
+    connecting: tokio::sync::Mutex<Option<Arc<ConnectError>>>,
+    /// Counts attempts to connect, so that those who waited for one share its failure.
+    attempts: AtomicU64,
+}
+
+/// One connection.
+struct Link {
+    outbox: Arc<Outbox<Outstanding>>,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// A publish that has been handed over for writing; its future is the outcome. Dropping it does not take it back.
+#[must_use = "the outcome is only known by awaiting the receipt"]
+#[derive(Debug)]
+pub struct Receipt(oneshot::Receiver<Result<(), PublishError>>);
+
+impl Future for Receipt {
+    type Output = Result<(), PublishError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let outcome = ready!(Pin::new(&mut self.0).poll(cx));
+        // The connection's task only goes without a word when the runtime is shut down.
+        Poll::Ready(outcome.unwrap_or(Err(PublishError::OutcomeUnknown(ConnectionError::Closed))))
+    }
+}
+
+impl Producer {
+    /// A producer for the nsqd at `address`, a `host:port`. Does no I/O.
+    ///
+    /// # Errors
+    /// As [`Config::validate`].
+    pub fn new(address: &str, config: Config) -> Result<Self, ConfigError> {
+        config.validate()?;
+        Ok(Self(Arc::new(Inner {
+            address: address.to_owned(),
+            slots: Arc::new(Semaphore::new(config.max_outstanding as usize)),
+            config,
+            current: Mutex::new(None),
+            connecting: tokio::sync::Mutex::new(None),
+            attempts: AtomicU64::new(0),
+        })))
+    }
+
+    /// The address of the nsqd.
+    pub fn address(&self) -> &str {
+        &self.0.address
+    }
+
+    /// Publishes one message, and waits until nsqd has it.
+    ///
+    /// # Errors
+    /// [`PublishError`], which tells whether nsqd may have the message.
+    ///
+    /// # Panics
+    /// As all methods that connect: outside of a tokio runtime with time and I/O enabled.
+    pub async fn publish(&self, topic: &str, body: &[u8]) -> Result<(), PublishError> {
+        self.enqueue(topic, body).await?.await
+    }
+
+    /// Publishes several messages, all or none, and waits until nsqd has them.
+    ///
+    /// # Errors
+    /// [`PublishError`], for all messages together.
+    pub async fn multi_publish<B: AsRef<[u8]>>(
+        &self,
+        topic: &str,
+        bodies: &[B],
+    ) -> Result<(), PublishError> {
+        self.enqueue_multi(topic, bodies).await?.await
+    }
+
+    /// Publishes one message that is not delivered before `delay` has passed, and waits until nsqd has it. Parts of a
+    /// millisecond count as a whole one.
+    ///
+    /// # Errors
+    /// [`PublishError`]; nsqd refuses delays over its `--max-req-timeout`, an hour by default.
+    pub async fn deferred_publish(
+        &self,
+        topic: &str,
+        delay: Duration,
+        body: &[u8],
+    ) -> Result<(), PublishError> {
+        self.enqueue_deferred(topic, delay, body).await?.await
+    }
+
+    /// Hands one message over for writing, as soon as there is a connection and room; the receipt tells the outcome.
+    /// One task can so have many publishes on their way, in order.
+    ///
+    /// # Errors
+    /// [`PublishError`], when nothing was handed over.
+    pub async fn enqueue(&self, topic: &str, body: &[u8]) -> Result<Receipt, PublishError> {
+        let topic = TopicName::new(topic)?;
+        check_bodies([body])?;
+        let command = Command::Pub { topic: topic.as_str(), body };
+        self.submit(body.len(), |out| command.encode(out)).await
+    }
+
+    /// As [`Producer::enqueue`], for several messages, all or none.
+    ///
+    /// # Errors
+    /// [`PublishError`], when nothing was handed over.
+    pub async fn enqueue_multi<B: AsRef<[u8]>>(
+        &self,
+        topic: &str,
+        bodies: &[B],
+    ) -> Result<Receipt, PublishError> {
+        let topic = TopicName::new(topic)?;
+        let bodies: Vec<&[u8]> = bodies.iter().map(AsRef::as_ref).collect();
+        if bodies.is_empty() {
+            return Err(PublishError::NoMessages);
+        }
+        let bytes = check_bodies(bodies.iter().copied())?;
+        self.submit(bytes, |out| encode_multi_pub(topic.as_str(), &bodies, out)).await
+    }
+
+    /// As [`Producer::enqueue`], for a message that is not delivered before `delay` has passed.
+    ///
+    /// # Errors
+    /// [`PublishError`], when nothing was handed over.
+    pub async fn enqueue_deferred(
+        &self,
+        topic: &str,
+        delay: Duration,
+        body: &[u8],
+    ) -> Result<Receipt, PublishError> {
+        let topic = TopicName::new(topic)?;
+        check_bodies([body])?;
+        let delay_ms = ms_rounded_up(delay);
+        let command = Command::DeferredPub { topic: topic.as_str(), delay_ms, body };
+        self.submit(body.len(), |out| command.encode(out)).await
+    }
+
+    /// Connects if need be, and writes to nsqd. That it does not fail shows that there is an nsqd at the address that
+    /// accepts this client, and that the connection took what was written; nsqd does not answer.
+    ///
+    /// # Errors
+    /// [`PublishError::NotConnected`], [`PublishError::Closed`] and [`PublishError::NotSent`].
+    pub async fn ping(&self) -> Result<(), PublishError> {
+        let (flushed, when_flushed) = oneshot::channel();
+        let mut flushed = Some(flushed);
+        self.append(|out, outstanding| {
+            if let Some(flushed) = flushed.take() {
+                Command::Nop.encode(out);
+                outstanding.on_flush(flushed);
+            }
+        })
+        .await?;
+        when_flushed.await.map_err(|_| PublishError::NotSent(ConnectionError::Closed))
+    }
+
+    /// Closes the producer: refuses further publishes, waits up to `limit` for the answers to those outstanding, and
+    /// closes the connection. What is not answered by then fails with [`PublishError::OutcomeUnknown`].
+    pub async fn close(&self, limit: Duration) {
+        self.0.slots.close();
+        let Some(link) = lock(&self.0.current).clone() else { return };
+        link.outbox.close_when_done(|_| ());
+        let Some(mut task) = lock(&link.task).take() else { return };
+        if timeout(limit, &mut task).await.is_err() {
+            link.outbox.close_now();
+            // Nothing is waited for any more: the task ends at once, and does not panic.
+            let _ = task.await;
+        }
+    }
+
+    /// Waits for room, then for a connection, and puts a command of about `bytes` into its outbox.
+    async fn submit(
+        &self,
+        bytes: usize,
+        encode: impl Fn(&mut Vec<u8>),
+    ) -> Result<Receipt, PublishError> {
+        let slots = self.slots_for(bytes);
+        let room = self.0.slots.acquire_many(slots).await.map_err(|_| PublishError::Closed)?;
+        let (publisher, outcome) = oneshot::channel();
+        let mut publisher = Some(publisher);
+        self.append(|out, outstanding| {
+            if let Some(publisher) = publisher.take() {
+                encode(out);
+                outstanding.push(publisher, slots);
+            }
+        })
+        .await?;
+        // Given back with the answer.
+        room.forget();
+        Ok(Receipt(outcome))
+    }
+
+    /// The part of all slots that a command takes: one, or what its bytes are of `max_outstanding_bytes`.
+    fn slots_for(&self, bytes: usize) -> u32 {
+        let Config { max_outstanding, max_outstanding_bytes, .. } = self.0.config;
+        let share =
+            (bytes as u128 * u128::from(max_outstanding)).div_ceil(max_outstanding_bytes as u128);
+        u32::try_from(share).unwrap_or(u32::MAX).clamp(1, max_outstanding)
+    }
+
+    /// Puts commands into the outbox of a connection that lives, and wakes its driver.
+    async fn append(
+        &self,
+        mut encode: impl FnMut(&mut Vec<u8>, &mut Outstanding),
+    ) -> Result<(), PublishError> {
+        // A connection can be lost between being found alive and being used, but not time and again.
+        let mut lost = ConnectionError::Closed;
+        for _ in 0..3 {
+            let link = self.link().await?;
+            match link.outbox.append_if_open(&mut encode) {
+                Ok(()) => {
+                    link.outbox.wake();
+                    return Ok(());
+                }
+                Err(_) if self.0.slots.is_closed() => return Err(PublishError::Closed),
+                Err(reason) => {
+                    self.0.discard(&link);
+                    lost = reason;
+                }
+            }
+        }
+        Err(PublishError::NotSent(lost))
+    }
+
+    /// The connection, made if there is none. Those who wait for the same attempt share its outcome.
+    async fn link(&self) -> Result<Arc<Link>, PublishError> {
+        if let Some(link) = &*lock(&self.0.current) {
+            return Ok(Arc::clone(link));
+        }
+        let seen = self.0.attempts.load(Ordering::Acquire);
+        let mut failure = self.0.connecting.lock().await;
+        if self.0.slots.is_closed() {
+            return Err(PublishError::Closed);
+        }
+        if let Some(link) = &*lock(&self.0.current) {
+            return Ok(Arc::clone(link));
+        }
+        if let Some(failure) = &*failure
+            && self.0.attempts.load(Ordering::Acquire) != seen
+        {
+            return Err(PublishError::NotConnected(Arc::clone(failure)));
+        }
+        let connected = self.0.connect().await;
+        self.0.attempts.fetch_add(1, Ordering::Release);
+        *failure = None;
+        match connected {
+            Ok(connected) => connected.ok_or(PublishError::Closed),
+            Err(error) => {
+                let error = failure.insert(Arc::new(error));
+                Err(PublishError::NotConnected(Arc::clone(error)))
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// A new connection, or `None` when the producer has been closed meanwhile.
+    async fn connect(self: &Arc<Self>) -> Result<Option<Arc<Link>>, ConnectError> {
+        tracing::debug!(nsqd = self.address, "connecting");
+        let established = establish(&self.address, &self.config, None).await?;
+        let mut current = lock(&self.current);
+        // Checked under the lock: whoever closes the producer looks for a connection after that.
+        if self.slots.is_closed() {
+            return Ok(None);
+        }
+        tracing::info!(nsqd = self.address, "connected");
+        let outbox = Arc::new(Outbox::new(Outstanding::default()));
+        let driver = Driver::new(
+            established.stream,
+            established.unread,
+            frame_bytes_max(&self.config),
+            Replies::new(Arc::clone(&outbox), Arc::clone(&self.slots)),
+            Arc::clone(&outbox),
+            Timeouts {
+                read: self.config.read_timeout,
+                write: self.config.write_timeout,
+                heartbeats: self.config.heartbeat_interval.is_some(),
+            },
+        );
+        let (ended, slots, address) =
+            (Arc::clone(&outbox), Arc::clone(&self.slots), self.address.clone());
+        let task = tokio::spawn(async move {
+            let reason = driver.run().await;
+            tracing::info!(nsqd = address, %reason, "disconnected");
+            end(&ended, &slots, &reason);
+        });
+        let link = Arc::new(Link { outbox, task: Mutex::new(Some(task)) });
+        *current = Some(Arc::clone(&link));
+        Ok(Some(link))
+    }
+
+    /// Forgets a connection that has ended, unless it has been replaced.
+    fn discard(&self, link: &Arc<Link>) {
+        let mut current = lock(&self.current);
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, link)) {
+            *current = None;
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(link) = lock(&self.current).take() {
+            link.outbox.close_when_done(|_| ());
+        }
+    }
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer").field("nsqd", &self.0.address).finish_non_exhaustive()
+    }
+}
+
+/// The bytes of `bodies` together.
+fn check_bodies<'a>(bodies: impl IntoIterator<Item = &'a [u8]>) -> Result<usize, PublishError> {
+    let mut bytes = 0;
+    for body in bodies {
+        if body.is_empty() {
+            return Err(PublishError::EmptyMessage);
+        }
+        bytes += 4 + body.len();
+    }
+    if u32::try_from(bytes + 4).is_err() {
+        return Err(PublishError::TooBig(bytes));
+    }
+    Ok(bytes)
+}
