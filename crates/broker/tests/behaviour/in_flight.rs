@@ -104,6 +104,7 @@ fn touched_neighbours_keep_their_attempts() {
     bench.take(A);
     bench.requeue(A, 0, Duration::ZERO).unwrap();
     bench.take(A);
+    bench.channel.changes();
     bench.wait(seconds(1));
     bench.touch(A, 0).unwrap();
     bench.touch(A, 1).unwrap();
