@@ -1,1 +1,83 @@
 //! Append-only topic logs: segments, batches, memory tail, journals of acknowledgements, recovery.
+//!
+//! A topic is one log of messages with dense sequence numbers. Publishing appends a batch; reading takes a
+//! range of sequence numbers and gives slices of bytes that are ready for the wire. What channels have done with the
+//! messages is kept in the topic's journal, which this crate stores and replays but does not interpret:
+//! it knows bytes, and nothing of consumers, sockets or clocks.
+//!
+//! - [`Store`] is the data folder: it opens and recovers all topics.
+//! - [`TopicLog`] is one topic: append, read, load, journal, release.
+//! - [`BatchBuilder`] encodes messages before any lock is taken.
+//! - [`Disk`] is the only way to the file system.
+//!
+//! Every byte on disk is described in `docs/design/log-format.md`.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use nsq_log::{Append, BatchBuilder, Options, Read, RealDisk, Store};
+//! use nsq_protocol::TopicName;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let folder = tempfile::tempdir()?;
+//! let opened = Store::open(folder.path(), Arc::new(RealDisk), Options::default())?;
+//! let log = opened.store.create_topic(&TopicName::new("orders")?)?;
+//!
+//! let mut batch = BatchBuilder::new(opened.store.pool().clone());
+//! batch.push(b"first");
+//! batch.push(b"second");
+//! let range = log.append(&mut batch, Append { timestamp_ns: 1, defer: None })?;
+//! assert_eq!(range, 0..2);
+//!
+//! let mut slices = Vec::new();
+//! assert_eq!(log.read(range, 1 << 20, &mut slices), Read::Taken(2));
+//! assert!(slices[0].bytes.ends_with(b"second"));
+//! opened.store.close()?;
+//! # Ok(())
+//! # }
+//! ```
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+mod batch;
+mod chunk;
+mod disk;
+mod error;
+mod id;
+mod journal;
+mod journal_codec;
+mod node;
+mod notice;
+mod pool;
+mod recovery;
+mod reopen;
+mod segment;
+mod state;
+mod store;
+mod tail;
+#[doc(hidden)]
+pub mod testing;
+mod topic_log;
+mod walk;
+mod writer;
+
+pub use crate::{
+    batch::{BATCH_HEADER_BYTES, BatchBuilder, RECORD_HEAD_BYTES},
+    chunk::Chunk,
+    disk::{DirLock, Disk, File, RealDisk},
+    error::{AppendError, Error, IoError, LockError, OpenError, ReadError},
+    id::{IdParts, SEGMENT_MESSAGES_MAX, split_id},
+    journal_codec::JournalRecord,
+    notice::{Event, Notice},
+    pool::Pool,
+    segment::{FORMAT_VERSION, SEGMENT_HEADER_BYTES, SegmentSpan},
+    state::{ChannelDelta, ChannelState, Outstanding, TopicState},
+    store::{Durability, Opened, Options, RecoveredTopic, Store},
+    tail::{Read, Slice},
+    topic_log::{Append, Health, TopicLog},
+};
+
+/// Locks a mutex whether or not a thread panicked while it held it: nothing here leaves a lock's data half
+/// changed across a call that can panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,172 @@
+//! What can go wrong, told apart by what a caller can do about it.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+/// An I/O error with what was being done to which file.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation} {}: {source}", path.display())]
+pub struct IoError {
+    /// What was being done, as a verb.
+    pub operation: &'static str,
+    /// The file or directory it was done to.
+    pub path: PathBuf,
+    /// What the operating system answered.
+    pub source: io::Error,
+}
+
+impl IoError {
+    pub(crate) fn new(operation: &'static str, path: &Path, source: io::Error) -> Self {
+        Self { operation, path: path.to_owned(), source }
+    }
+
+    /// Whether this is a shortage (of disk, quota, descriptors or memory) that may pass by itself.
+    pub fn is_temporary(&self) -> bool {
+        is_shortage(&self.source)
+    }
+}
+
+pub(crate) trait Context<T> {
+    fn context(self, operation: &'static str, path: &Path) -> Result<T, IoError>;
+}
+
+impl<T> Context<T> for io::Result<T> {
+    fn context(self, operation: &'static str, path: &Path) -> Result<T, IoError> {
+        self.map_err(|source| IoError::new(operation, path, source))
+    }
+}
+
+/// Why the data directory could not be locked. The texts are those that nsqd's users know.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// The directory cannot be opened.
+    #[error("failed to lock data-path: open {}: {}", path.display(), plain(source))]
+    Open {
+        /// The data directory.
+        path: PathBuf,
+        /// What the operating system answered.
+        source: io::Error,
+    },
+    /// Somebody else holds the lock, or the file system has no locks.
+    #[error(
+        "failed to lock data-path: cannot flock directory {} - {} (possibly in use by another instance of nsqd)",
+        path.display(), plain(source)
+    )]
+    Flock {
+        /// The data directory.
+        path: PathBuf,
+        /// What the operating system answered.
+        source: io::Error,
+    },
+}
+
+/// Why a data directory could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The directory is missing or in use.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A file could not be read or written.
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// A file was written by a later version of this program.
+    #[error("{} has format version {found}, this program knows {known}", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u16,
+        /// The newest version that can be read.
+        known: u16,
+    },
+}
+
+/// Why an operation on the store, or on a topic's journal, failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be read or written.
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// The journal has lost a record to a failed write; [`compact`](crate::TopicLog::compact) mends it.
+    #[error("the journal of topic {topic} is incomplete after a failed write: {reason}")]
+    JournalBroken {
+        /// The topic.
+        topic: String,
+        /// The failed write.
+        reason: String,
+    },
+    /// The topic has been deleted.
+    #[error("topic {0} has been deleted")]
+    Deleted(String),
+    /// The store has been closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// Why a batch was not appended. The batch is still in its builder.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// Out of disk space, quota or descriptors: the same append may succeed later.
+    #[error("cannot append for lack of resources: {0}")]
+    Temporary(#[source] IoError),
+    /// The topic takes no appends until [`reopen`](crate::TopicLog::reopen) succeeds. Reading goes on.
+    #[error("topic {topic} is stopped: {reason}")]
+    Stopped {
+        /// The topic.
+        topic: String,
+        /// The error that stopped it.
+        reason: String,
+    },
+    /// The batch is beyond what one batch may hold: 4 GiB or 2^22 messages.
+    #[error("a batch of {count} messages and {bytes} bytes is too large")]
+    TooLarge {
+        /// Messages in the batch.
+        count: usize,
+        /// Bytes of its records.
+        bytes: usize,
+    },
+    /// The topic has been deleted.
+    #[error("topic {0} has been deleted")]
+    Deleted(String),
+    /// The store has been closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// Why messages could not be read back from disk.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The position is at or behind the end of what is on disk.
+    #[error("sequence {first} is not before the end {end} of what is on disk")]
+    Beyond {
+        /// What was asked for.
+        first: u64,
+        /// The end of the messages on disk.
+        end: u64,
+    },
+    /// The file could not be read.
+    #[error(transparent)]
+    Io(#[from] IoError),
+}
+
+/// Shortages that pass by themselves or by freeing space, as opposed to a device that fails.
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let shortages = [Errno::NOSPC, Errno::DQUOT, Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    error.raw_os_error().is_some_and(|code| shortages.iter().any(|e| e.raw_os_error() == code))
+        || matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// The error's text as C programs print it: lower case, without the number that Rust appends.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |c| c.to_ascii_lowercase().to_string() + chars.as_str())
+}

@@ -1,0 +1,119 @@
+//! What was cut, set aside, rebuilt or reset, and where: nothing of that happens silently.
+
+use std::{fmt, ops::Range, path::PathBuf};
+
+/// One thing that was not as it should be, with the file it was found in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// The file.
+    pub path: PathBuf,
+    /// What was found and done.
+    pub event: Event,
+}
+
+/// What was found in a file and what was done about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The log ended in an incomplete batch, as after a power cut; the file was cut.
+    TailCut {
+        /// Where the last good batch ends.
+        offset: u64,
+        /// How much was cut.
+        bytes: u64,
+    },
+    /// There is damage between good batches; the messages are lost, the rest is kept.
+    Damage {
+        /// The damaged part of the file.
+        bytes: Range<u64>,
+        /// The sequence numbers that were in it.
+        lost: Range<u64>,
+    },
+    /// Messages are missing between this file and the one before.
+    Missing {
+        /// Their sequence numbers.
+        lost: Range<u64>,
+    },
+    /// A segment header was unreadable and was rebuilt from the batches.
+    HeaderRebuilt,
+    /// The file could not be understood, or belongs to something else; renamed to `*.bad`.
+    SetAside {
+        /// Why.
+        reason: &'static str,
+        /// Its length.
+        bytes: u64,
+    },
+    /// A journal ended in an incomplete or damaged record; what came after is gone, so messages may come again.
+    JournalCut {
+        /// Where the last good record ends.
+        offset: u64,
+        /// How much was cut.
+        bytes: u64,
+    },
+    /// A journal could not be used at all: every kept message will come again on every channel.
+    JournalReset {
+        /// Why.
+        reason: &'static str,
+    },
+    /// The journal spoke of messages behind the end of the log; its state was cut to fit.
+    StateCut {
+        /// Where the log ends.
+        end: u64,
+        /// What the journal spoke of.
+        claimed: u64,
+    },
+    /// The node file was missing or damaged; id and counters were taken from the segments or made anew.
+    NodeRebuilt {
+        /// Whether the old node id was found.
+        id_kept: bool,
+    },
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.path.display())?;
+        match &self.event {
+            Event::TailCut { offset, bytes } => {
+                write!(f, "incomplete batch at offset {offset}, cut {bytes} bytes")
+            }
+            Event::Damage { bytes, lost } => write!(
+                f,
+                "damage at offsets {} to {}, {} messages lost (sequence {} to {})",
+                bytes.start,
+                bytes.end,
+                lost.end - lost.start,
+                lost.start,
+                lost.end
+            ),
+            Event::Missing { lost } => write!(
+                f,
+                "begins at sequence {}, expected {}: {} messages lost",
+                lost.end,
+                lost.start,
+                lost.end - lost.start
+            ),
+            Event::HeaderRebuilt => f.write_str("damaged header, rebuilt from the batches"),
+            Event::SetAside { reason, bytes } => {
+                write!(f, "{reason}, {bytes} bytes set aside in a .bad file")
+            }
+            Event::JournalCut { offset, bytes } => {
+                write!(
+                    f,
+                    "bad record at offset {offset}, cut {bytes} bytes: messages may be delivered again"
+                )
+            }
+            Event::JournalReset { reason } => {
+                write!(f, "{reason}: all kept messages will be delivered again")
+            }
+            Event::StateCut { end, claimed } => {
+                write!(f, "speaks of sequence {claimed}, but the log ends at {end}: cut to fit")
+            }
+            Event::NodeRebuilt { id_kept: true } => {
+                f.write_str("missing or damaged, rebuilt with the node id found in the segments")
+            }
+            Event::NodeRebuilt { id_kept: false } => {
+                f.write_str("missing or damaged, the node has a new id")
+            }
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! The newest messages of a topic in memory, addressed by sequence number.
+//!
+//! # Invariants
+//! 1. Pieces follow one another without a gap, the open block follows the last piece.
+//! 2. `ends` has one entry for each message: where it ends within its piece. So a message is found without
+//!    walking, and a batch costs no allocation of its own.
+//! 3. Bytes are shared with readers, never copied for them.
+
+use std::{collections::VecDeque, ops::Range};
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::batch::{BATCH_HEADER_BYTES, BatchBuilder};
+
+/// Blocks that gather small batches start at this size and double up to the maximum, so that an idle topic
+/// stays small.
+const BLOCK_BYTES_MIN: usize = 1 << 10;
+const BLOCK_BYTES_MAX: usize = 64 << 10;
+/// What a piece costs besides its bytes.
+const PIECE_OVERHEAD_BYTES: usize = 64;
+
+/// Consecutive whole records, as they go on the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// The records.
+    pub bytes: Bytes,
+    /// Sequence number of the first message.
+    pub first: u64,
+    /// Number of messages.
+    pub count: u64,
+}
+
+/// The outcome of reading a range of messages.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Read {
+    /// So many messages from the beginning of the range have been added.
+    Taken(u64),
+    /// The first message is not here; [`load`](crate::TopicLog::load) it.
+    Cold,
+    /// So many messages from the beginning of the range no longer exist: deleted or lost.
+    Gone(u64),
+}
+
+/// Pieces of the log without gaps, and where each message ends.
+#[derive(Debug, Default)]
+pub(crate) struct Pieces {
+    pieces: VecDeque<Piece>,
+    ends: VecDeque<u32>,
+    /// Sequence number of the first message.
+    first: u64,
+}
+
+#[derive(Debug)]
+struct Piece {
+    first: u64,
+    bytes: Bytes,
+    /// Memory that lives as long as the piece.
+    charge: usize,
+}
+
+impl Pieces {
+    pub(crate) fn starting_at(first: u64) -> Self {
+        Self { first, ..Self::default() }
+    }
+
+    pub(crate) fn first(&self) -> u64 {
+        self.first
+    }
+
+    pub(crate) fn end(&self) -> u64 {
+        self.first + self.ends.len() as u64
+    }
+
+    /// Registers the next message; its bytes come with a later [`Pieces::push_bytes`].
+    pub(crate) fn push_end(&mut self, end: u32) {
+        self.ends.push_back(end);
+    }
+
+    /// Adds the bytes of the messages from `first` to the end.
+    pub(crate) fn push_bytes(&mut self, first: u64, bytes: Bytes, charge: usize) {
+        self.pieces.push_back(Piece { first, bytes, charge });
+    }
+
+    /// Takes messages from the beginning of `range`, which starts in here: at least one, else up to `bytes_max`.
+    pub(crate) fn read(&self, range: Range<u64>, bytes_max: usize, out: &mut Vec<Slice>) -> u64 {
+        let stop = range.end.min(self.end());
+        let mut seq = range.start;
+        let mut budget = bytes_max;
+        let index = self.pieces.partition_point(|piece| piece.first <= seq).saturating_sub(1);
+        for (index, piece) in self.pieces.iter().enumerate().skip(index) {
+            if seq >= stop {
+                break;
+            }
+            let piece_end =
+                self.pieces.get(index + 1).map_or_else(|| self.end(), |next| next.first);
+            let base = if seq == piece.first { 0 } else { self.end_of(seq - 1) };
+            let fit = self.fit(seq..stop.min(piece_end), base + budget);
+            let upto = if seq == range.start { fit.max(seq + 1) } else { fit };
+            if upto == seq {
+                break;
+            }
+            let end = self.end_of(upto - 1);
+            out.push(Slice { bytes: piece.bytes.slice(base..end), first: seq, count: upto - seq });
+            budget = budget.saturating_sub(end - base);
+            seq = upto;
+            if upto < stop.min(piece_end) {
+                break;
+            }
+        }
+        seq - range.start
+    }
+
+    /// The largest end such that the messages of `range` before it end at or before `limit` in their piece.
+    fn fit(&self, range: Range<u64>, limit: usize) -> u64 {
+        if self.end_of(range.end - 1) <= limit {
+            return range.end;
+        }
+        let (mut low, mut high) = (range.start, range.end);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.end_of(middle) <= limit { low = middle + 1 } else { high = middle }
+        }
+        low
+    }
+
+    fn end_of(&self, seq: u64) -> usize {
+        self.ends[index_of(seq - self.first)] as usize
+    }
+
+    /// The end of the first piece; `None` when there is no piece.
+    fn front_end(&self) -> Option<u64> {
+        self.pieces.front()?;
+        Some(self.pieces.get(1).map_or_else(|| self.end(), |next| next.first))
+    }
+
+    /// Drops the first piece, which ends at `end`, and tells what it was charged.
+    fn pop_front(&mut self, end: u64) -> usize {
+        self.ends.drain(..index_of(end - self.first));
+        self.first = end;
+        self.pieces.pop_front().map_or(0, |piece| piece.charge)
+    }
+}
+
+fn index_of(distance: u64) -> usize {
+    usize::try_from(distance).unwrap_or(usize::MAX)
+}
+
+/// The memory tail of one topic.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    pieces: Pieces,
+    /// Small batches gather here; cut off and frozen when somebody reads them.
+    open: BytesMut,
+    open_first: u64,
+    block_bytes: usize,
+    /// Sum of the charges, and of what is in the open block.
+    bytes: usize,
+}
+
+/// How much a tail keeps.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) messages: u64,
+    pub(crate) bytes: usize,
+}
+
+impl Tail {
+    pub(crate) fn starting_at(first: u64) -> Self {
+        Self {
+            pieces: Pieces::starting_at(first),
+            open: BytesMut::new(),
+            open_first: first,
+            block_bytes: BLOCK_BYTES_MIN,
+            bytes: 0,
+        }
+    }
+
+    pub(crate) fn first(&self) -> u64 {
+        self.pieces.first()
+    }
+
+    pub(crate) fn end(&self) -> u64 {
+        self.pieces.end()
+    }
+
+    /// Adds a batch by copying its records.
+    pub(crate) fn push_copy(&mut self, records: &[u8], ends: &[u32]) {
+        if self.open.capacity() - self.open.len() < records.len() {
+            self.seal();
+            self.open = BytesMut::with_capacity(self.block_bytes.max(records.len()));
+            self.block_bytes = (2 * self.block_bytes).min(BLOCK_BYTES_MAX);
+        }
+        // A block is at most as long as one batch, so offsets within it stay within 32 bits.
+        let base = u32::try_from(self.open.len()).unwrap_or(u32::MAX);
+        self.open.put_slice(records);
+        self.pieces.ends.extend(ends.iter().map(|end| base + end));
+        self.bytes += records.len();
+    }
+
+    /// Adds a batch by taking over its buffer.
+    pub(crate) fn push_shared(&mut self, batch: &mut BatchBuilder) {
+        self.seal();
+        let first = self.end();
+        self.pieces.ends.extend(batch.ends());
+        let charge = batch.capacity() + PIECE_OVERHEAD_BYTES;
+        let bytes = Bytes::from_owner(batch.take_pooled()).slice(BATCH_HEADER_BYTES..);
+        self.pieces.push_bytes(first, bytes, charge);
+        self.bytes += charge;
+        self.open_first = self.end();
+    }
+
+    /// As [`Pieces::read`].
+    pub(crate) fn read(
+        &mut self,
+        range: Range<u64>,
+        bytes_max: usize,
+        out: &mut Vec<Slice>,
+    ) -> u64 {
+        if range.end > self.open_first {
+            self.seal();
+        }
+        self.pieces.read(range, bytes_max, out)
+    }
+
+    /// Drops the oldest pieces while the rest is enough or too much; nothing at or behind `written`.
+    pub(crate) fn evict(&mut self, bounds: Bounds, written: u64) {
+        loop {
+            let messages = self.end() - self.first();
+            if messages == 0 || messages <= bounds.messages && self.bytes <= bounds.bytes {
+                return;
+            }
+            let end =
+                self.pieces.front_end().map_or_else(|| self.end(), |end| end.min(self.open_first));
+            let enough = self.end() - end >= bounds.messages;
+            if !(enough || self.bytes > bounds.bytes) || end > written {
+                return;
+            }
+            self.drop_to(end);
+        }
+    }
+
+    /// Drops the pieces that lie wholly before `low`.
+    pub(crate) fn release(&mut self, low: u64) {
+        while self.end() > self.first() {
+            let end =
+                self.pieces.front_end().map_or_else(|| self.end(), |end| end.min(self.open_first));
+            if end > low {
+                return;
+            }
+            self.drop_to(end);
+        }
+    }
+
+    /// Drops the first piece, or the open block when there is no piece; either ends at `end`.
+    fn drop_to(&mut self, end: u64) {
+        if self.pieces.front_end().is_some() {
+            self.bytes -= self.pieces.pop_front(end);
+        } else {
+            // Nobody has seen the open block, so its memory serves again.
+            self.bytes -= self.open.len();
+            self.open.clear();
+            self.pieces.pop_front(end);
+            self.open_first = end;
+        }
+    }
+
+    /// Makes a piece of the open block.
+    fn seal(&mut self) {
+        if !self.open.is_empty() {
+            let bytes = self.open.split().freeze();
+            let charge = bytes.len() + PIECE_OVERHEAD_BYTES;
+            self.bytes += PIECE_OVERHEAD_BYTES;
+            self.pieces.push_bytes(self.open_first, bytes, charge);
+            self.open_first = self.end();
+        }
+    }
+}
