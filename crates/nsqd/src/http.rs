@@ -42,7 +42,9 @@ pub(crate) fn router(node: Arc<Node>, tcp_port: u16, http_port: u16) -> Router {
         .get("/config/:opt", on(&node, config::show))
         .put("/config/:opt", on(&node, config::change))
         // There is no collector to run: what is freed goes back to the allocator at once.
-        .route(Route::new(Method::POST, "/debug/freememory", async |_| Response::empty()).unmarked())
+        .route(
+            Route::new(Method::POST, "/debug/freememory", async |_| Response::empty()).unmarked(),
+        )
 }
 
 /// A handler that is given the node.

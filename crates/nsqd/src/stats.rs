@@ -18,7 +18,9 @@ use nsq_broker::{ClientId, ClientStats};
 use serde::{Serialize, Serializer};
 
 use self::memory::Memory;
-use crate::{VERSION, channel::Channel, client::Client, client::ClientState, node::Node, topic::Topic};
+use crate::{
+    VERSION, channel::Channel, client::Client, client::ClientState, node::Node, topic::Topic,
+};
 
 /// What is asked for.
 #[derive(Clone, Debug, Default)]
@@ -135,7 +137,8 @@ impl Stats {
             Some(name) => node.existing_topic(name).map(|topic| vec![topic]),
         };
         let producers = (topics.is_some() && filter.clients).then(|| producers(node, filter));
-        let topics = topics.map(|topics| topics.iter().filter_map(|topic| topic_stats(topic, filter)).collect());
+        let topics = topics
+            .map(|topics| topics.iter().filter_map(|topic| topic_stats(topic, filter)).collect());
         Self {
             version: VERSION,
             health: services.health.status(),
@@ -159,7 +162,10 @@ fn topic_stats(topic: &Topic, filter: &Filter) -> Option<TopicStats> {
     let counts = topic.counts();
     Some(TopicStats {
         topic_name: topic.name.to_string(),
-        channels: channels.iter().map(|channel| channel_stats(channel, tail_start, filter)).collect(),
+        channels: channels
+            .iter()
+            .map(|channel| channel_stats(channel, tail_start, filter))
+            .collect(),
         depth: counts.depth,
         backend_depth: counts.backend_depth,
         message_count: counts.message_count,
@@ -195,7 +201,8 @@ fn producers(node: &Node, filter: &Filter) -> Vec<Connection> {
     let mut clients = node.clients.all();
     clients.retain(|client| !client.about().pub_counts.is_empty());
     let subscribed = |client: &&Arc<Client>| client.state() != ClientState::Init as u8;
-    let subscribers: BTreeSet<_> = clients.iter().filter(subscribed).map(|client| client.id).collect();
+    let subscribers: BTreeSet<_> =
+        clients.iter().filter(subscribed).map(|client| client.id).collect();
     let counts = consumer_counts(node, &subscribers);
     let none = ClientStats::default();
     clients
@@ -205,7 +212,10 @@ fn producers(node: &Node, filter: &Filter) -> Vec<Connection> {
 }
 
 /// What clients that may be on any channel have consumed.
-fn consumer_counts(node: &Node, ids: &BTreeSet<ClientId>) -> HashMap<ClientId, ClientStats, RandomState> {
+fn consumer_counts(
+    node: &Node,
+    ids: &BTreeSet<ClientId>,
+) -> HashMap<ClientId, ClientStats, RandomState> {
     if ids.is_empty() {
         return HashMap::default();
     }

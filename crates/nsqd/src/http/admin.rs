@@ -111,7 +111,8 @@ pub(super) async fn pause_channel(node: Arc<Node>, request: Request) -> Answer {
 }
 
 pub(super) async fn unpause_channel(node: Arc<Node>, request: Request) -> Answer {
-    change_channel(&node, &request, |channel| channel.act(|schedule, wake| schedule.unpause(wake))).await
+    change_channel(&node, &request, |channel| channel.act(|schedule, wake| schedule.unpause(wake)))
+        .await
 }
 
 async fn change_channel(node: &Arc<Node>, request: &Request, change: fn(&Arc<Channel>)) -> Answer {
@@ -127,7 +128,9 @@ async fn change_channel(node: &Arc<Node>, request: &Request, change: fn(&Arc<Cha
 /// written down now, it is written as soon as the disk takes it, and holds until then.
 fn written(node: &Node, topic: &Arc<Topic>, persisted: Result<(), nsq_log::Error>) -> Response {
     if let Err(error) = persisted {
-        node.services.logger.error(format_args!("TOPIC({}): failed to persist a pause - {error}", topic.name));
+        node.services
+            .logger
+            .error(format_args!("TOPIC({}): failed to persist a pause - {error}", topic.name));
         topic.mark_dirty();
     }
     node.write_metadata();

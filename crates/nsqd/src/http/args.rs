@@ -15,9 +15,11 @@ pub(super) fn topic(query: &Query) -> Result<TopicName, Error> {
 
 /// The names of a channel and its topic. The words for an invalid topic differ from those of [`topic`].
 pub(super) fn channel(query: &Query) -> Result<(TopicName, ChannelName), Error> {
-    let topic = TopicName::new(topic_text(query)?).map_err(|_| Error::bad_request("INVALID_ARG_TOPIC"))?;
+    let topic =
+        TopicName::new(topic_text(query)?).map_err(|_| Error::bad_request("INVALID_ARG_TOPIC"))?;
     let channel = query.get("channel").ok_or_else(|| Error::bad_request("MISSING_ARG_CHANNEL"))?;
-    let channel = ChannelName::new(channel).map_err(|_| Error::bad_request("INVALID_ARG_CHANNEL"))?;
+    let channel =
+        ChannelName::new(channel).map_err(|_| Error::bad_request("INVALID_ARG_CHANNEL"))?;
     Ok((topic, channel))
 }
 

@@ -62,7 +62,11 @@ mod tests {
 
     #[test]
     fn the_rows_are_the_keys_of_the_json_in_order() {
-        let json = serde_json::to_string(&Memory { heap_objects: 1, gc_total_runs: 9, ..Memory::default() });
+        let json = serde_json::to_string(&Memory {
+            heap_objects: 1,
+            gc_total_runs: 9,
+            ..Memory::default()
+        });
         let memory: Memory = Memory { heap_objects: 1, gc_total_runs: 9, ..Memory::default() };
         let rows = memory.rows().map(|(key, value)| format!("\"{key}\":{value}")).join(",");
         assert_eq!(json.unwrap(), format!("{{{rows}}}"));

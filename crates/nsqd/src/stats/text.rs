@@ -60,7 +60,10 @@ impl ChannelStats {
         let Self { requeue_count, timeout_count, message_count, .. } = self;
         let mark = if self.paused { "   *P " } else { "      " };
         write!(f, "{mark}[{channel_name:<25}] depth: {depth:<5} be-depth: {backend_depth:<5} ")?;
-        write!(f, "inflt: {in_flight_count:<4} def: {deferred_count:<4} re-q: {requeue_count:<5} ")?;
+        write!(
+            f,
+            "inflt: {in_flight_count:<4} def: {deferred_count:<4} re-q: {requeue_count:<5} "
+        )?;
         writeln!(f, "timeout: {timeout_count:<5} msgs: {message_count:<8} e2e%: ")?;
         self.clients.iter().flatten().try_for_each(|client| {
             f.write_str("        ")?;
@@ -74,12 +77,26 @@ impl Connection {
         let name = format!("{}:{} {}", self.hostname, self.remote_address.port(), self.user_agent);
         write!(f, "[{} {name:<21}] ", self.version)?;
         if self.pub_counts.is_empty() {
-            let Self { state, in_flight_count, ready_count, finish_count, requeue_count, message_count, .. } = self;
-            write!(f, "state: {state} inflt: {in_flight_count:<4} rdy: {ready_count:<4} fin: {finish_count:<8} ")?;
+            let Self {
+                state,
+                in_flight_count,
+                ready_count,
+                finish_count,
+                requeue_count,
+                message_count,
+                ..
+            } = self;
+            write!(
+                f,
+                "state: {state} inflt: {in_flight_count:<4} rdy: {ready_count:<4} fin: {finish_count:<8} "
+            )?;
             write!(f, "re-q: {requeue_count:<8} msgs: {message_count:<8}")?;
         } else {
             let total: u64 = self.pub_counts.iter().map(|published| published.count).sum();
-            let topics = self.pub_counts.iter().map(|published| format!("{}={}", published.topic, published.count));
+            let topics = self
+                .pub_counts
+                .iter()
+                .map(|published| format!("{}={}", published.topic, published.count));
             write!(f, "msgs: {total:<8} topics: {}", topics.collect::<Vec<_>>().join(","))?;
         }
         let connected = Duration::from_secs(now.saturating_sub(self.connect_ts));

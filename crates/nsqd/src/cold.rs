@@ -1,0 +1,76 @@
+//! Reading back what is no longer in memory, ahead of the consumer.
+
+use std::collections::VecDeque;
+
+use nsq_broker::Offer;
+use nsq_log::{Chunk, Read, Slice};
+
+/// How much of a backlog is read at once.
+const AHEAD_BYTES: usize = 1 << 20;
+/// How much is read for a redelivery: its neighbours are hardly wanted.
+const REDELIVERY_BYTES: usize = 1;
+
+/// The cold reads of one channel: at most two pieces of its backlog, and one of what is delivered again.
+#[derive(Debug, Default)]
+pub(crate) struct ColdReads {
+    ahead: VecDeque<Chunk>,
+    redelivery: Option<Chunk>,
+    loading: bool,
+}
+
+impl ColdReads {
+    /// Reads from what was loaded; [`Read::Cold`] when that does not hold the first message.
+    pub(crate) fn read(
+        &mut self,
+        offer: &Offer,
+        bytes_max: usize,
+        slices: &mut Vec<Slice>,
+    ) -> Read {
+        let first = offer.range.start;
+        if offer.attempts == 1 {
+            while self.ahead.front().is_some_and(|chunk| chunk.range().end <= first) {
+                self.ahead.pop_front();
+            }
+        }
+        let chunk =
+            self.ahead.iter().chain(&self.redelivery).find(|chunk| chunk.range().contains(&first));
+        chunk.map_or(Read::Cold, |chunk| chunk.read(offer.range.clone(), bytes_max, slices))
+    }
+
+    /// Where to load from next, and how much, given that memory holds everything from `tail_start`; `None` when
+    /// there is enough or a load is under way. The caller has to load it and report.
+    pub(crate) fn wanted(&mut self, offer: &Offer, tail_start: u64) -> Option<(u64, usize)> {
+        if self.loading {
+            return None;
+        }
+        let first = offer.range.start;
+        let holds = |chunk: &Chunk| chunk.range().contains(&first);
+        let wanted = if offer.attempts > 1 {
+            let held = self.ahead.iter().chain(&self.redelivery).any(holds);
+            (!held).then_some((first, REDELIVERY_BYTES))
+        } else if !self.ahead.iter().any(holds) {
+            self.ahead.clear();
+            Some((first, AHEAD_BYTES))
+        } else {
+            let next = self.ahead.back().map_or(first, |chunk| chunk.range().end);
+            (self.ahead.len() < 2 && next < tail_start).then_some((next, AHEAD_BYTES))
+        };
+        self.loading = wanted.is_some();
+        wanted
+    }
+
+    /// Takes what was loaded for an offer with these attempts.
+    pub(crate) fn loaded(&mut self, chunk: Chunk, attempts: u16) {
+        self.loading = false;
+        if attempts > 1 {
+            self.redelivery = Some(chunk);
+        } else {
+            self.ahead.push_back(chunk);
+        }
+    }
+
+    /// A load came to nothing.
+    pub(crate) fn failed(&mut self) {
+        self.loading = false;
+    }
+}

@@ -1,0 +1,258 @@
+//! IDENTIFY: what a client says about itself, checked, and what nsqd answers.
+
+use std::time::Duration;
+
+use nsq_protocol::{ClientError, Code};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::options::Options;
+
+/// A value a client may set, leave to nsqd, or switch off.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Setting<T> {
+    /// 0 or absent: what nsqd does by itself.
+    Default,
+    /// -1: not at all.
+    Off,
+    /// As asked.
+    Value(T),
+}
+
+impl<T: Copy> Setting<T> {
+    /// The value that applies, `None` when it is switched off.
+    pub(crate) fn or(self, default: T) -> Option<T> {
+        match self {
+            Self::Default => Some(default),
+            Self::Off => None,
+            Self::Value(value) => Some(value),
+        }
+    }
+}
+
+/// A checked IDENTIFY.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identify {
+    pub(crate) client_id: String,
+    pub(crate) hostname: String,
+    pub(crate) user_agent: String,
+    pub(crate) topology_region: String,
+    pub(crate) topology_zone: String,
+    pub(crate) feature_negotiation: bool,
+    pub(crate) heartbeat_interval: Setting<Duration>,
+    pub(crate) output_buffer_bytes: Setting<i64>,
+    pub(crate) output_buffer_timeout: Setting<Duration>,
+    pub(crate) sample_rate: i32,
+    pub(crate) msg_timeout: Option<Duration>,
+    pub(crate) deflate_level: i64,
+}
+
+/// The answer to a client that negotiates features; its keys stand in this order on the wire.
+#[derive(Debug, Serialize)]
+pub(crate) struct Negotiation<'a> {
+    pub(crate) max_rdy_count: u64,
+    pub(crate) version: &'a str,
+    pub(crate) max_msg_timeout: u128,
+    pub(crate) msg_timeout: u128,
+    pub(crate) tls_v1: bool,
+    pub(crate) deflate: bool,
+    pub(crate) deflate_level: i64,
+    pub(crate) max_deflate_level: i64,
+    pub(crate) snappy: bool,
+    pub(crate) sample_rate: i32,
+    pub(crate) auth_required: bool,
+    pub(crate) output_buffer_size: i64,
+    pub(crate) output_buffer_timeout: u128,
+    pub(crate) topology_region: &'a str,
+    pub(crate) topology_zone: &'a str,
+}
+
+impl Identify {
+    /// Reads the body of an IDENTIFY and holds it against nsqd's limits, in the order NSQ does.
+    pub(crate) fn parse(body: &[u8], options: &Options) -> Result<Self, ClientError> {
+        let undecodable = || ClientError::new(Code::BadBody, "IDENTIFY failed to decode JSON body");
+        let fields = Fields::parse(body).ok_or_else(undecodable)?;
+        let fields = fields.read().ok_or_else(undecodable)?;
+        let heartbeat_interval = interval(
+            fields.heartbeat_interval,
+            Duration::from_secs(1)..=options.max_heartbeat_interval,
+            "heartbeat interval",
+        )?;
+        let output_buffer_timeout = interval(
+            fields.output_buffer_timeout,
+            options.min_output_buffer_timeout..=options.max_output_buffer_timeout,
+            "output buffer timeout",
+        )?;
+        let output_buffer_bytes = match fields.output_buffer_size {
+            0 => Setting::Default,
+            -1 => Setting::Off,
+            size if (64..=options.max_output_buffer_size).contains(&size) => Setting::Value(size),
+            size => return Err(out_of_range("output buffer size", size)),
+        };
+        let sample_rate = match i32::try_from(fields.sample_rate) {
+            Ok(rate) if (0..=99).contains(&rate) => rate,
+            _ => return Err(out_of_range("sample rate", fields.sample_rate)),
+        };
+        let msg_timeout = match interval(
+            fields.msg_timeout,
+            Duration::from_secs(1)..=options.max_msg_timeout,
+            "msg timeout",
+        )? {
+            Setting::Default => None,
+            Setting::Value(timeout) => Some(timeout),
+            Setting::Off => return Err(out_of_range("msg timeout", -1)),
+        };
+        Ok(Self {
+            client_id: fields.client_id,
+            hostname: fields.hostname,
+            user_agent: fields.user_agent,
+            topology_region: fields.topology_region,
+            topology_zone: fields.topology_zone,
+            feature_negotiation: fields.feature_negotiation,
+            heartbeat_interval,
+            output_buffer_bytes,
+            output_buffer_timeout,
+            sample_rate,
+            msg_timeout,
+            deflate_level: fields.deflate_level,
+        })
+    }
+}
+
+fn interval(
+    ms: i64,
+    range: std::ops::RangeInclusive<Duration>,
+    what: &str,
+) -> Result<Setting<Duration>, ClientError> {
+    match u64::try_from(ms).map(Duration::from_millis) {
+        Ok(Duration::ZERO) => Ok(Setting::Default),
+        Ok(interval) if range.contains(&interval) => Ok(Setting::Value(interval)),
+        Err(_) if ms == -1 => Ok(Setting::Off),
+        _ => Err(out_of_range(what, ms)),
+    }
+}
+
+fn out_of_range(what: &str, value: i64) -> ClientError {
+    ClientError::new(Code::BadBody, format!("IDENTIFY {what} ({value}) is invalid"))
+}
+
+/// The fields of IDENTIFY as they were sent, of the right types.
+#[derive(Default)]
+struct Raw {
+    client_id: String,
+    hostname: String,
+    user_agent: String,
+    topology_region: String,
+    topology_zone: String,
+    feature_negotiation: bool,
+    heartbeat_interval: i64,
+    output_buffer_size: i64,
+    output_buffer_timeout: i64,
+    sample_rate: i64,
+    msg_timeout: i64,
+    deflate_level: i64,
+}
+
+/// A JSON object; `null` stands for the empty one.
+struct Fields(Map<String, Value>);
+
+impl Fields {
+    fn parse(body: &[u8]) -> Option<Self> {
+        match serde_json::from_str(&String::from_utf8_lossy(body)).ok()? {
+            Value::Object(fields) => Some(Self(fields)),
+            Value::Null => Some(Self(Map::new())),
+            _ => None,
+        }
+    }
+
+    /// `None` when a known field has the wrong type. Keys match in any case, unknown keys are passed over.
+    fn read(&self) -> Option<Raw> {
+        let mut raw = Raw::default();
+        for (key, value) in &self.0 {
+            if value.is_null() {
+                continue;
+            }
+            match key.to_ascii_lowercase().as_str() {
+                "client_id" => raw.client_id = text(value)?,
+                "hostname" => raw.hostname = text(value)?,
+                "user_agent" => raw.user_agent = text(value)?,
+                "topology_region" => raw.topology_region = text(value)?,
+                "topology_zone" => raw.topology_zone = text(value)?,
+                "feature_negotiation" => raw.feature_negotiation = value.as_bool()?,
+                "tls_v1" | "snappy" | "deflate" => {
+                    value.as_bool()?;
+                }
+                "heartbeat_interval" => raw.heartbeat_interval = value.as_i64()?,
+                "output_buffer_size" => raw.output_buffer_size = value.as_i64()?,
+                "output_buffer_timeout" => raw.output_buffer_timeout = value.as_i64()?,
+                "sample_rate" => raw.sample_rate = i64::from(i32::try_from(value.as_i64()?).ok()?),
+                "msg_timeout" => raw.msg_timeout = value.as_i64()?,
+                "deflate_level" => raw.deflate_level = value.as_i64()?,
+                _ => {}
+            }
+        }
+        Some(raw)
+    }
+}
+
+fn text(value: &Value) -> Option<String> {
+    value.as_str().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(body: &str) -> String {
+        Identify::parse(body.as_bytes(), &Options::default()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_empty_object_and_null_mean_the_defaults() {
+        for body in ["{}", "null", r#"{"short_id":"x","heartbeat_interval":null}"#] {
+            let identify = Identify::parse(body.as_bytes(), &Options::default()).unwrap();
+            assert_eq!(identify.heartbeat_interval, Setting::Default);
+            assert_eq!((identify.client_id.as_str(), identify.feature_negotiation), ("", false));
+        }
+    }
+
+    #[test]
+    fn what_is_not_an_object_of_the_right_types_does_not_decode() {
+        let bodies =
+            ["[]", "\"x\"", "{", "{} {}", r#"{"client_id":1}"#, r#"{"msg_timeout":1000.0}"#];
+        for body in
+            bodies.into_iter().chain([r#"{"msg_timeout":"1000"}"#, r#"{"sample_rate":4294967296}"#])
+        {
+            assert_eq!(refusal(body), "E_BAD_BODY IDENTIFY failed to decode JSON body", "{body}");
+        }
+    }
+
+    #[test]
+    fn values_out_of_range_are_named() {
+        for (field, values, text) in [
+            ("heartbeat_interval", [999, 60_001, -2], "heartbeat interval"),
+            ("output_buffer_timeout", [24, 30_001, -2], "output buffer timeout"),
+            ("output_buffer_size", [63, 65_537, -2], "output buffer size"),
+            ("sample_rate", [-1, 100, 1000], "sample rate"),
+            ("msg_timeout", [999, 900_001, -1], "msg timeout"),
+        ] {
+            for value in values {
+                let body = format!("{{\"{field}\":{value}}}");
+                assert_eq!(
+                    refusal(&body),
+                    format!("E_BAD_BODY IDENTIFY {text} ({value}) is invalid")
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn keys_match_in_any_case_and_minus_one_switches_off() {
+        let body = br#"{"Heartbeat_Interval":-1,"OUTPUT_BUFFER_SIZE":-1,"output_buffer_timeout":25,"Msg_Timeout":900000}"#;
+        let identify = Identify::parse(body, &Options::default()).unwrap();
+        assert_eq!(identify.heartbeat_interval, Setting::Off);
+        assert_eq!(identify.output_buffer_bytes, Setting::Off);
+        assert_eq!(identify.output_buffer_timeout, Setting::Value(Duration::from_millis(25)));
+        assert_eq!(identify.msg_timeout, Some(Duration::from_secs(900)));
+    }
+}

@@ -1,0 +1,300 @@
+//! The node: its topics, its clients, its data folder.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use foldhash::fast::RandomState;
+use nsq_broker::ClientId;
+use nsq_daemon::log::Logger;
+use nsq_log::{BatchBuilder, Store};
+use nsq_protocol::{ChannelName, TopicName};
+
+use crate::{
+    channel::Channel,
+    client::Clients,
+    clock::Clock,
+    metadata::{Catalog, CatalogChannel, CatalogTopic, Metadata},
+    options::Options,
+    services::Services,
+    topic::{PublishError, Topic},
+};
+
+/// Everything one nsqd knows.
+pub(crate) struct Node {
+    pub(crate) services: Arc<Services>,
+    pub(crate) clients: Clients,
+    pub(crate) metadata: Metadata,
+    store: Store,
+    topics: RwLock<HashMap<TopicName, Arc<Topic>, RandomState>>,
+    next_client: AtomicU64,
+    stopping: AtomicBool,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The data folder cannot be used.
+    #[error("failed to instantiate nsqd - {0}")]
+    Store(#[from] nsq_log::OpenError),
+    /// `nsqd.dat` cannot be used.
+    #[error("failed to load metadata - {0}")]
+    Metadata(String),
+    /// What `nsqd.dat` lists cannot be created.
+    #[error("failed to load metadata - {0}")]
+    Create(#[from] nsq_log::Error),
+}
+
+impl Node {
+    /// Opens the data folder and brings back what it holds.
+    pub(crate) fn open(options: Options, logger: Logger) -> Result<Arc<Self>, OpenError> {
+        let metadata = Metadata::new(&options.data_path);
+        let opened =
+            Store::open(&options.data_path, Arc::new(nsq_log::RealDisk), log_options(&options))?;
+        for notice in &opened.report {
+            logger.warn(format_args!("{notice}"));
+        }
+        let catalog = metadata.read().map_err(OpenError::Metadata)?;
+        let services = Arc::new(Services {
+            options,
+            clock: Clock::start(),
+            logger,
+            deadlines: crate::deadlines::Deadlines::default(),
+            keeper: crate::keeper::Keeper::default(),
+            syncer: crate::syncer::Syncer::default(),
+            health: crate::topic::Health::default(),
+        });
+        let node = Arc::new(Self {
+            services,
+            clients: Clients::default(),
+            metadata,
+            store: opened.store,
+            topics: RwLock::default(),
+            next_client: AtomicU64::new(1),
+            stopping: AtomicBool::new(false),
+        });
+        for recovered in opened.topics {
+            let name = recovered.name.clone();
+            let topic =
+                Topic::new(recovered.name, recovered.log, Some(recovered.state), &node.services);
+            node.topics_mut().insert(name, topic);
+        }
+        node.load_catalog(&catalog)?;
+        Ok(node)
+    }
+
+    /// Creates what `nsqd.dat` lists and the folder does not hold.
+    fn load_catalog(&self, catalog: &Catalog) -> Result<(), OpenError> {
+        let failed = |error: PublishError| OpenError::Metadata(error.to_string());
+        for listed in catalog.topics.iter().flatten() {
+            let Ok(name) = TopicName::new(&listed.name) else {
+                self.services
+                    .logger
+                    .warn(format_args!("skipping creation of invalid topic {}", listed.name));
+                continue;
+            };
+            if self.existing_topic(name.as_str()).is_some() {
+                continue;
+            }
+            let topic = self.topic_or_create(&name).map_err(failed)?;
+            for listed in listed.channels.iter().flatten() {
+                let Ok(name) = ChannelName::new(&listed.name) else {
+                    self.services
+                        .logger
+                        .warn(format_args!("skipping creation of invalid channel {}", listed.name));
+                    continue;
+                };
+                let (channel, _) = topic.channel_or_create(&name).map_err(failed)?;
+                if listed.paused {
+                    channel.act(|schedule, _| schedule.pause());
+                }
+            }
+            if listed.paused {
+                topic.pause()?;
+            }
+            topic.persist()?;
+        }
+        Ok(())
+    }
+
+    fn topics(&self) -> RwLockReadGuard<'_, HashMap<TopicName, Arc<Topic>, RandomState>> {
+        self.topics.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn topics_mut(&self) -> RwLockWriteGuard<'_, HashMap<TopicName, Arc<Topic>, RandomState>> {
+        self.topics.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A batch for a publisher; its buffers are shared with all others.
+    pub(crate) fn batch(&self) -> BatchBuilder {
+        BatchBuilder::new(self.store.pool().clone())
+    }
+
+    pub(crate) fn next_client_id(&self) -> ClientId {
+        ClientId(self.next_client.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn existing_topic(&self, name: &str) -> Option<Arc<Topic>> {
+        self.topics().get(name).cloned()
+    }
+
+    /// Every topic, by name.
+    pub(crate) fn all_topics(&self) -> Vec<Arc<Topic>> {
+        let mut topics: Vec<_> = self.topics().values().cloned().collect();
+        topics.sort_by(|a, b| a.name.cmp(&b.name));
+        topics
+    }
+
+    /// The topic, created when there is none of that name.
+    ///
+    /// # Errors
+    /// When nsqd stops, or the data folder does not take a new topic.
+    pub(crate) fn topic_or_create(&self, name: &TopicName) -> Result<Arc<Topic>, PublishError> {
+        if let Some(topic) = self.existing_topic(name.as_str()) {
+            return Ok(topic);
+        }
+        let mut topics = self.topics_mut();
+        if let Some(topic) = topics.get(name) {
+            return Ok(topic.clone());
+        }
+        if self.is_stopping() {
+            return Err(PublishError::Exiting);
+        }
+        let log = self
+            .store
+            .create_topic(name)
+            .inspect_err(|error| self.services.health.failed(error))?;
+        let topic = Topic::new(name.clone(), log, None, &self.services);
+        topics.insert(name.clone(), topic.clone());
+        drop(topics);
+        self.services.logger.info(format_args!("TOPIC({name}): created"));
+        if !name.is_ephemeral() {
+            self.metadata.touch();
+        }
+        Ok(topic)
+    }
+
+    /// The channel, created with its topic when there is none.
+    pub(crate) fn channel_or_create(
+        &self,
+        topic: &TopicName,
+        channel: &ChannelName,
+    ) -> Result<(Arc<Topic>, Arc<Channel>), PublishError> {
+        let topic = self.topic_or_create(topic)?;
+        let (channel, created) = topic.channel_or_create(channel)?;
+        if created && !channel.name.is_ephemeral() {
+            self.metadata.touch();
+        }
+        Ok((topic, channel))
+    }
+
+    /// Deletes a topic with all its channels. Answers whether there was one.
+    pub(crate) fn delete_topic(&self, name: &str) -> Result<bool, nsq_log::Error> {
+        // Held to the end, so that a topic of the same name cannot come up over files that are being removed.
+        let mut topics = self.topics_mut();
+        let Some(topic) = topics.remove(name) else { return Ok(false) };
+        self.services.logger.info(format_args!("TOPIC({name}): deleting"));
+        topic.exit();
+        let deleted = self.store.delete_topic(&topic.name);
+        drop(topics);
+        self.metadata.touch();
+        deleted.map(|()| true)
+    }
+
+    /// Deletes a channel, and with it an ephemeral topic that has no other. Answers whether there was one.
+    pub(crate) fn delete_channel(
+        &self,
+        topic: &Topic,
+        channel: &str,
+    ) -> Result<bool, nsq_log::Error> {
+        let (existed, others) = topic.delete_channel(channel)?;
+        if existed {
+            self.metadata.touch();
+            if !others && topic.name.is_ephemeral() {
+                self.delete_topic(topic.name.as_str())?;
+            }
+        }
+        Ok(existed)
+    }
+
+    /// Takes a client off its channel; an ephemeral channel goes with its last client.
+    pub(crate) fn leave(&self, topic: &Arc<Topic>, channel: &Arc<Channel>, client: ClientId) {
+        let left = channel.leave(client, self.services.options.requeue_on_disconnect);
+        topic.mark_dirty();
+        if left == 0 && channel.name.is_ephemeral() && !channel.is_exiting() {
+            let deleted = self.delete_channel(topic, channel.name.as_str());
+            if let Err(error) = deleted {
+                self.services
+                    .logger
+                    .error(format_args!("CHANNEL({}): deleting - {error}", channel.name));
+            }
+        }
+    }
+
+    /// Writes `nsqd.dat`; what fails is logged, as nothing but tools depends on it.
+    pub(crate) fn write_metadata(&self) {
+        let topics = self.all_topics();
+        let durable = topics.iter().filter(|topic| !topic.name.is_ephemeral());
+        let catalog = Catalog::new(durable.map(|topic| catalog_topic(topic)).collect());
+        if let Err(error) = self.metadata.write(&catalog) {
+            let path = self.metadata.path().display();
+            self.services
+                .logger
+                .error(format_args!("failed to persist metadata to {path} - {error}"));
+        }
+    }
+
+    /// Refuses new work and asks every connection to end.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        for client in self.clients.all() {
+            client.close();
+        }
+    }
+
+    /// Writes everything down, once no connection is left.
+    pub(crate) fn close(&self) -> Result<(), nsq_log::Error> {
+        self.services.logger.info(format_args!("NSQ: closing topics"));
+        let mut result = Ok(());
+        for topic in self.all_topics() {
+            topic.exit();
+            result = result.and(topic.persist());
+        }
+        result.and(self.store.close())
+    }
+}
+
+fn catalog_topic(topic: &Topic) -> CatalogTopic {
+    let channels = topic.channels();
+    let durable = channels.iter().filter(|channel| !channel.name.is_ephemeral());
+    let channels: Vec<_> = durable
+        .map(|channel| CatalogChannel {
+            name: channel.name.to_string(),
+            paused: channel.see(nsq_broker::Channel::is_paused),
+        })
+        .collect();
+    CatalogTopic {
+        name: topic.name.to_string(),
+        paused: topic.is_paused(),
+        channels: (!channels.is_empty()).then_some(channels),
+    }
+}
+
+fn log_options(options: &Options) -> nsq_log::Options {
+    nsq_log::Options {
+        segment_bytes: options.max_bytes_per_file,
+        tail_messages: usize::try_from(options.mem_queue_size).unwrap_or(usize::MAX),
+        tail_bytes: options.mem_bytes,
+        durability: options.durability,
+        ..nsq_log::Options::default()
+    }
+}

@@ -1,0 +1,206 @@
+//! What is on its way to a client: frames, in order, as few pieces as possible.
+
+use std::{collections::VecDeque, io, io::IoSlice};
+
+use bytes::{Buf, Bytes, BytesMut};
+use nsq_log::Slice;
+use nsq_protocol::{FrameType, MESSAGE_FRAME_HEAD_BYTES};
+use tokio::net::TcpStream;
+
+/// Slices of the log below this are copied next to each other: a copy of so little costs less than the
+/// bookkeeping of a piece of its own in a vectored write.
+const COPY_BYTES_MAX: usize = 1024;
+
+/// The most pieces of one vectored write.
+const PIECES_MAX: usize = 64;
+
+/// Offset of the attempts in a message frame: after size, type and timestamp.
+const ATTEMPTS_AT: usize = 16;
+
+/// The frames a client has not been sent yet.
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    pieces: VecDeque<Bytes>,
+    /// Small frames that come after all `pieces`.
+    tail: BytesMut,
+    bytes: usize,
+}
+
+impl Output {
+    /// Bytes waiting to be written.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Appends a response or an error.
+    pub(crate) fn frame(&mut self, kind: FrameType, data: &[u8]) {
+        let size = u32::try_from(data.len() + 4).unwrap_or(u32::MAX);
+        self.copy(&size.to_be_bytes());
+        self.copy(&(kind as u32).to_be_bytes());
+        self.copy(data);
+    }
+
+    /// Appends messages as they lie in the log: what is there is the frame of a first delivery, and a later
+    /// delivery differs in its attempts only.
+    pub(crate) fn messages(&mut self, slice: Slice, attempts: u16) {
+        if attempts > 1 {
+            self.redelivered(slice, attempts);
+        } else if slice.bytes.len() < COPY_BYTES_MAX {
+            self.copy(&slice.bytes);
+        } else {
+            self.piece(slice.bytes);
+        }
+    }
+
+    fn redelivered(&mut self, slice: Slice, attempts: u16) {
+        let mut rest = slice.bytes;
+        while let Some(size) = rest.first_chunk() {
+            let frame_bytes = (4 + u32::from_be_bytes(*size) as usize).min(rest.len());
+            let frame = rest.split_to(frame_bytes);
+            let at = self.tail.len();
+            let copied =
+                if frame.len() < COPY_BYTES_MAX { frame.len() } else { MESSAGE_FRAME_HEAD_BYTES };
+            self.copy(&frame[..copied]);
+            self.tail[at + ATTEMPTS_AT..at + ATTEMPTS_AT + 2]
+                .copy_from_slice(&attempts.to_be_bytes());
+            if copied < frame.len() {
+                self.piece(frame.slice(copied..));
+            }
+        }
+    }
+
+    fn copy(&mut self, bytes: &[u8]) {
+        self.tail.extend_from_slice(bytes);
+        self.bytes += bytes.len();
+    }
+
+    fn piece(&mut self, bytes: Bytes) {
+        self.bytes += bytes.len();
+        self.seal_tail();
+        self.pieces.push_back(bytes);
+    }
+
+    fn seal_tail(&mut self) {
+        if !self.tail.is_empty() {
+            self.pieces.push_back(self.tail.split().freeze());
+        }
+    }
+
+    /// Writes as much as the socket takes without waiting. Answers how many bytes that was.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub(crate) fn write_to(&mut self, stream: &TcpStream) -> io::Result<usize> {
+        let mut total = 0;
+        while self.bytes > 0 {
+            match self.write_once(stream) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    self.advance(written);
+                    total += written;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(total)
+    }
+
+    fn write_once(&mut self, stream: &TcpStream) -> io::Result<usize> {
+        if self.pieces.is_empty() {
+            return stream.try_write(&self.tail);
+        }
+        self.seal_tail();
+        let mut slices = [IoSlice::new(&[]); PIECES_MAX];
+        let mut count = 0;
+        for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
+            *slice = IoSlice::new(piece);
+            count += 1;
+        }
+        stream.try_write_vectored(&slices[..count])
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        self.bytes -= written;
+        while let Some(front) = self.pieces.front_mut() {
+            if written < front.len() {
+                front.advance(written);
+                return;
+            }
+            written -= front.len();
+            self.pieces.pop_front();
+        }
+        self.tail.advance(written);
+    }
+
+    /// Gives back the memory of a burst that is over.
+    pub(crate) fn shrink(&mut self) {
+        if self.is_empty() {
+            *self = Self::default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nsq_protocol::{Frame, MessageFrame, MessageId, decode_frame, encode_message_frame};
+
+    fn slice(bodies: &[&[u8]]) -> Slice {
+        let mut bytes = Vec::new();
+        for body in bodies {
+            let id = MessageId::from_u64(body.len() as u64);
+            encode_message_frame(
+                MessageFrame { timestamp_ns: 7, attempts: 1, id, body },
+                &mut bytes,
+            );
+        }
+        Slice { bytes: bytes.into(), first: 0, count: bodies.len() as u64 }
+    }
+
+    fn frames(output: &mut Output) -> Vec<(u16, Vec<u8>)> {
+        output.seal_tail();
+        let bytes: Vec<u8> = output.pieces.iter().flat_map(|piece| piece.to_vec()).collect();
+        assert_eq!(bytes.len(), output.bytes());
+        let (mut rest, mut frames) = (&bytes[..], Vec::new());
+        while let Some((frame, used)) = decode_frame(rest, u32::MAX).unwrap() {
+            let Frame::Message(message) = frame else { panic!("{frame:?}") };
+            frames.push((message.attempts, message.body.to_vec()));
+            rest = &rest[used..];
+        }
+        assert!(rest.is_empty());
+        frames
+    }
+
+    #[test]
+    fn a_redelivery_differs_in_its_attempts_only() {
+        let (small, big) = (vec![b'a'; 10], vec![b'b'; 5000]);
+        let mut output = Output::default();
+        output.messages(slice(&[&small, &big, &small]), 3);
+        output.messages(slice(&[&small]), 1);
+        output.messages(slice(&[&big]), 1);
+        let expected =
+            [(3, small.clone()), (3, big.clone()), (3, small.clone()), (1, small), (1, big)];
+        assert_eq!(frames(&mut output), expected);
+    }
+
+    #[test]
+    fn a_partial_write_keeps_the_rest_in_order() {
+        let big = vec![b'b'; 5000];
+        let mut output = Output::default();
+        output.messages(slice(&[&big]), 1);
+        output.frame(FrameType::Response, b"OK");
+        let whole = output.bytes();
+        output.seal_tail();
+        output.advance(5035);
+        assert_eq!(output.bytes(), whole - 5035);
+        assert_eq!(output.pieces.len(), 1);
+        output.advance(whole - 5035);
+        assert!(output.is_empty());
+    }
+}

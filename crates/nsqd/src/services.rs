@@ -1,0 +1,19 @@
+//! What every topic and connection of a node shares.
+
+use nsq_daemon::log::Logger;
+
+use crate::{
+    clock::Clock, deadlines::Deadlines, keeper::Keeper, options::Options, syncer::Syncer,
+    topic::Health,
+};
+
+/// The services of a node.
+pub(crate) struct Services {
+    pub(crate) options: Options,
+    pub(crate) clock: Clock,
+    pub(crate) logger: Logger,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) keeper: Keeper,
+    pub(crate) syncer: Syncer,
+    pub(crate) health: Health,
+}

@@ -1,0 +1,409 @@
+//! A topic: its log, its fan-out, its channels.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use nsq_log::{Append, AppendError, BatchBuilder, JournalRecord, TopicLog};
+use nsq_protocol::{ChannelName, MESSAGE_FRAME_HEAD_BYTES, TopicName};
+use tokio::sync::watch;
+
+use crate::{channel::Channel, journal, lock::lock, services::Services};
+
+/// A topic and everything that hangs on it.
+///
+/// Locks are taken in one order: the topic's state, then a channel, then the log's tail.
+pub(crate) struct Topic {
+    pub(crate) name: TopicName,
+    pub(crate) log: Arc<TopicLog>,
+    services: Arc<Services>,
+    exiting: AtomicBool,
+    message_count: AtomicU64,
+    message_bytes: AtomicU64,
+    /// Whether the keeper has been told that there is something to write to the journal.
+    dirty: AtomicBool,
+    /// Messages since the syncer was last asked for a flush, which it has been while this is not 0.
+    unsynced: AtomicU64,
+    /// How far the log is on the disk, or why it cannot be flushed.
+    synced: watch::Sender<Synced>,
+    state: Mutex<State>,
+}
+
+type Synced = Result<u64, Arc<str>>;
+
+struct State {
+    fan: nsq_broker::Topic,
+    channels: BTreeMap<ChannelName, Arc<Channel>>,
+    /// A journal write failed: what it held is only in memory, so the next one has to be a whole snapshot.
+    journal_behind: bool,
+}
+
+/// Why messages were not accepted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PublishError {
+    /// The topic is being deleted, or nsqd stops.
+    #[error("exiting")]
+    Exiting,
+    /// The log did not take them.
+    #[error(transparent)]
+    Log(#[from] AppendError),
+    /// They are in the log, but their delay could not be written down.
+    #[error("writing the journal: {0}")]
+    Journal(#[from] nsq_log::Error),
+}
+
+/// The figures of a topic that `/stats` shows.
+#[derive(Clone, Debug)]
+pub(crate) struct TopicCounts {
+    pub(crate) depth: u64,
+    pub(crate) backend_depth: u64,
+    pub(crate) message_count: u64,
+    pub(crate) message_bytes: u64,
+    pub(crate) paused: bool,
+}
+
+impl Topic {
+    /// A topic over its log, as new or as recovered.
+    pub(crate) fn new(
+        name: TopicName,
+        log: Arc<TopicLog>,
+        recovered: Option<nsq_log::TopicState>,
+        services: &Arc<Services>,
+    ) -> Arc<Self> {
+        let fan = match &recovered {
+            None => nsq_broker::Topic::new(log.end()),
+            Some(state) => nsq_broker::Topic::recover(journal::recover_topic(state, log.end())),
+        };
+        let topic = Arc::new(Self {
+            name,
+            log,
+            services: services.clone(),
+            exiting: AtomicBool::new(false),
+            message_count: AtomicU64::new(0),
+            message_bytes: AtomicU64::new(0),
+            dirty: AtomicBool::new(false),
+            unsynced: AtomicU64::new(0),
+            synced: watch::Sender::new(Ok(0)),
+            state: Mutex::new(State { fan, channels: BTreeMap::new(), journal_behind: false }),
+        });
+        if let Some(recovered) = recovered {
+            topic.restore_channels(&recovered);
+        }
+        topic
+    }
+
+    fn restore_channels(self: &Arc<Self>, recovered: &nsq_log::TopicState) {
+        let mut state = lock(&self.state);
+        for (name, channel) in &recovered.channels {
+            let config = self.channel_config(name);
+            let schedule = nsq_broker::Channel::recover(config, journal::recover_channel(channel));
+            let channel = Arc::new(self.channel(name.clone(), schedule));
+            state.channels.insert(name.clone(), channel);
+        }
+        // What was published after the journal was last written.
+        if let Some(fan_out) = state.fan.fan_out() {
+            let now = self.services.clock.now();
+            for channel in state.channels.values() {
+                channel.publish(&fan_out, now);
+            }
+        }
+        for channel in state.channels.values() {
+            channel.rearm();
+        }
+    }
+
+    fn channel(self: &Arc<Self>, name: ChannelName, schedule: nsq_broker::Channel) -> Channel {
+        Channel::new(name, schedule, self, self.services.clone())
+    }
+
+    fn channel_config(&self, name: &ChannelName) -> nsq_broker::ChannelConfig {
+        let options = &self.services.options;
+        let bounded = name.is_ephemeral() || self.name.is_ephemeral();
+        nsq_broker::ChannelConfig {
+            depth_max: bounded.then_some(options.mem_queue_size),
+            max_msg_timeout: options.max_msg_timeout,
+            seed: self.services.clock.now().0,
+        }
+    }
+
+    pub(crate) fn is_exiting(&self) -> bool {
+        self.exiting.load(Ordering::Acquire)
+    }
+
+    /// Appends the batch and fans it out; the batch is empty afterwards, or untouched after an error. Answers the
+    /// end of the log behind the batch.
+    pub(crate) fn publish(
+        self: &Arc<Self>,
+        batch: &mut BatchBuilder,
+        defer: Option<Duration>,
+    ) -> Result<u64, PublishError> {
+        if self.is_exiting() {
+            return Err(PublishError::Exiting);
+        }
+        let now = self.services.clock.now();
+        let count = batch.count() as u64;
+        let body_bytes = (batch.bytes() - batch.count() * MESSAGE_FRAME_HEAD_BYTES) as u64;
+        let append = Append { timestamp_ns: now.0.cast_signed(), defer };
+        let range = match self.log.append(batch, append) {
+            Ok(range) => range,
+            Err(error) => {
+                self.services.health.failed(&error);
+                return Err(error.into());
+            }
+        };
+        self.services.health.worked();
+        self.ask_for_sync(count);
+        self.message_count.fetch_add(count, Ordering::Relaxed);
+        self.message_bytes.fetch_add(body_bytes, Ordering::Relaxed);
+        let mut state = lock(&self.state);
+        let end = range.end;
+        if let Some(fan_out) = state.fan.publish(range, defer) {
+            for channel in state.channels.values() {
+                channel.publish(&fan_out, now);
+            }
+        }
+        if defer.is_some() {
+            self.write_journal(&mut state)?;
+        } else if self.name.is_ephemeral() {
+            self.log.release(low(&state));
+        }
+        Ok(end)
+    }
+
+    fn ask_for_sync(self: &Arc<Self>, count: u64) {
+        let options = &self.services.options;
+        if self.name.is_ephemeral() {
+            return;
+        }
+        let before = self.unsynced.fetch_add(count, Ordering::AcqRel);
+        let enough = |unsynced| options.sync_every > 0 && unsynced >= options.sync_every;
+        if options.waits_for_sync() || (enough(before + count) && !enough(before)) {
+            self.services.syncer.now(self.clone());
+        } else if before == 0 {
+            self.services.syncer.later(self.clone());
+        }
+    }
+
+    /// Flushes the log to the disk and tells those who wait for it.
+    pub(crate) fn sync(&self) -> std::io::Result<()> {
+        self.unsynced.store(0, Ordering::Release);
+        match self.log.sync() {
+            Ok(end) => {
+                self.synced.send_modify(|synced| *synced = Ok(end));
+                Ok(())
+            }
+            Err(error) => {
+                self.services.health.failed(&error);
+                self.synced.send_modify(|synced| *synced = Err(error.to_string().into()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits until everything below `end` is on the disk.
+    ///
+    /// # Errors
+    /// When it could not be flushed: nobody knows what of it is on the disk.
+    pub(crate) async fn synced(&self, end: u64) -> Result<(), Arc<str>> {
+        let mut synced = self.synced.subscribe();
+        let reached = |synced: &Synced| synced.as_ref().map_or(true, |synced| *synced >= end);
+        match synced.wait_for(reached).await.as_deref() {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(error.clone()),
+            Err(_) => Err("topic is gone".into()),
+        }
+    }
+
+    /// The channel, which is created when there is none of that name; whether it was is the second answer.
+    ///
+    /// # Errors
+    /// When the topic is being deleted, or the journal cannot be written.
+    pub(crate) fn channel_or_create(
+        self: &Arc<Self>,
+        name: &ChannelName,
+    ) -> Result<(Arc<Channel>, bool), PublishError> {
+        let mut state = lock(&self.state);
+        if self.is_exiting() {
+            return Err(PublishError::Exiting);
+        }
+        if let Some(channel) = state.channels.get(name) {
+            return Ok((channel.clone(), false));
+        }
+        let added = state.fan.add_channel();
+        let schedule = nsq_broker::Channel::new(self.channel_config(name), added.start);
+        let channel = Arc::new(self.channel(name.clone(), schedule));
+        if let Some(fan_out) = &added.fan_out {
+            channel.publish(fan_out, self.services.clock.now());
+        }
+        state.channels.insert(name.clone(), channel.clone());
+        self.services.logger.info(format_args!("TOPIC({}): new channel({name})", self.name));
+        if !name.is_ephemeral() {
+            self.write_snapshot(&mut state)?;
+        }
+        Ok((channel, true))
+    }
+
+    pub(crate) fn existing_channel(&self, name: &str) -> Option<Arc<Channel>> {
+        lock(&self.state).channels.get(name).cloned()
+    }
+
+    /// Every channel, by name.
+    pub(crate) fn channels(&self) -> Vec<Arc<Channel>> {
+        lock(&self.state).channels.values().cloned().collect()
+    }
+
+    /// Deletes a channel with all that waits in it. Answers whether there was one, and whether any is left.
+    pub(crate) fn delete_channel(&self, name: &str) -> Result<(bool, bool), nsq_log::Error> {
+        let mut state = lock(&self.state);
+        let Some(channel) = state.channels.remove(name) else {
+            return Ok((false, !state.channels.is_empty()));
+        };
+        self.services.logger.info(format_args!("CHANNEL({name}): deleting"));
+        channel.exit();
+        state.fan.remove_channel();
+        let rest = !state.channels.is_empty();
+        self.write_snapshot(&mut state)?;
+        Ok((true, rest))
+    }
+
+    /// Ends the topic for good or for a restart: nothing is accepted any more, every client of it is closed.
+    pub(crate) fn exit(&self) {
+        self.exiting.store(true, Ordering::Release);
+        for channel in self.channels() {
+            channel.exit();
+        }
+    }
+
+    pub(crate) fn pause(&self) -> Result<(), nsq_log::Error> {
+        let mut state = lock(&self.state);
+        state.fan.pause();
+        self.write_snapshot(&mut state)
+    }
+
+    pub(crate) fn unpause(&self) -> Result<(), nsq_log::Error> {
+        let mut state = lock(&self.state);
+        if let Some(fan_out) = state.fan.unpause() {
+            let now = self.services.clock.now();
+            for channel in state.channels.values() {
+                channel.publish(&fan_out, now);
+            }
+        }
+        self.write_snapshot(&mut state)
+    }
+
+    /// Drops what waits at the topic; channels keep theirs.
+    pub(crate) fn empty(&self) -> Result<(), nsq_log::Error> {
+        let mut state = lock(&self.state);
+        state.fan.empty();
+        self.write_snapshot(&mut state)
+    }
+
+    /// Writes what a channel's pause or emptying changed, at once.
+    pub(crate) fn persist(&self) -> Result<(), nsq_log::Error> {
+        self.write_snapshot(&mut lock(&self.state))
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        lock(&self.state).fan.is_paused()
+    }
+
+    pub(crate) fn counts(&self) -> TopicCounts {
+        let state = lock(&self.state);
+        let tail_start = self.log.tail_start();
+        TopicCounts {
+            depth: state.fan.depth(),
+            backend_depth: tail_start.min(state.fan.end()).saturating_sub(state.fan.fanout()),
+            message_count: self.message_count.load(Ordering::Relaxed),
+            message_bytes: self.message_bytes.load(Ordering::Relaxed),
+            paused: state.fan.is_paused(),
+        }
+    }
+
+    /// Has the keeper write this topic's journal soon.
+    pub(crate) fn mark_dirty(self: &Arc<Self>) {
+        if !self.dirty.swap(true, Ordering::AcqRel) {
+            self.services.keeper.visit(self.clone());
+        }
+    }
+
+    /// Writes what changed since the last time and frees the segments nobody needs.
+    pub(crate) fn keep(&self) -> Result<(), nsq_log::Error> {
+        self.dirty.store(false, Ordering::Release);
+        let mut state = lock(&self.state);
+        self.write_journal(&mut state)?;
+        if self.log.needs_compaction() {
+            self.write_snapshot(&mut state)?;
+        }
+        self.log.release(low(&state));
+        Ok(())
+    }
+
+    fn write_journal(&self, state: &mut State) -> Result<(), nsq_log::Error> {
+        if state.journal_behind {
+            return self.write_snapshot(state);
+        }
+        let deltas = journal::changes(state.channels.values());
+        if deltas.is_empty() {
+            return Ok(());
+        }
+        let record = |(channel, delta)| JournalRecord::ChannelDelta { channel, delta };
+        let records: Vec<_> =
+            deltas.iter().map(|(channel, delta)| record((channel, delta))).collect();
+        let written = self.log.journal(&records);
+        state.journal_behind = written.is_err();
+        written
+    }
+
+    fn write_snapshot(&self, state: &mut State) -> Result<(), nsq_log::Error> {
+        let snapshot = journal::snapshot(&state.fan, state.channels.values());
+        let written = self.log.compact(&snapshot);
+        state.journal_behind = written.is_err();
+        written
+    }
+}
+
+/// Every message below is finished with in every channel, and not waiting at the topic.
+fn low(state: &State) -> u64 {
+    let fanout = state.fan.fanout();
+    state
+        .channels
+        .values()
+        .map(|channel| channel.see(nsq_broker::Channel::low))
+        .fold(fanout, u64::min)
+}
+
+/// What happened to the health of the node's disk is shared by all topics, as NSQ does it.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    failing: AtomicBool,
+    error: Mutex<String>,
+}
+
+impl Health {
+    /// A write failed.
+    pub(crate) fn failed(&self, error: &dyn std::fmt::Display) {
+        *lock(&self.error) = error.to_string();
+        self.failing.store(true, Ordering::Release);
+    }
+
+    /// A write worked, so the last error is over.
+    pub(crate) fn worked(&self) {
+        if self.failing.load(Ordering::Relaxed) {
+            self.failing.store(false, Ordering::Release);
+        }
+    }
+
+    /// `OK`, or `NOK - ` and why.
+    pub(crate) fn status(&self) -> String {
+        if self.failing.load(Ordering::Acquire) {
+            format!("NOK - {}", lock(&self.error))
+        } else {
+            "OK".to_owned()
+        }
+    }
+}
