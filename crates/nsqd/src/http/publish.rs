@@ -64,7 +64,8 @@ async fn publish(
     defer: Option<Duration>,
 ) -> Result<Response, Error> {
     let end = topic.publish(&mut batch, defer).map_err(|_| exiting())?;
-    if node.services.options.waits_for_sync() {
+    // A topic in memory has nothing that could be flushed.
+    if node.services.options.waits_for_sync() && !topic.name.is_ephemeral() {
         topic.synced(end).await.map_err(|_| exiting())?;
     }
     Ok(Response::text("OK"))

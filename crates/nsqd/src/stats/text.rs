@@ -114,3 +114,16 @@ fn local_time(seconds: u64, zone: &TimeZone) -> String {
     };
     format!("{}{offset}", local.strftime("%Y-%m-%dT%H:%M:%S"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_local_and_utc_is_z() {
+        let at = |hours| local_time(1_795_364_241, &TimeZone::fixed(jiff::tz::offset(hours)));
+        assert_eq!(at(0), "2026-11-22T16:17:21Z");
+        assert_eq!(at(9), "2026-11-23T01:17:21+09:00");
+        assert_eq!(at(-8), "2026-11-22T08:17:21-08:00");
+    }
+}
