@@ -228,6 +228,7 @@ impl Channel {
                 }
                 Read::Cold => {
                     inner.stalled.push(id);
+                    inner.schedule.release(id, &mut inner.wake);
                     break;
                 }
                 Read::Gone(count) => self.drop_lost(inner, id, &offer, count, now),

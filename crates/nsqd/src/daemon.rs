@@ -12,7 +12,10 @@ use std::{
 use nsq_daemon::{http, log::Logger, tasks::Tasks};
 use tokio::net::TcpListener;
 
-use crate::{http::router, node::Node, node::OpenError, options::Options, tcp, version_line};
+use crate::{
+    http::router, node::Node, node::OpenError, options::Options, tcp, version_line,
+    workers::Workers,
+};
 
 /// How long connections may take to end when nsqd stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -56,6 +59,8 @@ pub struct Nsqd {
     tcp_address: SocketAddr,
     http: Option<(TcpListener, SocketAddr)>,
     threads: Vec<JoinHandle<()>>,
+    tasks: Tasks,
+    workers: Workers,
 }
 
 impl Nsqd {
@@ -75,10 +80,12 @@ impl Nsqd {
             address => Some(listen(address).await?),
         };
         let threads = start_threads(&node).map_err(StartError::Thread)?;
+        let tasks = Tasks::new();
+        let workers = Workers::start(&node, &tasks).map_err(StartError::Thread)?;
         let path = node.metadata.path().display();
         node.services.logger.info(format_args!("NSQ: persisting topic/channel metadata to {path}"));
         node.write_metadata();
-        Ok(Self { node, tcp, tcp_address, http, threads })
+        Ok(Self { node, tcp, tcp_address, http, threads, tasks, workers })
     }
 
     /// The address clients connect to.
@@ -97,8 +104,7 @@ impl Nsqd {
     /// # Errors
     /// When a listener broke or the last writes failed; nsqd has stopped all the same.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Self { node, tcp, tcp_address, http, threads } = self;
-        let tasks = Tasks::new();
+        let Self { node, tcp, tcp_address, http, threads, tasks, workers } = self;
         let token = tasks.shutdown_token();
         let (clock, services) = (node.services.clock, node.services.clone());
         let deadlines_token = token.clone();
@@ -126,7 +132,7 @@ impl Nsqd {
             token.cancel();
         };
         let accept = async {
-            let accepted = tcp::accept(node.clone(), tcp, tasks.clone(), token.clone()).await;
+            let accepted = tcp::accept(node.clone(), tcp, &workers, token.clone()).await;
             // A broken listener ends the daemon.
             token.cancel();
             accepted
@@ -137,7 +143,11 @@ impl Nsqd {
         if let Err(unclean) = tasks.drain(DRAIN).await {
             node.services.logger.warn(format_args!("tasks did not end cleanly: {unclean:?}"));
         }
-        let closed = tokio::task::spawn_blocking(move || close(&node, threads)).await;
+        let closed = tokio::task::spawn_blocking(move || {
+            workers.stop();
+            close(&node, threads)
+        })
+        .await;
         let closed = closed.map_err(|error| RunError::Listener(io::Error::other(error)))?;
         accepted?;
         served?;

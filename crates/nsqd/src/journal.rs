@@ -23,8 +23,10 @@ pub(crate) fn snapshot<'a>(
 pub(crate) fn changes<'a>(
     channels: impl Iterator<Item = &'a Arc<Channel>>,
 ) -> Vec<(ChannelName, ChannelDelta)> {
-    let durable = channels.filter(|channel| !channel.name.is_ephemeral());
-    durable.filter_map(|channel| Some((channel.name.clone(), channel.journal_delta()?))).collect()
+    // Ephemeral channels are asked too, or they would not tell when there is something to release.
+    let deltas =
+        channels.filter_map(|channel| Some((channel.name.clone(), channel.journal_delta()?)));
+    deltas.filter(|(name, _)| !name.is_ephemeral()).collect()
 }
 
 /// The broker's topic from the journal's, over a log that ends at `end`.

@@ -39,6 +39,7 @@ mod stats;
 mod syncer;
 mod tcp;
 mod topic;
+mod workers;
 
 pub use crate::{
     cli::main,

@@ -128,7 +128,7 @@ impl Options {
                 10000,
                 "messages kept in memory per topic, and the depth of an ephemeral channel",
             ),
-            OptionDef::bytes("mem-bytes", 64 << 20, "bytes kept in memory per topic"),
+            OptionDef::bytes("mem-bytes", 8 << 20, "bytes kept in memory per topic"),
             OptionDef::bytes("max-bytes-per-file", 100 << 20, "bytes per file of a topic's log"),
             OptionDef::int(
                 "sync-every",

@@ -2,12 +2,11 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use nsq_daemon::tasks::Tasks;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::{client::Client, node::Node, protocol_v2};
+use crate::{client::Client, node::Node, workers::Workers};
 
 /// How often the operating system asks a silent peer whether it is still there.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -21,7 +20,7 @@ const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) async fn accept(
     node: Arc<Node>,
     listener: TcpListener,
-    tasks: Tasks,
+    workers: &Workers,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let logger = node.services.logger.clone();
@@ -37,11 +36,10 @@ pub(crate) async fn accept(
                 logger.info(format_args!("TCP: new client({remote})"));
                 let connected_at_s = node.services.clock.now().0 / 1_000_000_000;
                 let client = Arc::new(Client::new(node.next_client_id(), remote, connected_at_s));
-                if let Err(error) = prepare(&stream) {
-                    logger.warn(format_args!("client({remote}) - {error}"));
-                    continue;
+                match prepare(&stream).and_then(|()| stream.into_std()) {
+                    Ok(stream) => workers.assign(stream, client),
+                    Err(error) => logger.warn(format_args!("client({remote}) - {error}")),
                 }
-                tasks.spawn("connection", protocol_v2::serve(node.clone(), stream, client));
             }
             Err(error) if is_temporary(&error) => {
                 logger.warn(format_args!("temporary Accept() failure - {error}"));

@@ -10,9 +10,7 @@ use std::{
 };
 
 use nsq_daemon::log::Logger;
-use nsq_protocol::{
-    Command, Frame, MessageFrame, MessageId, decode_frame, encode_multi_pub,
-};
+use nsq_protocol::{Command, Frame, MessageFrame, MessageId, decode_frame, encode_multi_pub};
 use nsqd::{Nsqd, Options};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -49,7 +47,11 @@ impl Server {
         let (stop, stopped) = oneshot::channel();
         let (started, addresses) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(async move {
                 let nsqd = Nsqd::start(options, Logger::discard()).await.unwrap();
                 started.send((nsqd.tcp_address(), nsqd.http_address().unwrap())).unwrap();
@@ -220,10 +222,19 @@ impl Client {
         loop {
             if let Some((frame, used)) = decode_frame(&self.input, u32::MAX).unwrap() {
                 let received = match frame {
-                    Frame::Response(data) => Received::Response(String::from_utf8_lossy(data).into_owned()),
-                    Frame::Error(data) => Received::Error(String::from_utf8_lossy(data).into_owned()),
+                    Frame::Response(data) => {
+                        Received::Response(String::from_utf8_lossy(data).into_owned())
+                    }
+                    Frame::Error(data) => {
+                        Received::Error(String::from_utf8_lossy(data).into_owned())
+                    }
                     Frame::Message(MessageFrame { timestamp_ns, attempts, id, body }) => {
-                        Received::Message(Message { id, attempts, timestamp_ns, body: body.to_vec() })
+                        Received::Message(Message {
+                            id,
+                            attempts,
+                            timestamp_ns,
+                            body: body.to_vec(),
+                        })
                     }
                 };
                 self.input.drain(..used);
@@ -300,7 +311,8 @@ impl NsqdProcess {
         while tcp.is_none() || http.is_none() {
             let Some(line) = lines.next() else { panic!("nsqd did not start:\n{seen}") };
             let line = line.unwrap();
-            let address = |what: &str| line.split_once(what).and_then(|(_, address)| address.parse().ok());
+            let address =
+                |what: &str| line.split_once(what).and_then(|(_, address)| address.parse().ok());
             tcp = tcp.or_else(|| address("TCP: listening on "));
             http = http.or_else(|| address("HTTP: listening on "));
             seen.push_str(&line);
