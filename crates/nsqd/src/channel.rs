@@ -312,9 +312,8 @@ impl Channel {
     /// The clients on this channel, each with what the schedule counts of it.
     pub(crate) fn clients(&self) -> Vec<(Arc<Client>, nsq_broker::ClientStats)> {
         let inner = lock(&self.inner);
-        let stats = |client: &Arc<Client>| {
-            Some((client.clone(), inner.schedule.client(client.id)?.clone()))
-        };
+        let stats =
+            |client: &Arc<Client>| Some((client.clone(), *inner.schedule.client(client.id)?));
         inner.clients.values().filter_map(stats).collect()
     }
 }

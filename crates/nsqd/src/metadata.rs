@@ -103,7 +103,7 @@ impl Metadata {
         file.write_all(&text)?;
         file.sync_all()?;
         fs::rename(&temporary, &self.path)?;
-        let folder = self.path.parent().unwrap_or(Path::new("."));
+        let folder = self.path.parent().unwrap_or_else(|| Path::new("."));
         File::open(folder)?.sync_all()
     }
 

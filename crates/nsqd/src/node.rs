@@ -267,9 +267,11 @@ impl Node {
         let mut result = Ok(());
         for topic in self.all_topics() {
             topic.exit();
-            result = result.and(topic.persist());
+            let persisted = topic.persist();
+            result = result.and(persisted);
         }
-        result.and(self.store.close())
+        let closed = self.store.close();
+        result.and(closed)
     }
 }
 
