@@ -159,8 +159,12 @@ impl TopicLog {
             return Ok(());
         }
         let mut walker = Walker::new(&*cursor.file, cursor.limit, cursor.expected);
-        let walked = walker.walk(cursor.segment.first, Trust::Headers);
-        let mut walked = walked.context("read", &cursor.path)?;
+        let first = cursor.segment.first;
+        let mut walked = walker.walk(first, Trust::Headers).context("read", &cursor.path)?;
+        if !walked.holes.is_empty() || walked.end < cursor.end {
+            // A damaged header misled the walk; only checksums tell which one.
+            walked = walker.walk(first, Trust::Nothing).context("read", &cursor.path)?;
+        }
         let mut table = lock(&self.table);
         for hole in &walked.holes {
             note(&mut table, cursor, hole.bytes.clone(), hole.lost.clone(), notices);
