@@ -38,6 +38,11 @@ impl Messages {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
+    /// The next message if one is here.
+    pub fn try_recv(&mut self) -> Option<Message> {
+        self.consumer.engine().work.queue.try_take_one()
+    }
+
     /// Polls for the next message.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
         let queue = Arc::clone(&self.consumer.engine().work.queue);

@@ -1,0 +1,87 @@
+//! What all tools do alike: options for the client, checks, exit codes.
+
+use std::{convert::Infallible, fmt::Display, future::Future, process::ExitCode};
+
+use nsq_client::{Config, ConfigOption};
+use nsq_daemon::options::{OptionDef, Parsed};
+use tokio::runtime::Builder;
+
+use crate::log;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Why a tool ends with exit code 1; the line for stderr.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Failure(String);
+
+impl Failure {
+    pub(crate) fn new(text: impl Display) -> Self {
+        Self(text.to_string())
+    }
+}
+
+/// Runs `tool` on a runtime of its own. Threads that are stuck in reading stdin or writing stdout are left behind.
+pub(crate) fn run(tool: impl Future<Output = Result<(), Failure>>) -> ExitCode {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let result = match runtime {
+        Err(error) => Err(Failure::new(format_args!("starting the runtime: {error}"))),
+        Ok(runtime) => {
+            let result = runtime.block_on(tool);
+            runtime.shutdown_background();
+            result
+        }
+    };
+    exit_code(result)
+}
+
+/// The exit code for `result`, after telling about a failure.
+pub(crate) fn exit_code(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            log::line(failure);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What `-version` prints.
+pub(crate) fn version(tool: &str) -> String {
+    format!("{tool} v{VERSION}")
+}
+
+/// A repeatable option that passes `key[,value]` on to the client.
+pub(crate) fn client_option(name: &'static str, client: &str) -> OptionDef {
+    let doc = format!(
+        "option to pass through to the {client}, as key[,value] (may be given multiple times)"
+    );
+    OptionDef::list(name, doc).checked(|text| {
+        let Ok::<ConfigOption, Infallible>(option) = text.parse();
+        Config::default().apply(&option).map_err(|error| error.to_string())
+    })
+}
+
+/// The client's configuration for a tool: `options` over the defaults, and the tool's own name.
+pub(crate) fn client_config(tool: &str, options: &[String]) -> Result<Config, Failure> {
+    let mut config = Config::default();
+    for option in options {
+        let Ok::<ConfigOption, Infallible>(option) = option.parse();
+        config.apply(&option).map_err(Failure::new)?;
+    }
+    config.user_agent = format!("{tool}/{VERSION} nsq-client/{VERSION}");
+    Ok(config)
+}
+
+/// The nsqds to consume from, given by exactly one of two options.
+pub(crate) fn nsqd_addresses(parsed: &Parsed) -> Result<&[String], Failure> {
+    let nsqds = parsed.list("nsqd-tcp-address");
+    let lookupds = parsed.list("lookupd-http-address");
+    match (nsqds.is_empty(), lookupds.is_empty()) {
+        (true, true) => Err(Failure::new("--nsqd-tcp-address or --lookupd-http-address required")),
+        (false, false) => {
+            Err(Failure::new("use --nsqd-tcp-address or --lookupd-http-address not both"))
+        }
+        _ => Ok(nsqds),
+    }
+}

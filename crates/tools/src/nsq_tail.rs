@@ -1,0 +1,254 @@
+//! `nsq_tail`: prints the messages of topics, each body as it is with a newline behind it.
+//!
+//! Messages are finished when they have been written, so that none is lost to a terminal that goes away.
+
+use std::{
+    ffi::OsString,
+    hash::{BuildHasher, RandomState},
+    io::{self, Write},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use nsq_client::{
+    ChannelName, Config, Consumer, Delay, Message, Messages, OnDrop, StopMode, TopicName,
+};
+use nsq_daemon::{
+    options::{OptionDef, Options, Parsed},
+    signals::stop_requested,
+};
+use tokio::{
+    io::{AsyncWriteExt, Stdout},
+    select,
+    sync::Mutex,
+    task::JoinSet,
+};
+
+use crate::{
+    common::{self, Failure},
+    log,
+};
+
+const TOOL: &str = "nsq_tail";
+/// Messages are gathered for one write up to this many bytes.
+const WRITE_BYTES: usize = 64 * 1024;
+/// How long the last answers may take to be written when the tool ends by itself.
+const END_LIMIT: Duration = Duration::from_secs(5);
+
+/// Runs the tool, which calls itself `program` in its usage, with the words after the program's name.
+pub fn run<I>(program: &str, args: I) -> ExitCode
+where
+    I: IntoIterator,
+    I::Item: Into<OsString>,
+{
+    let parsed = match options(program).parse(args) {
+        Ok(parsed) => parsed,
+        Err(error) => return error.report(),
+    };
+    if parsed.bool("version") {
+        // Whoever closed stdout does not want to know.
+        let _ = writeln!(io::stdout(), "{}", common::version(TOOL));
+        return ExitCode::SUCCESS;
+    }
+    match Plan::new(&parsed) {
+        Ok(plan) => {
+            log::show_client_events();
+            common::run(plan.run())
+        }
+        Err(failure) => common::exit_code(Err(failure)),
+    }
+}
+
+fn options(program: &str) -> Options {
+    Options::new(
+        program,
+        vec![
+            OptionDef::list("topic", "topic to print (may be given multiple times)"),
+            OptionDef::string(
+                "channel",
+                "",
+                "channel to subscribe to; a temporary one when not given",
+            ),
+            OptionDef::list(
+                "nsqd-tcp-address",
+                "<addr>:<port> of an nsqd (may be given multiple times)",
+            ),
+            OptionDef::list(
+                "lookupd-http-address",
+                "<addr>:<port> of an nsqlookupd (may be given multiple times)",
+            ),
+            OptionDef::int("max-in-flight", 200, "how many messages may be in flight"),
+            OptionDef::int("n", 0, "how many messages of a topic to print; 0 for no end"),
+            OptionDef::bool("print-topic", false, "print the topic's name before each message"),
+            common::client_option("consumer-opt", "consumer"),
+            OptionDef::bool("version", false, "print the version"),
+        ],
+    )
+}
+
+/// What was asked for, checked.
+struct Plan {
+    topics: Vec<String>,
+    channel: String,
+    nsqds: Vec<String>,
+    config: Config,
+    /// How many messages of each topic.
+    limit: Option<u64>,
+    print_topic: bool,
+}
+
+impl Plan {
+    fn new(parsed: &Parsed) -> Result<Self, Failure> {
+        let nsqds = common::nsqd_addresses(parsed)?.to_vec();
+        let topics = parsed.list("topic").to_vec();
+        if topics.is_empty() {
+            return Err(Failure::new("--topic required"));
+        }
+        let channel = match parsed.string("channel") {
+            "" => temporary_channel(),
+            channel => channel.to_owned(),
+        };
+        if topics.iter().any(|topic| TopicName::new(topic).is_err()) {
+            return Err(Failure::new("invalid topic name"));
+        }
+        if ChannelName::new(&channel).is_err() {
+            return Err(Failure::new("invalid channel name"));
+        }
+        if nsqds.is_empty() {
+            let text = "--lookupd-http-address: discovery through nsqlookupd is not supported yet, \
+                        use --nsqd-tcp-address";
+            return Err(Failure::new(text));
+        }
+        let limit = u64::try_from(parsed.int("n")).ok().filter(|&limit| limit > 0);
+        let max_in_flight = match parsed.int("n") {
+            limit @ 1.. => parsed.int("max-in-flight").min(limit),
+            _ => parsed.int("max-in-flight"),
+        };
+        let mut config = common::client_config(TOOL, parsed.list("consumer-opt"))?;
+        config.set("max_in_flight", max_in_flight).map_err(Failure::new)?;
+        config.validate().map_err(Failure::new)?;
+        let print_topic = parsed.bool("print-topic");
+        Ok(Self { topics, channel, nsqds, config, limit, print_topic })
+    }
+
+    async fn run(self) -> Result<(), Failure> {
+        let stop = stop_requested().map_err(Failure::new)?;
+        let stdout = Arc::new(Mutex::new(tokio::io::stdout()));
+        let mut consumers = Vec::new();
+        let mut tails = JoinSet::new();
+        for topic in &self.topics {
+            log::line(format_args!("Adding consumer for topic: {topic}"));
+            let messages = Consumer::builder(topic, &self.channel)
+                .config(self.config.clone())
+                .on_drop(OnDrop::Requeue(Delay::After(Duration::ZERO)))
+                .into_stream()
+                .map_err(Failure::new)?;
+            messages.consumer().connect_to_nsqds(&self.nsqds).await.map_err(Failure::new)?;
+            consumers.push(messages.consumer().clone());
+            tails.spawn(self.tail(topic, messages, Arc::clone(&stdout)).run());
+        }
+        let ended = select! {
+            ended = tails.join_next() => ended,
+            _ = stop => None,
+        };
+        let Some(ended) = ended else {
+            for consumer in &consumers {
+                drop(consumer.stop());
+            }
+            // The messages in hand are still printed: a tail ends when its consumer has stopped.
+            while tails.join_next().await.is_some() {}
+            return Ok(());
+        };
+        tails.shutdown().await;
+        for consumer in &consumers {
+            consumer.stop_with(StopMode::RequeueBuffered, END_LIMIT).await;
+        }
+        match ended.map_err(Failure::new)? {
+            // Whoever read the messages has had enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(error) => {
+                Err(Failure::new(format_args!("ERROR: failed to write to stdout - {error}")))
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn tail(&self, topic: &str, messages: Messages, stdout: Arc<Mutex<Stdout>>) -> Tail {
+        Tail {
+            messages,
+            stdout,
+            prefix: if self.print_topic { format!("{topic} | ") } else { String::new() },
+            left: self.limit,
+            attempts_max: self.config.max_attempts,
+            batch: Vec::new(),
+            lines: Vec::new(),
+        }
+    }
+}
+
+/// A channel that nsqd forgets when the tool has gone.
+fn temporary_channel() -> String {
+    format!("tail{:06}#ephemeral", RandomState::new().hash_one(TOOL) % 999_999)
+}
+
+/// Prints the messages of one topic.
+struct Tail {
+    messages: Messages,
+    stdout: Arc<Mutex<Stdout>>,
+    prefix: String,
+    /// How many messages are still to be printed; `None` for no end.
+    left: Option<u64>,
+    attempts_max: u16,
+    /// Messages whose lines are not written yet.
+    batch: Vec<Message>,
+    lines: Vec<u8>,
+}
+
+impl Tail {
+    /// Prints until enough has been printed or the consumer has stopped.
+    async fn run(mut self) -> io::Result<()> {
+        while let Some(message) = self.messages.recv().await {
+            self.add(message);
+            while !self.is_enough() && self.lines.len() < WRITE_BYTES {
+                let Some(message) = self.messages.try_recv() else { break };
+                self.add(message);
+            }
+            self.write().await?;
+            if self.left == Some(0) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, message: Message) {
+        if self.attempts_max > 0 && message.attempts() > self.attempts_max {
+            let (id, attempts) = (message.id(), message.attempts());
+            log::line(format_args!("WRN msg {id} attempted {attempts} times, giving up"));
+            message.finish();
+            return;
+        }
+        self.lines.extend_from_slice(self.prefix.as_bytes());
+        self.lines.extend_from_slice(message.body());
+        self.lines.push(b'\n');
+        self.batch.push(message);
+    }
+
+    fn is_enough(&self) -> bool {
+        self.left.is_some_and(|left| self.batch.len() as u64 >= left)
+    }
+
+    /// Writes the gathered lines at once, so that lines of several topics never mix, and finishes their messages.
+    async fn write(&mut self) -> io::Result<()> {
+        {
+            let mut stdout = self.stdout.lock().await;
+            stdout.write_all(&self.lines).await?;
+            stdout.flush().await?;
+        }
+        self.left = self.left.map(|left| left.saturating_sub(self.batch.len() as u64));
+        self.lines.clear();
+        self.batch.drain(..).for_each(Message::finish);
+        Ok(())
+    }
+}

@@ -1,0 +1,178 @@
+//! `to_nsq`: publishes what it reads from stdin, one message for each record, to every nsqd that is named.
+
+use std::{collections::BTreeSet, ffi::OsString, io, process::ExitCode, time::Duration};
+
+use nsq_client::{Producer, PublishError, Receipt};
+use nsq_daemon::{
+    options::{OptionDef, Options, Parsed},
+    signals::stop_requested,
+};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    select,
+    sync::mpsc,
+    time::{Instant, sleep_until},
+    try_join,
+};
+
+use crate::{
+    common::{self, Failure},
+    log,
+};
+
+const TOOL: &str = "to_nsq";
+const READ_BYTES: usize = 64 * 1024;
+/// Publishes whose outcome is not known yet, for all nsqds together.
+const RECEIPTS_MAX: usize = 10_000;
+/// How long the answers to what was published may take when the tool is told to stop.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Runs the tool, which calls itself `program` in its usage, with the words after the program's name.
+pub fn run<I>(program: &str, args: I) -> ExitCode
+where
+    I: IntoIterator,
+    I::Item: Into<OsString>,
+{
+    let parsed = match options(program).parse(args) {
+        Ok(parsed) => parsed,
+        Err(error) => return error.report(),
+    };
+    match Plan::new(&parsed) {
+        Ok(plan) => {
+            log::show_client_events();
+            common::run(plan.run())
+        }
+        Err(failure) => common::exit_code(Err(failure)),
+    }
+}
+
+fn options(program: &str) -> Options {
+    Options::new(
+        program,
+        vec![
+            OptionDef::string("topic", "", "topic to publish to"),
+            OptionDef::list(
+                "nsqd-tcp-address",
+                "<addr>:<port> of an nsqd (may be given multiple times)",
+            ),
+            OptionDef::string("delimiter", "\n", "the byte between two messages"),
+            OptionDef::int("rate", 0, "the most messages a second; 0 for no limit"),
+            common::client_option("producer-opt", "producer"),
+        ],
+    )
+}
+
+/// What was asked for, checked.
+struct Plan {
+    topic: String,
+    producers: Vec<Producer>,
+    delimiter: u8,
+    throttle: Option<Throttle>,
+}
+
+impl Plan {
+    fn new(parsed: &Parsed) -> Result<Self, Failure> {
+        let topic = parsed.string("topic").to_owned();
+        if topic.is_empty() {
+            return Err(Failure::new("--topic required"));
+        }
+        let &[delimiter] = parsed.string("delimiter").as_bytes() else {
+            return Err(Failure::new("--delimiter must be a single byte"));
+        };
+        let addresses: BTreeSet<_> = parsed.list("nsqd-tcp-address").iter().collect();
+        if addresses.is_empty() {
+            return Err(Failure::new("--nsqd-tcp-address required"));
+        }
+        let config = common::client_config(TOOL, parsed.list("producer-opt"))?;
+        let producers = addresses
+            .into_iter()
+            .map(|address| Producer::new(address, config.clone()))
+            .collect::<Result<_, _>>()
+            .map_err(Failure::new)?;
+        let throttle = u32::try_from(parsed.int("rate")).ok().filter(|&rate| rate > 0);
+        Ok(Self { topic, producers, delimiter, throttle: throttle.map(Throttle::new) })
+    }
+
+    async fn run(mut self) -> Result<(), Failure> {
+        let stop = stop_requested().map_err(Failure::new)?;
+        if let Some(throttle) = &self.throttle {
+            log::line(format_args!("Throttling messages rate to max:{}/second", throttle.rate));
+        }
+        let producers = self.producers.clone();
+        let (receipts, outcomes) = mpsc::channel(RECEIPTS_MAX);
+        let published = select! {
+            published = async { try_join!(self.publish(receipts), check(outcomes)) } => published,
+            _ = stop => Ok(((), ())),
+        };
+        for producer in producers {
+            producer.close(CLOSE_LIMIT).await;
+        }
+        published.map(|_| ())
+    }
+
+    /// Publishes every record of stdin, and hands the receipts over.
+    async fn publish(&mut self, receipts: mpsc::Sender<Receipt>) -> Result<(), Failure> {
+        let mut stdin = BufReader::with_capacity(READ_BYTES, tokio::io::stdin());
+        let mut record = Vec::new();
+        loop {
+            record.clear();
+            let read = stdin.read_until(self.delimiter, &mut record).await;
+            if read.map_err(unreadable)? == 0 {
+                return Ok(());
+            }
+            if let Some(throttle) = &mut self.throttle {
+                throttle.wait().await;
+            }
+            if record.last() == Some(&self.delimiter) {
+                record.pop();
+            }
+            if record.is_empty() {
+                continue;
+            }
+            for producer in &self.producers {
+                let receipt = producer.enqueue(&self.topic, &record).await.map_err(unpublished)?;
+                if receipts.send(receipt).await.is_err() {
+                    // Publishing has failed, and is being told about.
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// Waits until everything has been published.
+async fn check(mut receipts: mpsc::Receiver<Receipt>) -> Result<(), Failure> {
+    while let Some(receipt) = receipts.recv().await {
+        receipt.await.map_err(unpublished)?;
+    }
+    Ok(())
+}
+
+fn unreadable(error: io::Error) -> Failure {
+    Failure::new(format_args!("reading stdin: {error}"))
+}
+
+fn unpublished(error: PublishError) -> Failure {
+    Failure::new(error)
+}
+
+/// Lets records pass at a rate: one at first, one more for each period that has passed, at most a second's worth.
+struct Throttle {
+    rate: u32,
+    period: Duration,
+    /// When the next record may pass; before now when some have been saved up.
+    next: Instant,
+}
+
+impl Throttle {
+    fn new(rate: u32) -> Self {
+        Self { rate, period: Duration::from_secs(1) / rate, next: Instant::now() }
+    }
+
+    async fn wait(&mut self) {
+        sleep_until(self.next).await;
+        let saved = self.period * (self.rate - 1);
+        let earliest = Instant::now().checked_sub(saved).unwrap_or(self.next);
+        self.next = self.next.max(earliest) + self.period;
+    }
+}
