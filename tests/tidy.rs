@@ -20,15 +20,31 @@ const CRATE_GRAPH: &[(&str, &[&str])] = &[
 /// Crates that must stay usable without a runtime.
 const NO_TOKIO: &[&str] = &["nsq-protocol", "nsq-log", "nsq-broker"];
 
-const LICENCES: &[&str] =
-    &["MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Unicode-3.0", "Zlib", "Unlicense", "0BSD"];
+const LICENCES: &[&str] = &[
+    "MIT",
+    "Apache-2.0",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "Unicode-3.0",
+    "Zlib",
+    "Unlicense",
+    "0BSD",
+];
 
 /// Two versions of a crate that dependencies force on us, with the reason.
 const DUPLICATES: &[&str] = &[];
 
 fn metadata() -> Value {
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--locked", "--format-version", "1", "--filter-platform", "x86_64-unknown-linux-gnu"])
+        .args([
+            "metadata",
+            "--locked",
+            "--format-version",
+            "1",
+            "--filter-platform",
+            "x86_64-unknown-linux-gnu",
+        ])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
@@ -69,7 +85,9 @@ fn every_dependency_has_a_licence_we_accept() {
         let licence = text(package, "license").replace('/', " OR ").replace(['(', ')'], "");
         // Of alternatives one has to be acceptable, of a conjunction all.
         let accepted = licence.split(" OR ").any(|choice| {
-            choice.split(" AND ").all(|part| LICENCES.contains(&part.trim().split(" WITH ").next().unwrap_or_default()))
+            choice.split(" AND ").all(|part| {
+                LICENCES.contains(&part.trim().split(" WITH ").next().unwrap_or_default())
+            })
         });
         assert!(accepted, "{} is under {licence:?}", text(package, "name"));
     }

@@ -1,0 +1,154 @@
+//! `nsq up`: the whole system in one process, on a folder it creates, with a message sent through it to show that
+//! it works.
+
+use std::{
+    error::Error,
+    ffi::OsString,
+    io::Write,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    process::ExitCode,
+    time::Duration,
+};
+
+use nsq_client::{Config, Consumer, Message, Producer};
+use nsq_daemon::{
+    limits,
+    log::{Level, Logger},
+    options::{Options, Parsed, Source},
+    signals,
+};
+use nsqd::Nsqd;
+use tokio::sync::oneshot;
+
+/// Where the data goes unless told otherwise.
+const DATA_PATH: &str = "nsq-data";
+/// The topic of the message that is sent through; ephemeral, so that nothing of it stays.
+const CHECK_TOPIC: &str = "nsq_up_check#ephemeral";
+/// How long that message may take before something must be wrong.
+const CHECK_LIMIT: Duration = Duration::from_secs(10);
+
+pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let parsed = match Options::new("nsq up", nsqd::Options::definitions()).parse(args) {
+        Ok(parsed) => parsed,
+        Err(error) => return error.report(),
+    };
+    match start(&parsed) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to tell when stderr is closed.
+            let _ = writeln!(std::io::stderr(), "nsq up: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(parsed: &Parsed) -> Result<(), Box<dyn Error>> {
+    let mut options = nsqd::Options::from_parsed(parsed)?;
+    if parsed.source("data-path") == Source::Default {
+        options.data_path = DATA_PATH.into();
+    }
+    create_folder(&options.data_path)?;
+    // People watch this terminal: only what is unusual is logged, unless they ask for more.
+    let level = match parsed.source("log-level") {
+        Source::Default => Level::Warn,
+        _ => parsed.string("log-level").parse()?,
+    };
+    let logger = Logger::new(parsed.string("log-prefix"), level);
+    if let Err(error) = limits::raise_file_limit() {
+        logger.warn(format_args!("cannot raise the limit of open files - {error}"));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(options, logger))
+}
+
+fn create_folder(path: &Path) -> Result<(), Box<dyn Error>> {
+    std::fs::create_dir_all(path)
+        .map_err(|error| format!("create folder {}: {error}", path.display()).into())
+}
+
+async fn serve(options: nsqd::Options, logger: Logger) -> Result<(), Box<dyn Error>> {
+    let stop = signals::stop_requested()?;
+    let folder = options.data_path.clone();
+    let nsqd = Nsqd::start(options, logger).await?;
+    let (tcp, http) = (reachable(nsqd.tcp_address()), nsqd.http_address().map(reachable));
+    let (failed, check_failed) = oneshot::channel();
+    let running = nsqd.run(async {
+        tokio::select! {
+            _ = stop => {}
+            Ok(()) = check_failed => {}
+        }
+    });
+    let check = async {
+        match send_through(tcp).await {
+            Ok(took) => {
+                greet(tcp, http, &folder, took);
+                Ok(())
+            }
+            Err(error) => {
+                // If nsqd has ended already, there is nobody to stop.
+                let _ = failed.send(());
+                Err(error)
+            }
+        }
+    };
+    let (ran, checked) = tokio::join!(running, check);
+    checked?;
+    Ok(ran?)
+}
+
+/// An address to connect to for one that was listened on.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    address
+}
+
+/// Publishes a message and waits for it to arrive; answers how long that took.
+async fn send_through(nsqd: SocketAddr) -> Result<Duration, Box<dyn Error>> {
+    let address = nsqd.to_string();
+    let (arrived, mut arrival) = tokio::sync::mpsc::unbounded_channel();
+    let consumer = Consumer::builder(CHECK_TOPIC, "check#ephemeral")
+        .handler(move |_: Message| {
+            // Only the first arrival is waited for.
+            let _ = arrived.send(());
+            async { Ok::<(), std::convert::Infallible>(()) }
+        })
+        .build()?;
+    let through = async {
+        consumer.connect_to_nsqd(&address).await?;
+        let producer = Producer::new(&address, Config::default())?;
+        producer.ping().await?;
+        let sent = tokio::time::Instant::now();
+        producer.publish(CHECK_TOPIC, b"it works").await?;
+        arrival.recv().await.ok_or("the consumer stopped")?;
+        let took = sent.elapsed();
+        producer.close(Duration::from_secs(1)).await;
+        Ok::<_, Box<dyn Error>>(took)
+    };
+    let took = tokio::time::timeout(CHECK_LIMIT, through)
+        .await
+        .map_err(|_| "a message that was sent through did not arrive")??;
+    consumer.stop().await;
+    Ok(took)
+}
+
+fn greet(tcp: SocketAddr, http: Option<SocketAddr>, folder: &Path, took: Duration) {
+    let flag = if tcp.port() == 4150 { String::new() } else { format!(" -nsqd-tcp-address {tcp}") };
+    let nsq = std::env::args().next().unwrap_or_else(|| "nsq".to_owned());
+    let mut text = format!(
+        "nsqd listens on {tcp} for clients{}\nits data is in {}\na message went through in {took:.0?}\n\n\
+         next, in another terminal:\n  {nsq} tail greetings{flag}\n  {nsq} pub greetings{flag} < README.md\n",
+        http.map_or_else(String::new, |http| format!(" and on {http} for HTTP")),
+        folder.display(),
+    );
+    if let Some(http) = http {
+        text.push_str(&format!(
+            "  curl -d hello 'http://{http}/pub?topic=greetings'\n  curl http://{http}/stats\n"
+        ));
+    }
+    text.push_str("\nstop with Ctrl-C\n");
+    // Whoever closed stdout does not want to know.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
