@@ -1,6 +1,10 @@
 //! Cold reads: whole batches from a segment file, checked, in a recycled buffer.
 
-use std::{ops::Range, path::PathBuf, sync::Arc};
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
@@ -96,7 +100,7 @@ impl TopicLog {
             if seq >= written {
                 return Ok(chunk);
             }
-            let Some(cursor) = self.cursor(seq, written)? else {
+            let Some(cursor) = self.cursor(seq, written, &mut chunk.notices)? else {
                 // Released between two looks: the next look says so.
                 continue;
             };
@@ -127,7 +131,12 @@ impl TopicLog {
         seq
     }
 
-    fn cursor(&self, seq: u64, written: u64) -> Result<Option<Cursor>, IoError> {
+    fn cursor(
+        &self,
+        seq: u64,
+        written: u64,
+        notices: &mut Vec<Notice>,
+    ) -> Result<Option<Cursor>, IoError> {
         let Some((segment, next)) = lock(&self.table).holding(seq) else { return Ok(None) };
         let path = self.segment_path(segment.number);
         let file = match self.shared.disk.open(&path) {
@@ -136,7 +145,8 @@ impl TopicLog {
                 let mut table = lock(&self.table);
                 if table.segments.iter().any(|known| known.number == segment.number) {
                     // Removed behind our back: all of it is lost.
-                    table.add_hole(seq..next.unwrap_or(written));
+                    let lost = segment.first..next.unwrap_or(written);
+                    note(&mut table, &path, 0..0, lost, notices);
                 }
                 return Ok(None);
             }
@@ -167,11 +177,11 @@ impl TopicLog {
         }
         let mut table = lock(&self.table);
         for hole in &walked.holes {
-            note(&mut table, cursor, hole.bytes.clone(), hole.lost.clone(), notices);
+            note(&mut table, &cursor.path, hole.bytes.clone(), hole.lost.clone(), notices);
         }
         if walked.end < cursor.end {
             let bytes = walked.extent.bytes..cursor.limit;
-            note(&mut table, cursor, bytes, walked.end..cursor.end, notices);
+            note(&mut table, &cursor.path, bytes, walked.end..cursor.end, notices);
         }
         let mut extent = cursor.segment.extent();
         // The active segment may have grown since; its newer batches are noted already.
@@ -231,12 +241,12 @@ impl TopicLog {
     ) -> Result<(), IoError> {
         let mut walker = Walker::new(&*cursor.file, cursor.limit, cursor.expected);
         let damage = first_damage(&mut walker, start, seq).context("read", &cursor.path)?;
-        if let Some(next) = damage.next.filter(|(first, _)| *first <= seq) {
-            cursor.segment.extent().hint = next;
+        if let Some(next) = damage.next {
+            cursor.segment.extent().insert(next);
         }
         let (end, to) = damage.next.unwrap_or((cursor.end, cursor.limit));
         let (bytes, lost) = (damage.offset..to, damage.first..end);
-        note(&mut lock(&self.table), cursor, bytes, lost, notices);
+        note(&mut lock(&self.table), &cursor.path, bytes, lost, notices);
         Ok(())
     }
 }
@@ -244,13 +254,13 @@ impl TopicLog {
 /// Notes a hole in the table and in what is reported.
 fn note(
     table: &mut Table,
-    cursor: &Cursor,
+    path: &Path,
     bytes: Range<u64>,
     lost: Range<u64>,
     notices: &mut Vec<Notice>,
 ) {
     if table.add_hole(lost.clone()) {
-        notices.push(Notice { path: cursor.path.clone(), event: Event::Damage { bytes, lost } });
+        notices.push(Notice { path: path.to_owned(), event: Event::lost(bytes, lost) });
     }
 }
 

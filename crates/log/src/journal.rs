@@ -38,6 +38,7 @@ pub(crate) struct Journal {
     snapshot_bytes: u64,
     next_number: u64,
     broken: Option<String>,
+    closed: bool,
     /// Written since the last sync.
     pub(crate) dirty: bool,
     /// Created since the last sync, so that its directory needs one too.
@@ -62,6 +63,7 @@ impl Journal {
             snapshot_bytes: 0,
             next_number: 1,
             broken: None,
+            closed: false,
             dirty: false,
             created: false,
             active: Vec::new(),
@@ -95,7 +97,10 @@ impl Journal {
         if self.active.is_empty() {
             return;
         }
-        self.sealed = std::mem::take(&mut self.active);
+        if self.sealed_written {
+            self.sealed.clear();
+        }
+        self.sealed.append(&mut self.active);
         self.sealed_written = false;
         // A failure is reported to whoever journals next, and mended by the snapshot that follows.
         let _ = self.append(&[]);
@@ -162,7 +167,17 @@ impl Journal {
         error
     }
 
+    /// Refuses everything from now on.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        if self.closed { Err(Error::Deleted(self.topic())) } else { Ok(()) }
+    }
+
     fn check(&self) -> Result<(), Error> {
+        self.check_open()?;
         self.broken.as_ref().map_or(Ok(()), |reason| {
             Err(Error::JournalBroken { topic: self.topic(), reason: reason.clone() })
         })
@@ -179,7 +194,13 @@ impl Journal {
     }
 
     /// Replaces the file by a snapshot. The old file stays until the new one is durable.
-    pub(crate) fn compact(&mut self, snapshot: &TopicState) -> Result<(), IoError> {
+    pub(crate) fn compact(&mut self, snapshot: &TopicState) -> Result<(), Error> {
+        self.check_open()?;
+        Ok(self.rewrite(snapshot)?)
+    }
+
+    /// As [`Journal::compact`], for recovery.
+    pub(crate) fn rewrite(&mut self, snapshot: &TopicState) -> Result<(), IoError> {
         let mut number = self.next_number;
         let mut out = encode_header(self.topic_id, number).to_vec();
         for record in snapshot.records() {

@@ -29,8 +29,10 @@ pub enum Event {
         /// The sequence numbers that were in it.
         lost: Range<u64>,
     },
-    /// Messages are missing between this file and the one before.
+    /// Messages are missing from the file, or the whole file is.
     Missing {
+        /// Where they should be.
+        offset: u64,
         /// Their sequence numbers.
         lost: Range<u64>,
     },
@@ -69,6 +71,17 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Messages that are lost, and the bytes in their place, if any.
+    pub(crate) fn lost(bytes: Range<u64>, lost: Range<u64>) -> Self {
+        if bytes.is_empty() {
+            Self::Missing { offset: bytes.start, lost }
+        } else {
+            Self::Damage { bytes, lost }
+        }
+    }
+}
+
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.path.display())?;
@@ -85,12 +98,12 @@ impl fmt::Display for Notice {
                 lost.start,
                 lost.end
             ),
-            Event::Missing { lost } => write!(
+            Event::Missing { offset, lost } => write!(
                 f,
-                "begins at sequence {}, expected {}: {} messages lost",
-                lost.end,
+                "{} messages missing at offset {offset} (sequence {} to {})",
+                lost.end - lost.start,
                 lost.start,
-                lost.end - lost.start
+                lost.end
             ),
             Event::HeaderRebuilt => f.write_str("damaged header, rebuilt from the batches"),
             Event::SetAside { reason, bytes } => {

@@ -72,7 +72,7 @@ pub(crate) fn recover_topic(
     }
     if rewrite {
         // Before anything is appended: new messages take the sequence numbers that the old state speaks of.
-        journal.compact(&state)?;
+        journal.rewrite(&state)?;
     }
 
     let mut writer = Writer::default();
@@ -281,7 +281,7 @@ impl Recovery<'_> {
             file.bytes = offset;
         }
         for hole in &walked.holes {
-            let event = Event::Damage { bytes: hole.bytes.clone(), lost: hole.lost.clone() };
+            let event = Event::lost(hole.bytes.clone(), hole.lost.clone());
             self.notice(&path, event);
         }
         Ok(Some(Newest {

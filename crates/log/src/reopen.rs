@@ -130,7 +130,7 @@ fn settle(table: &mut Table, suspect: Suspect, walked: &Walked, path: &Path) -> 
     let known = |(bytes, lost): (Range<u64>, Range<u64>)| {
         table
             .add_hole(lost.clone())
-            .then(|| Notice { path: path.to_owned(), event: Event::Damage { bytes, lost } })
+            .then(|| Notice { path: path.to_owned(), event: Event::lost(bytes, lost) })
     };
     holes.chain([tail]).filter_map(known).collect()
 }

@@ -124,6 +124,12 @@ impl Extent {
         }
     }
 
+    /// Notes a batch found behind damage, so that nobody walks into the damage on the way to it.
+    pub(crate) fn insert(&mut self, batch: (u64, u64)) {
+        let at = self.index.partition_point(|known| *known < batch);
+        self.index.insert(at, batch);
+    }
+
     /// The nearest batch known to begin at or before `seq`: its first message and its offset.
     pub(crate) fn nearest(&self, seq: u64) -> Option<(u64, u64)> {
         let at = self.index.partition_point(|(first, _)| *first <= seq);

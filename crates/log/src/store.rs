@@ -207,12 +207,17 @@ impl Store {
         let parent = self.path.join("topics");
         let incarnation = self.shared.incarnation;
         let doomed = parent.join(format!("{incarnation}-{}.deleted", topics.deletions));
-        if !log.memory_only {
-            // One step that a crash cannot halve; the rest is tidying up.
-            let _no_writes = lock(&log.writer);
-            disk.rename(&log.dir, &doomed).context("rename", &log.dir)?;
+        {
+            let mut writer = lock(&log.writer);
+            let mut journal = lock(&log.journal);
+            if !log.memory_only {
+                // One step that a crash cannot halve; the rest is tidying up.
+                disk.rename(&log.dir, &doomed).context("rename", &log.dir)?;
+            }
+            writer.state = State::Deleted;
+            // A topic of the same name may come: nothing must write to its files from here.
+            journal.close();
         }
-        lock(&log.writer).state = State::Deleted;
         topics.by_name.remove(name);
         drop(topics);
         if !log.memory_only {

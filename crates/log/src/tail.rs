@@ -95,7 +95,7 @@ impl Pieces {
             let piece_end =
                 self.pieces.get(index + 1).map_or_else(|| self.end(), |next| next.first);
             let base = if seq == piece.first { 0 } else { self.end_of(seq - 1) };
-            let fit = self.fit(seq..stop.min(piece_end), base + budget);
+            let fit = self.fit(seq..stop.min(piece_end), base.saturating_add(budget));
             let upto = if seq == range.start { fit.max(seq + 1) } else { fit };
             if upto == seq {
                 break;
@@ -263,6 +263,15 @@ impl Tail {
             self.pieces.pop_front(end);
             self.open_first = end;
         }
+    }
+
+    /// Frees what is not used.
+    pub(crate) fn rest(&mut self) {
+        self.seal();
+        self.open = BytesMut::new();
+        self.block_bytes = BLOCK_BYTES_MIN;
+        self.pieces.ends.shrink_to_fit();
+        self.pieces.pieces.shrink_to_fit();
     }
 
     /// Makes a piece of the open block.

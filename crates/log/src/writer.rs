@@ -325,7 +325,8 @@ impl TopicLog {
     /// Appends go on meanwhile. Blocks for as long as the device takes.
     ///
     /// # Errors
-    /// When a file cannot be flushed. The topic is stopped then, since what was written may be lost.
+    /// When a file cannot be flushed. The topic is stopped then, since what was written may be lost; only a lack
+    /// of descriptors is passed over.
     pub fn sync(&self) -> io::Result<u64> {
         if self.memory_only {
             return Ok(self.end());
@@ -334,7 +335,9 @@ impl TopicLog {
         let (end, plan) = self.plan_sync().map_err(io::Error::other)?;
         if let Err(error) = self.sync_files(&plan) {
             let mut writer = lock(&self.writer);
-            if writer.state == State::Open {
+            // Lack of descriptors keeps a sync from beginning; one that fails leaves nothing to rely on.
+            let begun = error.operation != "open" || !error.is_temporary();
+            if begun && writer.state == State::Open {
                 writer.state = State::Stopped(error.to_string());
             }
             // Left for `reopen` to look at.
@@ -391,7 +394,8 @@ impl TopicLog {
         Ok(())
     }
 
-    /// Closes the file until the next append, so that an idle topic holds no descriptor.
+    /// Closes the file and frees what is unused until the next append, so that an idle topic holds no descriptor
+    /// and little memory.
     ///
     /// # Errors
     /// As [`TopicLog::flush`].
@@ -401,6 +405,7 @@ impl TopicLog {
             active.file = None;
             active.pending.shrink_to_fit();
         }
+        lock(&self.tail).rest();
         Ok(())
     }
 }

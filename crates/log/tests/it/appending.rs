@@ -403,6 +403,93 @@ fn buffers_of_released_messages_are_used_again() {
 }
 
 #[test]
+fn a_sync_that_cannot_begin_for_lack_of_descriptors_stops_nothing() {
+    let disk = disk();
+    let opened = open(&disk, Options::default());
+    let log = topic(&opened.store);
+    append(&log, &[b"x"]);
+    log.rest().unwrap();
+    disk.deny(Denied { open: Some(Errno::MFILE), ..Denied::default() });
+    assert!(log.sync().is_err());
+    disk.deny(Denied::default());
+    assert_eq!((log.health(), log.synced()), (Health::Good, 0));
+    assert_eq!(log.sync().unwrap(), 1);
+}
+
+#[test]
+fn a_topic_at_rest_goes_on_where_it_stopped() {
+    let disk = disk();
+    let opened = open(&disk, Options::default());
+    let log = topic(&opened.store);
+    for i in 0..20_u8 {
+        append(&log, &[&[i; 100]]);
+        log.rest().unwrap();
+    }
+    assert_eq!(log.tail_start(), 0);
+    assert_eq!(dense(&log), (0..20_u8).map(|i| vec![i; 100]).collect::<Vec<_>>());
+    assert_eq!(segment_files(&disk).len(), 1);
+}
+
+#[test]
+fn readers_and_writers_of_one_topic_do_not_disturb_one_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { segment_bytes: 20_000, tail_messages: 50, ..Options::default() };
+    let opened = Store::open(folder.path(), Arc::new(RealDisk), options).unwrap();
+    let log = topic(&opened.store);
+    const WRITERS: u64 = 2;
+    const BATCHES: u64 = 3000;
+    let total: u64 = (0..BATCHES).map(|i| 1 + i % 4).sum::<u64>() * WRITERS;
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let log = &log;
+            scope.spawn(move || {
+                for i in 0..BATCHES {
+                    let body =
+                        format!("{writer} {i} {}", "x".repeat(usize::try_from(i % 50).unwrap()));
+                    let batch = vec![body.as_bytes(); usize::try_from(1 + i % 4).unwrap()];
+                    append(log, &batch);
+                }
+            });
+        }
+        for reader in 0..2 {
+            let log = &log;
+            scope.spawn(move || {
+                let (mut seq, mut next) = (0, vec![0; usize::try_from(WRITERS).unwrap()]);
+                while seq < total {
+                    let mut slices = Vec::new();
+                    let read = match log.read(seq..log.end(), 5000, &mut slices) {
+                        Read::Cold => {
+                            let chunk = log.load(seq, 1 + 5000 * reader).unwrap();
+                            assert!(chunk.notices().is_empty(), "{:?}", chunk.notices());
+                            chunk.read(seq..log.end(), 5000, &mut slices)
+                        }
+                        read => read,
+                    };
+                    let Read::Taken(count) = read else { panic!("{read:?} at {seq}") };
+                    for (at, message) in messages(&slices) {
+                        assert_eq!(log.locate(message.id), Some(at));
+                        let text = String::from_utf8(message.body).unwrap();
+                        let mut words = text.split(' ').map(|word| word.parse::<usize>());
+                        let (writer, i) =
+                            (words.next().unwrap().unwrap(), words.next().unwrap().unwrap());
+                        assert!(i == next[writer] || i == next[writer] + 1, "order of a writer");
+                        next[writer] = i;
+                    }
+                    seq += count;
+                }
+            });
+        }
+        scope.spawn(|| {
+            while log.end() < total {
+                log.sync().unwrap();
+            }
+        });
+    });
+    assert_eq!(log.end(), total);
+    assert!(log.release(total) > 10);
+}
+
+#[test]
 fn a_data_folder_is_open_once_and_the_texts_are_those_that_users_know() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();

@@ -157,6 +157,16 @@ fn missing_and_emptied_segments_are_holes_of_exactly_their_messages() {
         }
         let opened = open(&disk, small_segments());
         let log = recovered(&opened);
+        let chunk = log.load(5, 1).unwrap();
+        assert_eq!(chunk.lost(), 5..6);
+        let [notice] = chunk.notices() else { panic!("{:?}", chunk.notices()) };
+        // A file that is not there is missed at the end of the one before it.
+        let (file, event) = if remove {
+            (1, Event::Missing { offset: 64 + 64 + 668, lost: 4..6 })
+        } else {
+            (2, Event::Damage { bytes: 64..64 + 64 + 668, lost: 4..6 })
+        };
+        assert_eq!((&notice.path, &notice.event), (&files[file].0, &event));
         let found = read_all(&log, 1);
         assert_eq!(found.keys().copied().collect::<Vec<_>>(), [0, 1, 2, 3, 6, 7, 8, 9]);
         assert_eq!(log.read(5..9, 1, &mut Vec::new()), Read::Gone(1));

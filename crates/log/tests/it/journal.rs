@@ -3,7 +3,7 @@
 use std::{ops::Range, path::Path, time::Duration};
 
 use nsq_log::{
-    ChannelDelta, ChannelState, Error, Event, JournalRecord, Options, Outstanding, TopicLog,
+    ChannelDelta, ChannelState, Disk, Error, Event, JournalRecord, Options, Outstanding, TopicLog,
     TopicState,
     testing::{Denied, FaultyDisk, Stop},
 };
@@ -205,6 +205,26 @@ fn deferrals_of_closed_segments_survive_a_compaction_that_does_not_know_them() {
     append(&log, &[&[0; 900]]);
     log.compact(&TopicState::default()).unwrap();
     assert_eq!(restarted(&disk).deferred, [(0..1, second)]);
+}
+
+#[test]
+fn deferrals_are_not_forgotten_while_the_journal_cannot_be_written() {
+    let disk = disk();
+    let opened = open(&disk, small_segments());
+    let log = topic(&opened.store);
+    let second = Duration::from_secs(1);
+    append(&log, &[b"x"]);
+    try_append(&log, &[&[0; 900]], Some(second)).unwrap();
+    log.journal(&[JournalRecord::Topic { fanout: 0, paused: false, deferred: &[] }]).unwrap();
+    // Each of these closes a segment, which the journal should hear of.
+    disk.remove(&journal_path()).unwrap();
+    try_append(&log, &[&[1; 900]], Some(second)).unwrap();
+    try_append(&log, &[&[2; 900]], Some(2 * second)).unwrap();
+    append(&log, &[&[3; 900]]);
+    append(&log, &[&[4; 900]]);
+    log.compact(&TopicState::default()).unwrap();
+    let expected = [(1..3, second), (3..4, 2 * second)];
+    assert_eq!(restarted(&disk).deferred, expected);
 }
 
 #[test]
