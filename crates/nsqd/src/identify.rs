@@ -11,7 +11,7 @@ use crate::options::Options;
 /// A value a client may set, leave to nsqd, or switch off.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Setting<T> {
-    /// 0 or absent: what nsqd does by itself.
+    /// 0 or absent: as it was, which at first is what nsqd does by itself.
     Default,
     /// -1: not at all.
     Off,
@@ -19,11 +19,11 @@ pub(crate) enum Setting<T> {
     Value(T),
 }
 
-impl<T: Copy> Setting<T> {
-    /// The value that applies, `None` when it is switched off.
-    pub(crate) fn or(self, default: T) -> Option<T> {
+impl<T> Setting<T> {
+    /// What applies from now on where `current` did before; `None` means switched off.
+    pub(crate) fn over(self, current: Option<T>) -> Option<T> {
         match self {
-            Self::Default => Some(default),
+            Self::Default => current,
             Self::Off => None,
             Self::Value(value) => Some(value),
         }
@@ -44,7 +44,6 @@ pub(crate) struct Identify {
     pub(crate) output_buffer_timeout: Setting<Duration>,
     pub(crate) sample_rate: i32,
     pub(crate) msg_timeout: Option<Duration>,
-    pub(crate) deflate_level: i64,
 }
 
 /// The answer to a client that negotiates features; its keys stand in this order on the wire.
@@ -114,7 +113,6 @@ impl Identify {
             output_buffer_timeout,
             sample_rate,
             msg_timeout,
-            deflate_level: fields.deflate_level,
         })
     }
 }
@@ -150,7 +148,6 @@ struct Raw {
     output_buffer_timeout: i64,
     sample_rate: i64,
     msg_timeout: i64,
-    deflate_level: i64,
 }
 
 /// A JSON object; `null` stands for the empty one.
@@ -187,7 +184,9 @@ impl Fields {
                 "output_buffer_timeout" => raw.output_buffer_timeout = value.as_i64()?,
                 "sample_rate" => raw.sample_rate = i64::from(i32::try_from(value.as_i64()?).ok()?),
                 "msg_timeout" => raw.msg_timeout = value.as_i64()?,
-                "deflate_level" => raw.deflate_level = value.as_i64()?,
+                "deflate_level" => {
+                    value.as_i64()?;
+                }
                 _ => {}
             }
         }

@@ -11,7 +11,7 @@ use std::{io, sync::Arc, time::Duration};
 use bytes::{Buf, BytesMut};
 use nsq_log::{BatchBuilder, SegmentSpan};
 use nsq_protocol::{
-    ClientError, Code, Decoded, FrameType, HEARTBEAT, MAGIC_V2, MessageId, Phase, decode_command,
+    ClientError, Code, Decoded, FrameType, HEARTBEAT, MAGIC_V2, Phase, decode_command,
 };
 use tokio::{
     io::AsyncReadExt,
@@ -39,9 +39,22 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Serves a connection until it ends.
 pub(crate) async fn serve(node: Arc<Node>, mut stream: TcpStream, client: Arc<Client>) {
-    let logger = node.services.logger.clone();
-    match read_magic(&mut stream, &client).await {
-        Ok(magic) if magic == MAGIC_V2 => {}
+    // Known from the first moment, so that a stop also reaches those who have not said anything yet.
+    node.clients.add(client.clone());
+    if node.is_stopping() {
+        client.close();
+    }
+    if greet(&node, &mut stream, &client).await {
+        converse(&node, stream, &client).await;
+    }
+    node.clients.remove(client.id);
+}
+
+/// Waits for the magic; answers whether it is one that is spoken here.
+async fn greet(node: &Node, stream: &mut TcpStream, client: &Client) -> bool {
+    let logger = &node.services.logger;
+    match read_magic(stream, client).await {
+        Ok(magic) if magic == MAGIC_V2 => true,
         Ok(magic) => {
             let mut output = Output::default();
             output.frame(FrameType::Error, Code::BadProtocol.as_str().as_bytes());
@@ -50,22 +63,24 @@ pub(crate) async fn serve(node: Arc<Node>, mut stream: TcpStream, client: Arc<Cl
                 client.remote,
                 magic.escape_ascii()
             ));
-            farewell(&mut output, &stream).await;
-            return;
+            farewell(&mut output, stream).await;
+            false
         }
         Err(error) => {
             logger.error(format_args!("failed to read protocol version - {error}"));
-            return;
+            false
         }
     }
-    node.clients.add(client.clone());
+}
+
+async fn converse(node: &Arc<Node>, mut stream: TcpStream, client: &Arc<Client>) {
+    let logger = &node.services.logger;
     let mut session = Session::new(node.clone(), client.clone());
     let ended = session.run(&mut stream).await;
     if let Err(error) = ended {
         logger.error(format_args!("client({}) - {error}", client.remote));
     }
     session.leave();
-    node.clients.remove(client.id);
     logger.info(format_args!("PROTOCOL(V2): [{}] exiting ioloop", client.remote));
 }
 
@@ -113,19 +128,18 @@ struct Session {
     phase: Phase,
     /// `None` when the client switched them off; then there are no deadlines either.
     heartbeat_interval: Option<Duration>,
-    msg_timeout: Duration,
     subscription: Option<Subscription>,
     input: BytesMut,
     read_bytes: usize,
     output: Output,
     pending: Pending,
-    /// Messages that were finished by the last read.
-    finished: Vec<(u64, MessageId)>,
+    /// Messages that were finished by the last read; in the order of the commands until they are carried out.
+    finished: Vec<commands::Finished>,
     /// The segment that the last id led to.
     segment: Option<SegmentSpan>,
     /// Logs to be flushed up to an end before the answers may go out.
     unsynced: Vec<(Arc<Topic>, u64)>,
-    identified: Option<commands::Identified>,
+    identified: commands::Identified,
 }
 
 /// Whether the connection goes on.
@@ -144,14 +158,13 @@ struct Watch {
 
 impl Session {
     fn new(node: Arc<Node>, client: Arc<Client>) -> Self {
-        let msg_timeout = node.services.options.msg_timeout;
+        let identified = commands::Identified::new(&node.services.options);
         let batch = node.batch();
         Self {
             node,
             client,
             phase: Phase::Init,
             heartbeat_interval: Some(HEARTBEAT_INTERVAL),
-            msg_timeout,
             subscription: None,
             input: BytesMut::new(),
             read_bytes: READ_BYTES_MIN,
@@ -160,7 +173,7 @@ impl Session {
             finished: Vec::new(),
             segment: None,
             unsynced: Vec::new(),
-            identified: None,
+            identified,
         }
     }
 

@@ -46,9 +46,14 @@ fn quote_char(c: char, out: &mut String) {
 }
 
 /// Whether a character shows as itself: no C1 controls, no spaces other than U+0020, no format, private or
-/// unassigned code points as far as the standard library can tell them.
+/// unassigned code points as far as the standard library can tell them. Marks that combine with what stands
+/// before them do show.
 fn is_printable(c: char) -> bool {
-    c == ' ' || !(c.is_control() || c.is_whitespace() || c.escape_debug().len() > 1)
+    // Only the first character of a string is escaped for being such a mark.
+    let mut text = String::from("x");
+    text.push(c);
+    let escaped = || text.escape_debug().nth(1) == Some('\\');
+    c == ' ' || c == '\'' || !(c.is_control() || c.is_whitespace() || escaped())
 }
 
 #[cfg(test)]
@@ -60,6 +65,7 @@ mod tests {
         assert_eq!(quote(b"a\"b\\c\n"), r#""a\"b\\c\n""#);
         assert_eq!(quote(b"\xff\x01"), r#""\xff\x01""#);
         assert_eq!(quote("é\u{a0}\u{200b}".as_bytes()), "\"é\\u00a0\\u200b\"");
+        assert_eq!(quote("it's a\u{301}".as_bytes()), "\"it's a\u{301}\"");
         assert_eq!(quote(b""), "\"\"");
     }
 }

@@ -10,12 +10,13 @@ use nsq_protocol::{
 };
 use tokio::time::Instant;
 
-use super::{BATCH_BYTES, Flow, HEARTBEAT_INTERVAL, Session, Subscription, Watch};
+use super::{BATCH_BYTES, Flow, Session, Subscription, Watch};
 use crate::{
     VERSION,
     channel::JoinError,
     client::ClientState,
     identify::{Identify, Negotiation},
+    options::Options,
     topic::{PublishError, Topic},
 };
 
@@ -23,10 +24,48 @@ use crate::{
 /// a message could be stuck in.
 const OUTPUT_BUFFER_BYTES: i64 = 16 << 10;
 
-/// What the last IDENTIFY decided about delivery.
+/// The level of compression unless a client asks for another one.
+const DEFLATE_LEVEL: i64 = 6;
+
+/// A FIN that was read and not yet carried out.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Finished {
+    seq: u64,
+    /// Its place among the FINs that are carried out together.
+    order: usize,
+    id: MessageId,
+}
+
+/// What IDENTIFY has decided so far. A later one changes what it names and leaves the rest.
 pub(super) struct Identified {
     msg_timeout: Duration,
     sample_rate: i32,
+    /// `None` for no buffer.
+    buffer_bytes: Option<i64>,
+    /// `None` for no flush by time.
+    buffer_timeout: Option<Duration>,
+}
+
+impl Identified {
+    pub(super) fn new(options: &Options) -> Self {
+        Self {
+            msg_timeout: options.msg_timeout,
+            sample_rate: 0,
+            buffer_bytes: Some(OUTPUT_BUFFER_BYTES),
+            buffer_timeout: Some(options.output_buffer_timeout),
+        }
+    }
+
+    fn update(&mut self, identify: &Identify) {
+        self.msg_timeout = identify.msg_timeout.unwrap_or(self.msg_timeout);
+        self.sample_rate = identify.sample_rate;
+        self.buffer_bytes = identify.output_buffer_bytes.over(self.buffer_bytes);
+        self.buffer_timeout = identify.output_buffer_timeout.over(self.buffer_timeout);
+        if self.buffer_bytes.is_none() {
+            // Without a buffer there is nothing to flush in time either.
+            self.buffer_timeout = None;
+        }
+    }
 }
 
 impl Session {
@@ -62,6 +101,10 @@ impl Session {
         defer: Option<Duration>,
         bodies: impl IntoIterator<Item = &'a [u8]>,
     ) -> Flow {
+        if !self.finished.is_empty() {
+            // They came first, and so does the answer to one that is refused.
+            self.commit_finished();
+        }
         let same_topic =
             self.pending.topic.as_ref().is_some_and(|pending| pending.name.as_str() == topic);
         let full = self.pending.batch.bytes() >= BATCH_BYTES;
@@ -93,7 +136,7 @@ impl Session {
         self.node.topic_or_create(&name)
     }
 
-    /// Carries out what was gathered: first the publishes, then the FINs.
+    /// Carries out what was gathered, which is publishes or FINs.
     pub(super) fn commit(&mut self) {
         if !self.pending.answers.is_empty() {
             self.commit_deferred(None);
@@ -130,12 +173,21 @@ impl Session {
     }
 
     fn fin(&mut self, id: MessageId) -> Flow {
+        if !self.pending.answers.is_empty() {
+            self.commit();
+            if self.client.is_closing() {
+                return Flow::Close;
+            }
+        }
         match self.locate(id) {
             Some(seq) => {
-                self.finished.push((seq, id));
+                self.finished.push(Finished { seq, order: self.finished.len(), id });
                 Flow::Continue
             }
-            None => self.refuse(&refused(Code::FinFailed, "FIN", id, Refusal::NotInFlight)),
+            None => {
+                self.commit();
+                self.refuse(&refused(Code::FinFailed, "FIN", id, Refusal::NotInFlight))
+            }
         }
     }
 
@@ -156,17 +208,31 @@ impl Session {
         // Handlers finish nearly in order; sorted, what one read brought is a few runs.
         self.finished.sort_unstable();
         let mut refusals = Vec::new();
-        let runs = self.finished.chunk_by(|(a, _), (b, _)| a + 1 == *b);
-        let runs = runs.filter_map(|run| Some(run.first()?.0..run.last()?.0 + 1));
+        let runs = self.finished.chunk_by(|a, b| a.seq + 1 == b.seq);
+        let runs = runs.filter_map(|run| Some(run.first()?.seq..run.last()?.seq + 1));
         channel.finish(self.client.id, runs, &mut refusals);
         let mut finished = std::mem::take(&mut self.finished);
-        for (seq, why) in refusals {
-            if let Ok(at) = finished.binary_search_by_key(&seq, |(seq, _)| *seq) {
-                self.refuse(&refused(Code::FinFailed, "FIN", finished[at].1, why));
-            }
+        if !refusals.is_empty() {
+            self.refuse_finished(&finished, &refusals);
         }
         finished.clear();
         self.finished = finished;
+    }
+
+    /// Answers the FINs that were refused, in the order in which they came. Both lists are sorted.
+    fn refuse_finished(&mut self, finished: &[Finished], refusals: &[(u64, Refusal)]) {
+        let mut refused_fins = Vec::with_capacity(refusals.len());
+        for refusals in refusals.chunk_by(|(a, _), (b, _)| a == b) {
+            let Some((seq, why)) = refusals.first().copied() else { continue };
+            let end = finished.partition_point(|fin| fin.seq <= seq);
+            // Of a message that was finished more than once, it is the later ones that are refused.
+            let same = &finished[end.saturating_sub(refusals.len())..end];
+            refused_fins.extend(same.iter().map(|fin| (fin.order, fin.id, why)));
+        }
+        refused_fins.sort_unstable_by_key(|(order, ..)| *order);
+        for (_, id, why) in refused_fins {
+            self.refuse(&refused(Code::FinFailed, "FIN", id, why));
+        }
     }
 
     fn req(&mut self, id: MessageId, delay_ms: u64) -> Flow {
@@ -284,12 +350,8 @@ impl Session {
     }
 
     fn client_config(&self) -> ClientConfig {
-        let identified = self.identified.as_ref();
-        ClientConfig {
-            msg_timeout: identified.map_or(self.msg_timeout, |identified| identified.msg_timeout),
-            sample_rate: identified
-                .map_or(0, |identified| u8::try_from(identified.sample_rate).unwrap_or(0)),
-        }
+        let Identified { msg_timeout, sample_rate, .. } = self.identified;
+        ClientConfig { msg_timeout, sample_rate: u8::try_from(sample_rate).unwrap_or(0) }
     }
 
     fn identify(&mut self, body: &[u8], watch: &mut Watch) -> Flow {
@@ -299,17 +361,14 @@ impl Session {
             Ok(identify) => identify,
             Err(error) => return self.refuse(&error),
         };
-        let msg_timeout = identify.msg_timeout.unwrap_or(options.msg_timeout);
-        let buffer_bytes = identify.output_buffer_bytes.or(OUTPUT_BUFFER_BYTES);
-        let buffer_timeout = identify.output_buffer_timeout.or(options.output_buffer_timeout);
-        self.heartbeat_interval = identify.heartbeat_interval.or(HEARTBEAT_INTERVAL);
+        self.identified.update(&identify);
+        self.heartbeat_interval = identify.heartbeat_interval.over(self.heartbeat_interval);
         self.phase = if self.heartbeat_interval.is_some() {
             Phase::Init
         } else {
             Phase::InitWithoutHeartbeats
         };
         watch.heartbeat_at = self.next_heartbeat(Instant::now());
-        self.identified = Some(Identified { msg_timeout, sample_rate: identify.sample_rate });
         self.client.describe(|about| {
             about.client_id.clone_from(&identify.client_id);
             about.hostname.clone_from(&identify.hostname);
@@ -323,11 +382,7 @@ impl Session {
             return Flow::Continue;
         }
         let options = &self.node.services.options;
-        let level = if identify.deflate_level > 0 {
-            identify.deflate_level
-        } else {
-            options.max_deflate_level
-        };
+        let Identified { msg_timeout, sample_rate, buffer_bytes, buffer_timeout } = self.identified;
         let negotiation = Negotiation {
             max_rdy_count: options.limits.rdy_count_max,
             version: VERSION,
@@ -335,17 +390,14 @@ impl Session {
             msg_timeout: msg_timeout.as_millis(),
             tls_v1: false,
             deflate: false,
-            deflate_level: level.min(options.max_deflate_level),
+            // What the client asks for would only count with compression.
+            deflate_level: DEFLATE_LEVEL.min(options.max_deflate_level),
             max_deflate_level: options.max_deflate_level,
             snappy: false,
-            sample_rate: identify.sample_rate,
+            sample_rate,
             auth_required: false,
             output_buffer_size: buffer_bytes.unwrap_or(1),
-            // Without a buffer there is nothing to flush in time either.
-            output_buffer_timeout: match (buffer_bytes, buffer_timeout) {
-                (Some(_), Some(timeout)) => timeout.as_millis(),
-                _ => 0,
-            },
+            output_buffer_timeout: buffer_timeout.map_or(0, |timeout| timeout.as_millis()),
             topology_region: "",
             topology_zone: "",
         };
