@@ -199,12 +199,16 @@ impl Node {
 
     /// Deletes a topic with all its channels. Answers whether there was one.
     pub(crate) fn delete_topic(&self, name: &str) -> Result<bool, nsq_log::Error> {
-        // Held to the end, so that a topic of the same name cannot come up over files that are being removed.
-        let mut topics = self.topics_mut();
-        let Some(topic) = topics.remove(name) else { return Ok(false) };
+        let Some(topic) = self.existing_topic(name) else { return Ok(false) };
         self.services.logger.info(format_args!("TOPIC({name}): deleting"));
         topic.exit();
+        // While its files go the topic is still there, so that nobody makes a new one over them; what is
+        // published to it is refused.
         let deleted = self.store.delete_topic(&topic.name);
+        let mut topics = self.topics_mut();
+        if topics.get(name).is_some_and(|current| Arc::ptr_eq(current, &topic)) {
+            topics.remove(name);
+        }
         drop(topics);
         self.metadata.touch();
         deleted.map(|()| true)

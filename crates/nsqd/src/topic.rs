@@ -145,10 +145,12 @@ impl Topic {
         if self.is_exiting() {
             return Err(PublishError::Exiting);
         }
+        if self.name.is_ephemeral() && self.is_full() {
+            return Ok(self.drop_newest(batch));
+        }
         let now = self.services.clock.now();
-        let count = batch.count() as u64;
-        let body_bytes = (batch.bytes() - batch.count() * MESSAGE_FRAME_HEAD_BYTES) as u64;
         let append = Append { timestamp_ns: now.0.cast_signed(), defer };
+        let body_bytes = body_bytes(batch);
         let range = match self.log.append(batch, append) {
             Ok(range) => range,
             Err(error) => {
@@ -157,9 +159,8 @@ impl Topic {
             }
         };
         self.services.health.worked();
-        self.ask_for_sync(count);
-        self.message_count.fetch_add(count, Ordering::Relaxed);
-        self.message_bytes.fetch_add(body_bytes, Ordering::Relaxed);
+        self.count(range.end - range.start, body_bytes);
+        self.ask_for_sync(range.end - range.start);
         let mut state = lock(&self.state);
         let end = range.end;
         if let Some(fan_out) = state.fan.publish(range, defer) {
@@ -173,6 +174,23 @@ impl Topic {
             self.log.release(low(&state));
         }
         Ok(end)
+    }
+
+    /// Whether an ephemeral topic holds as much as it may: nobody takes what waits at it.
+    fn is_full(&self) -> bool {
+        lock(&self.state).fan.depth() >= self.services.options.mem_queue_size
+    }
+
+    /// What an ephemeral topic has no room for is accepted, counted and gone, as in NSQ.
+    fn drop_newest(&self, batch: &mut BatchBuilder) -> u64 {
+        self.count(batch.count() as u64, body_bytes(batch));
+        batch.clear();
+        self.log.end()
+    }
+
+    fn count(&self, messages: u64, body_bytes: u64) {
+        self.message_count.fetch_add(messages, Ordering::Relaxed);
+        self.message_bytes.fetch_add(body_bytes, Ordering::Relaxed);
     }
 
     fn ask_for_sync(self: &Arc<Self>, count: u64) {
@@ -368,6 +386,10 @@ impl Topic {
         state.journal_behind = written.is_err();
         written
     }
+}
+
+fn body_bytes(batch: &BatchBuilder) -> u64 {
+    (batch.bytes() - batch.count() * MESSAGE_FRAME_HEAD_BYTES) as u64
 }
 
 /// Every message below is finished with in every channel, and not waiting at the topic.
