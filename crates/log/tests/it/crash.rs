@@ -308,6 +308,43 @@ fn ids_are_unique_over_topics_and_clean_and_unclean_restarts() {
 }
 
 #[test]
+fn a_deleted_topic_stays_deleted_whatever_happens_next() {
+    for seed in 0..20 {
+        let first = disk();
+        let opened = open(&first, Options::default());
+        append(&topic(&opened.store), &[b"a"]);
+        topic(&opened.store).sync().unwrap();
+        opened.store.delete_topic(&name(TOPIC)).unwrap();
+        assert!(
+            open(&first.restart(Stop::PowerCut { seed }), Options::default()).topics.is_empty()
+        );
+    }
+}
+
+#[test]
+fn a_deletion_that_a_crash_interrupts_is_whole_or_not_at_all() {
+    let prepared = || {
+        let first = disk();
+        let opened = open(&first, small_segments());
+        let log = topic(&opened.store);
+        (0..3).for_each(|_| drop(append(&log, &[&[0; 900]])));
+        log.sync().unwrap();
+        (first, opened)
+    };
+    let (first, opened) = prepared();
+    let before = first.changes();
+    opened.store.delete_topic(&name(TOPIC)).unwrap();
+    for at in before + 1..=first.changes() {
+        let (first, opened) = prepared();
+        first.crash_at(at);
+        assert!(opened.store.delete_topic(&name(TOPIC)).is_err());
+        let opened = open(&first.restart(Stop::Kill), small_segments());
+        let kept = opened.topics.first().map(|found| dense(&found.log).len());
+        assert_eq!(kept, (at == before + 1).then_some(3));
+    }
+}
+
+#[test]
 fn an_active_segment_goes_on_after_a_clean_stop_and_not_after_a_crash() {
     let first = disk();
     let opened = open(&first, Options::default());
