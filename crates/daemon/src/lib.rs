@@ -4,6 +4,7 @@
 //!   configuration keys. [`go_duration`] reads and writes durations the way NSQ spells them.
 //! - [`log`]: the daemon logger, whose level can be changed while it runs.
 //! - [`http`]: a small HTTP/1.1 server with a route table and NSQ's conventions for answers.
+//! - [`http_client`]: the few requests that daemons send to each other.
 //! - [`tasks`], [`signals`], [`limits`]: start, stop and what the process may use.
 //! - [`json`]: the escaping that NSQ's JSON answers have.
 //!
@@ -11,6 +12,7 @@
 
 pub mod go_duration;
 pub mod http;
+pub mod http_client;
 pub mod json;
 pub mod limits;
 pub mod log;
