@@ -74,11 +74,19 @@ impl Nsqd {
         let node = Node::open(options, logger)?;
         node.services.logger.info(format_args!("{}", version_line()));
         node.services.logger.info(format_args!("ID: {id}"));
-        let (tcp, tcp_address) = listen(&tcp_wanted).await?;
-        let http = match http_wanted.as_str() {
-            "" => None,
-            address => Some(listen(address).await?),
+        let listening = async {
+            let tcp = listen(&tcp_wanted).await?;
+            let http = match http_wanted.as_str() {
+                "" => None,
+                address => Some(listen(address).await?),
+            };
+            Ok::<_, StartError>((tcp, http))
         };
+        let ((tcp, tcp_address), http) = listening.await.inspect_err(|_| {
+            // Nothing has happened since the folder was opened: the next start need not take it for a crash.
+            // If it cannot be closed, that start will find out.
+            let _ = node.close();
+        })?;
         let threads = start_threads(&node).map_err(StartError::Thread)?;
         let tasks = Tasks::new();
         let workers = Workers::start(&node, &tasks).map_err(StartError::Thread)?;
@@ -156,22 +164,21 @@ impl Nsqd {
 }
 
 fn start_threads(node: &Arc<Node>) -> io::Result<Vec<JoinHandle<()>>> {
-    let (keeper, syncer, metadata) = (node.clone(), node.clone(), node.clone());
+    let (keeper, syncer, mender, metadata) =
+        (node.clone(), node.clone(), node.clone(), node.clone());
     let start = |name: &str, run: Box<dyn FnOnce() + Send>| {
         thread::Builder::new().name(name.to_owned()).spawn(run)
     };
     Ok(vec![
-        start(
-            "nsqd-journal",
-            Box::new(move || keeper.services.keeper.run(&keeper.services.logger)),
-        )?,
+        start("nsqd-journal", Box::new(move || keeper.services.keeper.run()))?,
         start(
             "nsqd-sync",
             Box::new(move || {
                 let services = &syncer.services;
-                services.syncer.run(services.options.sync_timeout, &services.logger);
+                services.syncer.run(services.options.sync_timeout);
             }),
         )?,
+        start("nsqd-mender", Box::new(move || mender.services.mender.run(|| mender.mend())))?,
         start(
             "nsqd-metadata",
             Box::new(move || metadata.metadata.run(|| metadata.write_metadata())),
@@ -183,6 +190,7 @@ fn close(node: &Node, threads: Vec<JoinHandle<()>>) -> Result<(), nsq_log::Error
     node.metadata.stop();
     node.services.keeper.stop();
     node.services.syncer.stop();
+    node.services.mender.stop();
     for thread in threads {
         if thread.join().is_err() {
             node.services.logger.error(format_args!("a background thread panicked"));

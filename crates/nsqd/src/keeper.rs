@@ -5,8 +5,6 @@ use std::{
     time::Duration,
 };
 
-use nsq_daemon::log::Logger;
-
 use crate::{lock::lock, topic::Topic};
 
 /// How long acknowledgements gather before they are written. What was finished within this time before a crash
@@ -43,7 +41,7 @@ impl Keeper {
     }
 
     /// Writes journals until stopped.
-    pub(crate) fn run(&self, logger: &Logger) {
+    pub(crate) fn run(&self) {
         loop {
             let mut state = lock(&self.state);
             while state.topics.is_empty() && !state.stopping {
@@ -57,16 +55,7 @@ impl Keeper {
             let (topics, stopping) = (std::mem::take(&mut state.topics), state.stopping);
             drop(state);
             for topic in topics {
-                if let Err(error) = topic.keep() {
-                    logger.error(format_args!(
-                        "TOPIC({}): journal not written - {error}",
-                        topic.name
-                    ));
-                    // Not lost, only late: the next write brings everything.
-                    if !stopping {
-                        topic.mark_dirty();
-                    }
-                }
+                topic.keep();
             }
             if stopping {
                 return;

@@ -17,6 +17,7 @@
 //! # }
 //! ```
 
+mod adopt;
 mod channel;
 mod cli;
 mod client;
@@ -24,11 +25,13 @@ mod clock;
 mod cold;
 mod daemon;
 mod deadlines;
+mod health;
 mod http;
 mod identify;
 mod journal;
 mod keeper;
 mod lock;
+mod mender;
 mod metadata;
 mod node;
 mod options;

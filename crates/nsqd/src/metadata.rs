@@ -6,7 +6,10 @@ use std::{
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::{Condvar, Mutex, PoisonError},
+    sync::{
+        Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use serde::{Deserialize, Serialize};
@@ -50,6 +53,8 @@ impl Catalog {
 pub(crate) struct Metadata {
     path: PathBuf,
     writing: Mutex<()>,
+    /// The last write failed.
+    behind: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -63,7 +68,13 @@ struct State {
 impl Metadata {
     pub(crate) fn new(data_path: &Path) -> Self {
         let path = data_path.join("nsqd.dat");
-        Self { path, writing: Mutex::new(()), state: Mutex::default(), changed: Condvar::new() }
+        Self {
+            path,
+            writing: Mutex::new(()),
+            behind: AtomicBool::new(false),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -96,6 +107,17 @@ impl Metadata {
     /// When the folder does not take it; the old file stays.
     pub(crate) fn write(&self, catalog: &Catalog) -> io::Result<()> {
         let _writing = lock(&self.writing);
+        let written = self.replace(catalog);
+        self.behind.store(written.is_err(), Ordering::Release);
+        written
+    }
+
+    /// Whether the file does not say what it should, since it could not be written.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.behind.load(Ordering::Acquire)
+    }
+
+    fn replace(&self, catalog: &Catalog) -> io::Result<()> {
         let text = serde_json::to_vec(catalog)?;
         let temporary = self.path.with_extension("dat.tmp");
         let mut file =

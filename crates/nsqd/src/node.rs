@@ -15,6 +15,7 @@ use nsq_log::{BatchBuilder, Store};
 use nsq_protocol::{ChannelName, TopicName};
 
 use crate::{
+    adopt::adopt_channels,
     channel::Channel,
     client::Clients,
     clock::Clock,
@@ -54,12 +55,20 @@ impl Node {
     /// Opens the data folder and brings back what it holds.
     pub(crate) fn open(options: Options, logger: Logger) -> Result<Arc<Self>, OpenError> {
         let metadata = Metadata::new(&options.data_path);
-        let opened =
+        let mut opened =
             Store::open(&options.data_path, Arc::new(nsq_log::RealDisk), log_options(&options))?;
         for notice in &opened.report {
             logger.warn(format_args!("{notice}"));
         }
-        let catalog = metadata.read().map_err(OpenError::Metadata)?;
+        let catalog = match metadata.read() {
+            Ok(catalog) => catalog,
+            Err(error) => {
+                // Nothing has happened: the next start need not take it for a crash.
+                let _ = opened.store.close();
+                return Err(OpenError::Metadata(error));
+            }
+        };
+        let adopting = adopt_channels(&mut opened, &catalog);
         let services = Arc::new(Services {
             options,
             clock: Clock::start(),
@@ -67,7 +76,8 @@ impl Node {
             deadlines: crate::deadlines::Deadlines::default(),
             keeper: crate::keeper::Keeper::default(),
             syncer: crate::syncer::Syncer::default(),
-            health: crate::topic::Health::default(),
+            mender: crate::mender::Mender::default(),
+            health: crate::health::Health::default(),
         });
         let node = Arc::new(Self {
             services,
@@ -82,6 +92,9 @@ impl Node {
             let name = recovered.name.clone();
             let topic =
                 Topic::new(recovered.name, recovered.log, Some(recovered.state), &node.services);
+            if adopting.contains(&name) {
+                topic.persist()?;
+            }
             node.topics_mut().insert(name, topic);
         }
         node.load_catalog(&catalog)?;
@@ -169,10 +182,10 @@ impl Node {
         if self.is_stopping() {
             return Err(PublishError::Exiting);
         }
-        let log = self
-            .store
-            .create_topic(name)
-            .inspect_err(|error| self.services.health.failed(error))?;
+        let log = self.store.create_topic(name).inspect_err(|error| {
+            self.services.health.failed(error);
+            self.services.mender.wake();
+        })?;
         let topic = Topic::new(name.clone(), log, None, &self.services);
         topics.insert(name.clone(), topic.clone());
         drop(topics);
@@ -210,7 +223,10 @@ impl Node {
             topics.remove(name);
         }
         drop(topics);
-        self.metadata.touch();
+        if !topic.name.is_ephemeral() {
+            // At once: a topic that the file still lists would be back after a crash.
+            self.write_metadata();
+        }
         deleted.map(|()| true)
     }
 
@@ -244,7 +260,7 @@ impl Node {
         }
     }
 
-    /// Writes `nsqd.dat`; what fails is logged, as nothing but tools depends on it.
+    /// Writes `nsqd.dat`; what fails is logged and tried again by the mender.
     pub(crate) fn write_metadata(&self) {
         let topics = self.all_topics();
         let durable = topics.iter().filter(|topic| !topic.name.is_ephemeral());
@@ -254,7 +270,29 @@ impl Node {
             self.services
                 .logger
                 .error(format_args!("failed to persist metadata to {path} - {error}"));
+            self.services.health.failed(&error);
+            self.services.mender.wake();
         }
+    }
+
+    /// Tries again what the disk did not take; answers whether nothing is left.
+    pub(crate) fn mend(&self) -> bool {
+        // Also when it is not behind: whatever failed, this shows whether the folder takes anything.
+        self.write_metadata();
+        let topics = self.all_topics();
+        for topic in topics.iter().filter(|topic| topic.is_ailing()) {
+            // What is wrong was logged when it began; it only goes on.
+            if let Err(error) = topic.mend() {
+                self.services.health.failed(&error);
+            }
+        }
+        let whole = || !self.metadata.is_behind() && !topics.iter().any(|topic| topic.is_ailing());
+        if !whole() {
+            return false;
+        }
+        self.services.health.recovered();
+        // Something may have failed between the look and the word; the next round says so again.
+        whole()
     }
 
     /// Refuses new work and asks every connection to end.

@@ -135,6 +135,8 @@ struct Session {
     pending: Pending,
     /// Messages that were finished by the last read; in the order of the commands until they are carried out.
     finished: Vec<commands::Finished>,
+    /// The last read requeued messages: their attempts and due times are to be written down.
+    requeued: bool,
     /// The segment that the last id led to.
     segment: Option<SegmentSpan>,
     /// Logs to be flushed up to an end before the answers may go out.
@@ -171,6 +173,7 @@ impl Session {
             output: Output::default(),
             pending: Pending { batch, topic: None, answers: Vec::new() },
             finished: Vec::new(),
+            requeued: false,
             segment: None,
             unsynced: Vec::new(),
             identified,
@@ -316,6 +319,7 @@ impl Session {
         }
         self.input = input;
         self.commit();
+        self.keep_requeued();
         if self.client.is_closing() { Flow::Close } else { flow }
     }
 

@@ -3,8 +3,8 @@
 use nsq_daemon::log::Logger;
 
 use crate::{
-    clock::Clock, deadlines::Deadlines, keeper::Keeper, options::Options, syncer::Syncer,
-    topic::Health,
+    clock::Clock, deadlines::Deadlines, health::Health, keeper::Keeper, mender::Mender,
+    options::Options, syncer::Syncer,
 };
 
 /// The services of a node.
@@ -15,5 +15,6 @@ pub(crate) struct Services {
     pub(crate) deadlines: Deadlines,
     pub(crate) keeper: Keeper,
     pub(crate) syncer: Syncer,
+    pub(crate) mender: Mender,
     pub(crate) health: Health,
 }

@@ -5,8 +5,6 @@ use std::{
     time::Duration,
 };
 
-use nsq_daemon::log::Logger;
-
 use crate::{lock::lock, topic::Topic};
 
 /// Topics whose log has to be flushed. Everyone who waits for a topic shares one flush.
@@ -46,12 +44,10 @@ impl Syncer {
     }
 
     /// Flushes until stopped; `interval` is the longest a topic of [`Syncer::later`] waits.
-    pub(crate) fn run(&self, interval: Duration, logger: &Logger) {
+    pub(crate) fn run(&self, interval: Duration) {
         loop {
             for topic in self.next(interval) {
-                if let Err(error) = topic.sync() {
-                    logger.error(format_args!("TOPIC({}): flush failed - {error}", topic.name));
-                }
+                topic.sync();
             }
             let state = lock(&self.state);
             if state.stopping && state.now.is_empty() && state.later.is_empty() {

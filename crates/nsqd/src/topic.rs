@@ -1,5 +1,7 @@
 //! A topic: its log, its fan-out, its channels.
 
+mod disk;
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -9,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use nsq_log::{Append, AppendError, BatchBuilder, JournalRecord, TopicLog};
+use nsq_log::{Append, AppendError, BatchBuilder, TopicLog};
 use nsq_protocol::{ChannelName, MESSAGE_FRAME_HEAD_BYTES, TopicName};
 use tokio::sync::watch;
 
@@ -31,6 +33,8 @@ pub(crate) struct Topic {
     unsynced: AtomicU64,
     /// How far the log is on the disk, or why it cannot be flushed.
     synced: watch::Sender<Synced>,
+    /// The disk did not take something: the mender tries again, and journals are left to it.
+    ailing: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -41,6 +45,10 @@ struct State {
     channels: BTreeMap<ChannelName, Arc<Channel>>,
     /// A journal write failed: what it held is only in memory, so the next one has to be a whole snapshot.
     journal_behind: bool,
+    /// Channels that no journal knows, because it could not be written when they were created.
+    unwritten: Vec<ChannelName>,
+    /// The fan-out as the journal knows it. Durable channels tell it themselves.
+    fanout_told: u64,
 }
 
 /// Why messages were not accepted.
@@ -89,7 +97,14 @@ impl Topic {
             dirty: AtomicBool::new(false),
             unsynced: AtomicU64::new(0),
             synced: watch::Sender::new(Ok(0)),
-            state: Mutex::new(State { fan, channels: BTreeMap::new(), journal_behind: false }),
+            ailing: AtomicBool::new(false),
+            state: Mutex::new(State {
+                fanout_told: fan.fanout(),
+                fan,
+                channels: BTreeMap::new(),
+                journal_behind: false,
+                unwritten: Vec::new(),
+            }),
         });
         if let Some(recovered) = recovered {
             topic.restore_channels(&recovered);
@@ -151,14 +166,7 @@ impl Topic {
         let now = self.services.clock.now();
         let append = Append { timestamp_ns: now.0.cast_signed(), defer };
         let body_bytes = body_bytes(batch);
-        let range = match self.log.append(batch, append) {
-            Ok(range) => range,
-            Err(error) => {
-                self.services.health.failed(&error);
-                return Err(error.into());
-            }
-        };
-        self.services.health.worked();
+        let range = self.log.append(batch, append).map_err(|error| self.append_failed(error))?;
         self.count(range.end - range.start, body_bytes);
         self.ask_for_sync(range.end - range.start);
         let mut state = lock(&self.state);
@@ -169,7 +177,7 @@ impl Topic {
             }
         }
         if defer.is_some() {
-            self.write_journal(&mut state)?;
+            self.write_changes(&mut state)?;
         } else if self.name.is_ephemeral() {
             self.log.release(low(&state));
         }
@@ -193,6 +201,18 @@ impl Topic {
         self.message_bytes.fetch_add(body_bytes, Ordering::Relaxed);
     }
 
+    /// What a publisher is told. A topic that goes away is no fault of the disk.
+    fn append_failed(&self, error: AppendError) -> PublishError {
+        match error {
+            AppendError::Deleted(_) | AppendError::Closed => return PublishError::Exiting,
+            AppendError::Temporary(_) | AppendError::Stopped { .. } => {
+                self.ail("messages not written", &error);
+            }
+            _ => {}
+        }
+        error.into()
+    }
+
     fn ask_for_sync(self: &Arc<Self>, count: u64) {
         let options = &self.services.options;
         if self.name.is_ephemeral() {
@@ -204,39 +224,6 @@ impl Topic {
             self.services.syncer.now(self.clone());
         } else if before == 0 {
             self.services.syncer.later(self.clone());
-        }
-    }
-
-    /// Flushes the log to the disk and tells those who wait for it.
-    pub(crate) fn sync(&self) -> std::io::Result<()> {
-        self.unsynced.store(0, Ordering::Release);
-        match self.log.sync() {
-            Ok(end) => {
-                self.synced.send_modify(|synced| *synced = Ok(end));
-                Ok(())
-            }
-            Err(error) => {
-                self.services.health.failed(&error);
-                self.synced.send_modify(|synced| *synced = Err(error.to_string().into()));
-                Err(error)
-            }
-        }
-    }
-
-    /// Waits until everything below `end` is on the disk.
-    ///
-    /// # Errors
-    /// When it could not be flushed: nobody knows what of it is on the disk.
-    pub(crate) async fn synced(&self, end: u64) -> Result<(), Arc<str>> {
-        if self.name.is_ephemeral() {
-            return Ok(());
-        }
-        let mut synced = self.synced.subscribe();
-        let reached = |synced: &Synced| synced.as_ref().map_or(true, |synced| *synced >= end);
-        match synced.wait_for(reached).await.as_deref() {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(error.clone()),
-            Err(_) => Err("topic is gone".into()),
         }
     }
 
@@ -252,8 +239,11 @@ impl Topic {
         if self.is_exiting() {
             return Err(PublishError::Exiting);
         }
-        if let Some(channel) = state.channels.get(name) {
-            return Ok((channel.clone(), false));
+        if let Some(channel) = state.channels.get(name).cloned() {
+            if state.unwritten.contains(name) {
+                self.write_snapshot(&mut state)?;
+            }
+            return Ok((channel, false));
         }
         let added = state.fan.add_channel();
         let schedule = nsq_broker::Channel::new(self.channel_config(name), added.start);
@@ -264,6 +254,7 @@ impl Topic {
         state.channels.insert(name.clone(), channel.clone());
         self.services.logger.info(format_args!("TOPIC({}): new channel({name})", self.name));
         if !name.is_ephemeral() {
+            state.unwritten.push(name.clone());
             self.write_snapshot(&mut state)?;
         }
         Ok((channel, true))
@@ -324,11 +315,6 @@ impl Topic {
         self.write_snapshot(&mut state)
     }
 
-    /// Writes what a channel's pause or emptying changed, at once.
-    pub(crate) fn persist(&self) -> Result<(), nsq_log::Error> {
-        self.write_snapshot(&mut lock(&self.state))
-    }
-
     pub(crate) fn is_paused(&self) -> bool {
         lock(&self.state).fan.is_paused()
     }
@@ -351,41 +337,6 @@ impl Topic {
             self.services.keeper.visit(self.clone());
         }
     }
-
-    /// Writes what changed since the last time and frees the segments nobody needs.
-    pub(crate) fn keep(&self) -> Result<(), nsq_log::Error> {
-        self.dirty.store(false, Ordering::Release);
-        let mut state = lock(&self.state);
-        self.write_journal(&mut state)?;
-        if self.log.needs_compaction() {
-            self.write_snapshot(&mut state)?;
-        }
-        self.log.release(low(&state));
-        Ok(())
-    }
-
-    fn write_journal(&self, state: &mut State) -> Result<(), nsq_log::Error> {
-        if state.journal_behind {
-            return self.write_snapshot(state);
-        }
-        let deltas = journal::changes(state.channels.values());
-        if deltas.is_empty() {
-            return Ok(());
-        }
-        let record = |(channel, delta)| JournalRecord::ChannelDelta { channel, delta };
-        let records: Vec<_> =
-            deltas.iter().map(|(channel, delta)| record((channel, delta))).collect();
-        let written = self.log.journal(&records);
-        state.journal_behind = written.is_err();
-        written
-    }
-
-    fn write_snapshot(&self, state: &mut State) -> Result<(), nsq_log::Error> {
-        let snapshot = journal::snapshot(&state.fan, state.channels.values());
-        let written = self.log.compact(&snapshot);
-        state.journal_behind = written.is_err();
-        written
-    }
 }
 
 fn body_bytes(batch: &BatchBuilder) -> u64 {
@@ -400,35 +351,4 @@ fn low(state: &State) -> u64 {
         .values()
         .map(|channel| channel.see(nsq_broker::Channel::low))
         .fold(fanout, u64::min)
-}
-
-/// What happened to the health of the node's disk is shared by all topics, as NSQ does it.
-#[derive(Debug, Default)]
-pub(crate) struct Health {
-    failing: AtomicBool,
-    error: Mutex<String>,
-}
-
-impl Health {
-    /// A write failed.
-    pub(crate) fn failed(&self, error: &dyn std::fmt::Display) {
-        *lock(&self.error) = error.to_string();
-        self.failing.store(true, Ordering::Release);
-    }
-
-    /// A write worked, so the last error is over.
-    pub(crate) fn worked(&self) {
-        if self.failing.load(Ordering::Relaxed) {
-            self.failing.store(false, Ordering::Release);
-        }
-    }
-
-    /// `OK`, or `NOK - ` and why.
-    pub(crate) fn status(&self) -> String {
-        if self.failing.load(Ordering::Acquire) {
-            format!("NOK - {}", lock(&self.error))
-        } else {
-            "OK".to_owned()
-        }
-    }
 }

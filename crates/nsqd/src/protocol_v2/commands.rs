@@ -256,7 +256,18 @@ impl Session {
             }
             _ => Err(Refusal::NotInFlight),
         };
+        self.requeued |= requeued.is_ok();
         self.answer(requeued, Code::ReqFailed, "REQ", id)
+    }
+
+    /// Writes down what the last read requeued, before anything that came after it is answered: from then on the
+    /// client relies on attempts and due time, whatever becomes of nsqd.
+    pub(super) fn keep_requeued(&mut self) {
+        if std::mem::take(&mut self.requeued)
+            && let Some(Subscription { topic, channel }) = &self.subscription
+        {
+            topic.keep_channel(channel);
+        }
     }
 
     fn touch(&mut self, id: MessageId) -> Flow {
