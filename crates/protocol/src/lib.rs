@@ -9,6 +9,7 @@
 //! - [`Command`] is a command, and encodes itself for the client's half.
 //! - [`decode_frame`] and [`encode_frame`] are the way back: responses, errors and messages.
 //! - [`TopicName`], [`ChannelName`] and [`MessageId`] are parsed once and valid from then on.
+//! - [`v1`] is the protocol between nsqd and nsqlookupd, both halves.
 //! - [`ClientError`] is what nsqd answers when a command cannot be served.
 //!
 //! This crate knows nothing of queues: whether a message is in flight is the broker's business.
@@ -33,6 +34,7 @@ mod frame;
 mod id;
 mod name;
 mod quote;
+pub mod v1;
 
 pub use crate::{
     command::{Bodies, Command, IntoIter, encode_multi_pub},
