@@ -1,7 +1,9 @@
-//! One table of options makes the command-line parser, the usage text and the configuration keys.
+//! One table of options makes the command-line parser, the usage text and the reader of the configuration file.
 //!
 //! The syntax is NSQ's: `-name` equals `--name`, a value follows after `=` or as the next word, a switch takes
 //! a value only after `=`, and parsing stops at the first word that is not an option, or after `--`.
+//!
+//! What the command line leaves open may stand in a TOML file, see [`Options::load_config`].
 //!
 //! ```
 //! use nsq_daemon::options::{OptionDef, Options};
@@ -17,6 +19,7 @@
 //! assert!(parsed.list("lookupd-tcp-address").is_empty());
 //! ```
 
+mod config;
 mod def;
 mod parse;
 mod parsed;
@@ -24,6 +27,7 @@ mod usage;
 mod value;
 
 pub use self::{
+    config::ConfigError,
     def::{Kind, OptionDef},
     parsed::{Parsed, Source},
     usage::UsageError,

@@ -192,6 +192,10 @@ impl OptionDef {
         matches!(self.kind, Kind::Bool | Kind::CustomSwitch)
     }
 
+    pub(super) fn has_check(&self) -> bool {
+        self.check.is_some()
+    }
+
     /// The value that `text` stands for.
     pub(super) fn read(&self, text: &str) -> Result<Value, String> {
         let value = Value::read(self.kind, text)?;

@@ -1,4 +1,4 @@
-//! What a command line came to.
+//! What command line and configuration file came to.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,6 +12,8 @@ use super::value::Value;
 pub enum Source {
     /// Nobody gave one.
     Default,
+    /// The configuration file.
+    Config,
     /// The command line.
     Flag,
 }
