@@ -87,6 +87,7 @@ impl Nsqd {
             // If it cannot be closed, that start will find out.
             let _ = node.close();
         })?;
+        node.listens_on(tcp_address.port(), http.as_ref().map_or(0, |(_, address)| address.port()));
         let threads = start_threads(&node).map_err(StartError::Thread)?;
         let tasks = Tasks::new();
         let workers = Workers::start(&node, &tasks).map_err(StartError::Thread)?;
@@ -123,6 +124,13 @@ impl Nsqd {
             }
         });
         let http_port = http.as_ref().map(|(_, address)| address.port());
+        let (announcing, announcing_token) = (node.clone(), token.clone());
+        tasks.spawn_vital("lookup", async move {
+            tokio::select! {
+                () = announcing.services.lookup.run(&announcing) => {}
+                () = announcing_token.cancelled() => {}
+            }
+        });
         let serve_http = async {
             let Some((listener, _)) = http else {
                 token.cancelled().await;

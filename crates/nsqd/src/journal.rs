@@ -11,12 +11,13 @@ use crate::channel::Channel;
 /// The state of a topic as the journal keeps it. Ephemeral channels are not kept.
 pub(crate) fn snapshot<'a>(
     fan: &nsq_broker::Topic,
+    paused: bool,
     channels: impl Iterator<Item = &'a Arc<Channel>>,
 ) -> TopicState {
     let durable = channels.filter(|channel| !channel.name.is_ephemeral());
     let channels = durable.map(|channel| (channel.name.clone(), channel.journal_state())).collect();
     let fan = fan.state();
-    TopicState { fanout: fan.fanout, paused: fan.paused, deferred: fan.deferred, channels }
+    TopicState { fanout: fan.fanout, paused, deferred: fan.deferred, channels }
 }
 
 /// What changed in the durable channels since the last time.

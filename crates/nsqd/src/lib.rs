@@ -31,6 +31,8 @@ mod identify;
 mod journal;
 mod keeper;
 mod lock;
+mod lookup;
+mod lookup_peer;
 mod mender;
 mod metadata;
 mod node;

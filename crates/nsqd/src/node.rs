@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -19,6 +19,7 @@ use crate::{
     channel::Channel,
     client::Clients,
     clock::Clock,
+    lookup::{self, Lookup},
     metadata::{Catalog, CatalogChannel, CatalogTopic, Metadata},
     options::Options,
     services::Services,
@@ -34,6 +35,7 @@ pub(crate) struct Node {
     topics: RwLock<HashMap<TopicName, Arc<Topic>, RandomState>>,
     next_client: AtomicU64,
     stopping: AtomicBool,
+    ports: OnceLock<(u16, u16)>,
 }
 
 /// Why a node did not start.
@@ -69,6 +71,7 @@ impl Node {
             }
         };
         let adopting = adopt_channels(&mut opened, &catalog);
+        let lookup = Lookup::new(options.lookupd_tcp_addresses.clone());
         let services = Arc::new(Services {
             options,
             clock: Clock::start(),
@@ -77,6 +80,7 @@ impl Node {
             keeper: crate::keeper::Keeper::default(),
             syncer: crate::syncer::Syncer::default(),
             mender: crate::mender::Mender::default(),
+            lookup,
             health: crate::health::Health::default(),
         });
         let node = Arc::new(Self {
@@ -87,6 +91,7 @@ impl Node {
             topics: RwLock::default(),
             next_client: AtomicU64::new(1),
             stopping: AtomicBool::new(false),
+            ports: OnceLock::new(),
         });
         for recovered in opened.topics {
             let name = recovered.name.clone();
@@ -102,7 +107,7 @@ impl Node {
     }
 
     /// Creates what `nsqd.dat` lists and the folder does not hold.
-    fn load_catalog(&self, catalog: &Catalog) -> Result<(), OpenError> {
+    fn load_catalog(self: &Arc<Self>, catalog: &Catalog) -> Result<(), OpenError> {
         let failed = |error: PublishError| OpenError::Metadata(error.to_string());
         for listed in catalog.topics.iter().flatten() {
             let Ok(name) = TopicName::new(&listed.name) else {
@@ -152,6 +157,20 @@ impl Node {
         ClientId(self.next_client.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// Notes the ports that are listened on; they are known only after start.
+    pub(crate) fn listens_on(&self, tcp: u16, http: u16) {
+        // Said once; a second time would say the same.
+        let _ = self.ports.set((tcp, http));
+    }
+
+    /// The TCP and HTTP ports that others are told.
+    pub(crate) fn broadcast_ports(&self) -> (u16, u16) {
+        let (tcp, http) = self.ports.get().copied().unwrap_or_default();
+        let options = &self.services.options;
+        let or = |port: u16, actual: u16| if port == 0 { actual } else { port };
+        (or(options.broadcast_tcp_port, tcp), or(options.broadcast_http_port, http))
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
@@ -171,7 +190,10 @@ impl Node {
     ///
     /// # Errors
     /// When nsqd stops, or the data folder does not take a new topic.
-    pub(crate) fn topic_or_create(&self, name: &TopicName) -> Result<Arc<Topic>, PublishError> {
+    pub(crate) fn topic_or_create(
+        self: &Arc<Self>,
+        name: &TopicName,
+    ) -> Result<Arc<Topic>, PublishError> {
         if let Some(topic) = self.existing_topic(name.as_str()) {
             return Ok(topic);
         }
@@ -187,25 +209,35 @@ impl Node {
             self.services.mender.wake();
         })?;
         let topic = Topic::new(name.clone(), log, None, &self.services);
+        // While nsqd starts nothing is asked: what is created then is not new.
+        if self.ports.get().is_some() {
+            lookup::create_channels(self, &topic);
+        }
         topics.insert(name.clone(), topic.clone());
         drop(topics);
         self.services.logger.info(format_args!("TOPIC({name}): created"));
-        if !name.is_ephemeral() {
+        self.changed(name.is_ephemeral());
+        Ok(topic)
+    }
+
+    /// A topic or channel has come or gone; an ephemeral one is not in `nsqd.dat`.
+    fn changed(&self, is_ephemeral: bool) {
+        self.services.lookup.registrations_changed();
+        if !is_ephemeral {
             self.metadata.touch();
         }
-        Ok(topic)
     }
 
     /// The channel, created with its topic when there is none.
     pub(crate) fn channel_or_create(
-        &self,
+        self: &Arc<Self>,
         topic: &TopicName,
         channel: &ChannelName,
     ) -> Result<(Arc<Topic>, Arc<Channel>), PublishError> {
         let topic = self.topic_or_create(topic)?;
         let (channel, created) = topic.channel_or_create(channel)?;
-        if created && !channel.name.is_ephemeral() {
-            self.metadata.touch();
+        if created {
+            self.changed(channel.name.is_ephemeral());
         }
         Ok((topic, channel))
     }
@@ -223,6 +255,7 @@ impl Node {
             topics.remove(name);
         }
         drop(topics);
+        self.services.lookup.registrations_changed();
         if !topic.name.is_ephemeral() {
             // At once: a topic that the file still lists would be back after a crash.
             self.write_metadata();
@@ -238,7 +271,7 @@ impl Node {
     ) -> Result<bool, nsq_log::Error> {
         let (existed, others) = topic.delete_channel(channel)?;
         if existed {
-            self.metadata.touch();
+            self.changed(false);
             if !others && topic.name.is_ephemeral() {
                 self.delete_topic(topic.name.as_str())?;
             }

@@ -17,6 +17,16 @@ pub struct Options {
     pub http_address: String,
     /// `--broadcast-address`.
     pub broadcast_address: String,
+    /// `--broadcast-tcp-port`; 0 for the port that is listened on.
+    pub broadcast_tcp_port: u16,
+    /// `--broadcast-http-port`; 0 for the port that is listened on.
+    pub broadcast_http_port: u16,
+    /// `--lookupd-tcp-address`: the nsqlookupds to announce topics and channels to.
+    pub lookupd_tcp_addresses: Vec<String>,
+    /// `--http-client-connect-timeout`: for requests that nsqd makes.
+    pub http_client_connect_timeout: Duration,
+    /// `--http-client-request-timeout`: for requests that nsqd makes.
+    pub http_client_request_timeout: Duration,
     /// `--node-id`, shown in the log.
     pub node_id: u16,
     /// `--durability`: what `OK` promises.
@@ -108,6 +118,27 @@ impl Options {
                 "address that this nsqd is known by to others",
             )
             .default_shown_as("the host name"),
+            OptionDef::int(
+                "broadcast-tcp-port",
+                0,
+                "TCP port that this nsqd is known by (default: the port it listens on)",
+            ),
+            OptionDef::int(
+                "broadcast-http-port",
+                0,
+                "HTTP port that this nsqd is known by (default: the port it listens on)",
+            ),
+            OptionDef::list(
+                "lookupd-tcp-address",
+                "nsqlookupd to announce topics and channels to (may be given multiple times)",
+            )
+            .config_key("nsqlookupd_tcp_addresses"),
+            OptionDef::duration(
+                "http-client-connect-timeout",
+                "2s",
+                "time to connect to an HTTP server",
+            ),
+            OptionDef::duration("http-client-request-timeout", "5s", "time for an HTTP request"),
             OptionDef::string(
                 "data-path",
                 "",
@@ -219,6 +250,11 @@ impl Options {
             tcp_address: parsed.string("tcp-address").to_owned(),
             http_address: parsed.string("http-address").to_owned(),
             broadcast_address: parsed.string("broadcast-address").to_owned(),
+            broadcast_tcp_port: port(parsed, "broadcast-tcp-port")?,
+            broadcast_http_port: port(parsed, "broadcast-http-port")?,
+            lookupd_tcp_addresses: parsed.list("lookupd-tcp-address").to_vec(),
+            http_client_connect_timeout: positive(parsed, "http-client-connect-timeout")?,
+            http_client_request_timeout: positive(parsed, "http-client-request-timeout")?,
             node_id: node_id
                 .ok_or_else(|| InvalidOption("--node-id must be [0,1024)".to_owned()))?,
             durability: durability(parsed.string("durability"))?,
@@ -278,6 +314,12 @@ fn count(parsed: &Parsed, name: &str) -> Result<u64, InvalidOption> {
     let value = parsed.int(name);
     u64::try_from(value)
         .map_err(|_| InvalidOption(format!("--{name} must not be negative: {value}")))
+}
+
+fn port(parsed: &Parsed, name: &str) -> Result<u16, InvalidOption> {
+    let value = parsed.int(name);
+    u16::try_from(value)
+        .map_err(|_| InvalidOption(format!("--{name} must be from 0 to 65535: {value}")))
 }
 
 fn positive(parsed: &Parsed, name: &str) -> Result<Duration, InvalidOption> {

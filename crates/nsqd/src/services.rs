@@ -3,8 +3,8 @@
 use nsq_daemon::log::Logger;
 
 use crate::{
-    clock::Clock, deadlines::Deadlines, health::Health, keeper::Keeper, mender::Mender,
-    options::Options, syncer::Syncer,
+    clock::Clock, deadlines::Deadlines, health::Health, keeper::Keeper, lookup::Lookup,
+    mender::Mender, options::Options, syncer::Syncer,
 };
 
 /// The services of a node.
@@ -16,5 +16,6 @@ pub(crate) struct Services {
     pub(crate) keeper: Keeper,
     pub(crate) syncer: Syncer,
     pub(crate) mender: Mender,
+    pub(crate) lookup: Lookup,
     pub(crate) health: Health,
 }

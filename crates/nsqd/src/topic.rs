@@ -42,6 +42,10 @@ type Synced = Result<u64, Arc<str>>;
 
 struct State {
     fan: nsq_broker::Topic,
+    /// What an operator said.
+    paused: bool,
+    /// What nsqlookupd is still being asked holds messages back as well.
+    held: bool,
     channels: BTreeMap<ChannelName, Arc<Channel>>,
     /// A journal write failed: what it held is only in memory, so the next one has to be a whole snapshot.
     journal_behind: bool,
@@ -100,6 +104,8 @@ impl Topic {
             ailing: AtomicBool::new(false),
             state: Mutex::new(State {
                 fanout_told: fan.fanout(),
+                paused: fan.is_paused(),
+                held: false,
                 fan,
                 channels: BTreeMap::new(),
                 journal_behind: false,
@@ -293,18 +299,42 @@ impl Topic {
 
     pub(crate) fn pause(&self) -> Result<(), nsq_log::Error> {
         let mut state = lock(&self.state);
+        state.paused = true;
         state.fan.pause();
         self.write_snapshot(&mut state)
     }
 
-    pub(crate) fn unpause(&self) -> Result<(), nsq_log::Error> {
+    /// Holds messages back until [`Topic::let_go`], without being paused for anyone to see.
+    pub(crate) fn hold(&self) {
         let mut state = lock(&self.state);
+        state.held = true;
+        state.fan.pause();
+    }
+
+    /// Ends [`Topic::hold`].
+    pub(crate) fn let_go(&self) {
+        let mut state = lock(&self.state);
+        state.held = false;
+        self.go_on(&mut state);
+    }
+
+    /// Gives the channels what was held back, if nothing holds it any more.
+    fn go_on(&self, state: &mut State) {
+        if state.paused || state.held {
+            return;
+        }
         if let Some(fan_out) = state.fan.unpause() {
             let now = self.services.clock.now();
             for channel in state.channels.values() {
                 channel.publish(&fan_out, now);
             }
         }
+    }
+
+    pub(crate) fn unpause(&self) -> Result<(), nsq_log::Error> {
+        let mut state = lock(&self.state);
+        state.paused = false;
+        self.go_on(&mut state);
         self.write_snapshot(&mut state)
     }
 
@@ -316,7 +346,7 @@ impl Topic {
     }
 
     pub(crate) fn is_paused(&self) -> bool {
-        lock(&self.state).fan.is_paused()
+        lock(&self.state).paused
     }
 
     pub(crate) fn counts(&self) -> TopicCounts {
@@ -327,7 +357,7 @@ impl Topic {
             backend_depth: tail_start.min(state.fan.end()).saturating_sub(state.fan.fanout()),
             message_count: self.message_count.load(Ordering::Relaxed),
             message_bytes: self.message_bytes.load(Ordering::Relaxed),
-            paused: state.fan.is_paused(),
+            paused: state.paused,
         }
     }
 

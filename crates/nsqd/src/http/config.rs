@@ -1,4 +1,4 @@
-//! `/config/<option>`: what the options are, and the one that can be changed while nsqd runs.
+//! `/config/<option>`: what the options are, and the two that can be changed while nsqd runs.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,12 +26,18 @@ pub(super) async fn change(node: Arc<Node>, mut request: Request) -> Result<Resp
         Err(_) => return Err(Error::internal()),
     };
     let option = request.param("opt");
-    if option != "log_level" {
-        return Err(unknown());
+    let invalid = || Error::bad_request("INVALID_VALUE");
+    match option {
+        "log_level" => {
+            let level = std::str::from_utf8(&body).ok().and_then(|text| text.parse::<Level>().ok());
+            node.services.logger.change_level(level.ok_or_else(invalid)?);
+        }
+        "nsqlookupd_tcp_addresses" => {
+            let addresses = serde_json::from_slice::<Option<Vec<String>>>(&body);
+            node.services.lookup.replace(addresses.map_err(|_| invalid())?.unwrap_or_default());
+        }
+        _ => return Err(unknown()),
     }
-    let level = std::str::from_utf8(&body).ok().and_then(|text| text.parse::<Level>().ok());
-    let level = level.ok_or_else(|| Error::bad_request("INVALID_VALUE"))?;
-    node.services.logger.change_level(level);
     answer(&node, option)
 }
 
@@ -57,6 +63,11 @@ fn value(node: &Node, option: &str) -> Option<Value> {
         "tcp_address" => options.tcp_address.as_str().into(),
         "http_address" => options.http_address.as_str().into(),
         "broadcast_address" => options.broadcast_address.as_str().into(),
+        "broadcast_tcp_port" => node.broadcast_ports().0.into(),
+        "broadcast_http_port" => node.broadcast_ports().1.into(),
+        "nsqlookupd_tcp_addresses" => node.services.lookup.addresses().into(),
+        "http_client_connect_timeout" => nanos(options.http_client_connect_timeout),
+        "http_client_request_timeout" => nanos(options.http_client_request_timeout),
         "data_path" => options.data_path.to_string_lossy().into(),
         "durability" => durability(options.durability).into(),
         "mem_queue_size" => options.mem_queue_size.into(),

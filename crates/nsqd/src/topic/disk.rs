@@ -148,7 +148,7 @@ impl Topic {
         if let Some(fan) = &fan {
             records.push(JournalRecord::Topic {
                 fanout: fan.fanout,
-                paused: fan.paused,
+                paused: state.paused,
                 deferred: &fan.deferred,
             });
         }
@@ -165,7 +165,7 @@ impl Topic {
     }
 
     pub(super) fn write_snapshot(&self, state: &mut State) -> Result<(), nsq_log::Error> {
-        let snapshot = journal::snapshot(&state.fan, state.channels.values());
+        let snapshot = journal::snapshot(&state.fan, state.paused, state.channels.values());
         let written = self.log.compact(&snapshot);
         if written.is_ok() {
             state.unwritten.clear();

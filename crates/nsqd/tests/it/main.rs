@@ -1,8 +1,17 @@
 //! nsqd as its clients see it: over real sockets, and as a real process.
+#![expect(clippy::unwrap_used, reason = "a test helper that fails fails the test")]
 
+mod answers;
+mod cold;
+mod deferred;
 mod delivery;
+mod fairness;
+mod heartbeat;
 mod hostile;
+mod identify;
 mod killed;
+mod lifecycle;
 mod process;
 mod protocol;
+mod restart;
 mod support;

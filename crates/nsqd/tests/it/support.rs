@@ -99,6 +99,11 @@ impl Server {
         serde_json::from_slice(&body).unwrap()
     }
 
+    /// The figures of the only topic.
+    pub(crate) fn topic_stats(&self) -> serde_json::Value {
+        self.stats()["topics"][0].clone()
+    }
+
     /// The figures of a channel of the only topic.
     pub(crate) fn channel_stats(&self, name: &str) -> serde_json::Value {
         let stats = self.stats();
@@ -277,6 +282,40 @@ impl Client {
 
     pub(crate) fn fin(&mut self, id: MessageId) {
         self.send(Command::Fin(id));
+    }
+
+    /// The next `count` messages.
+    pub(crate) fn messages(&mut self, count: usize) -> Vec<Message> {
+        (0..count).map(|_| self.message()).collect()
+    }
+
+    /// The bodies of the next `count` messages, which are finished.
+    pub(crate) fn finish_next(&mut self, count: usize) -> Vec<Vec<u8>> {
+        let finish = |_| {
+            let message = self.message();
+            self.fin(message.id);
+            message.body
+        };
+        (0..count).map(finish).collect()
+    }
+
+    pub(crate) fn req(&mut self, id: MessageId, delay_ms: u64) {
+        self.send(Command::Req { id, delay_ms });
+    }
+
+    /// nsqd closes the connection without another word.
+    pub(crate) fn expect_closed(&mut self) {
+        assert_eq!(self.receive(), Received::Closed);
+    }
+
+    /// Says that nothing more will be sent, and goes on reading.
+    pub(crate) fn end_stream(&mut self) {
+        self.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    }
+
+    /// Everything sent so far has been acted on, without a word about it.
+    pub(crate) fn settle(&mut self) {
+        self.expect_nothing();
     }
 
     /// Nothing has arrived once everything sent so far has been acted on.
