@@ -1,1 +1,123 @@
+//! Heartbeats, and what becomes of clients that do not answer them.
+//!
+//! A second is the shortest interval there is, so these tests take a few of them.
 
+use std::time::{Duration, Instant};
+
+use nsq_protocol::Command;
+
+use crate::support::{Client, Received, Server};
+
+fn heartbeat() -> Received {
+    Received::Response("_heartbeat_".to_owned())
+}
+
+fn with_interval(server: &Server, ms: i32) -> Client {
+    let mut client = server.client();
+    client.identify(&format!("{{\"heartbeat_interval\":{ms}}}"));
+    client
+}
+
+#[expect(clippy::disallowed_methods, reason = "heartbeats are about real time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[test]
+fn a_silent_client_is_asked_and_then_closed() {
+    let server = Server::start();
+    let start = now();
+    // Before SUB and after it.
+    let mut early = with_interval(&server, 1000);
+    let mut late = with_interval(&server, 1000);
+    late.subscribe("t", "c", 1);
+    for client in [&mut early, &mut late] {
+        assert_eq!(client.receive(), heartbeat());
+        assert!(start.elapsed() >= Duration::from_millis(900));
+        match client.receive() {
+            Received::Response(data) if data == "_heartbeat_" => client.expect_closed(),
+            other => assert_eq!(other, Received::Closed),
+        }
+        let elapsed = start.elapsed();
+        assert!(
+            elapsed >= Duration::from_millis(1900) && elapsed < Duration::from_millis(3500),
+            "{elapsed:?}"
+        );
+    }
+}
+
+#[test]
+fn any_command_is_a_sign_of_life() {
+    let server = Server::start();
+    let commands: [(&[u8], bool); 3] =
+        [(b"NOP\n", false), (b"PUB t\n\0\0\0\x01x", true), (b"TOUCH 0123456789abcdef\n", true)];
+    let mut clients: Vec<_> = commands
+        .into_iter()
+        .map(|(command, answered)| {
+            let mut client = with_interval(&server, 1000);
+            client.subscribe("u", "c", 0);
+            (client, command, answered)
+        })
+        .collect();
+    for _ in 0..3 {
+        for (client, command, answered) in &mut clients {
+            assert_eq!(client.receive(), heartbeat());
+            client.send_bytes(command);
+            if *answered {
+                assert_ne!(client.receive(), Received::Closed);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_client_that_switched_heartbeats_off_is_left_alone() {
+    let server = Server::start();
+    let mut quiet = with_interval(&server, -1);
+    // Long enough for two intervals of another client, which is closed.
+    let mut other = with_interval(&server, 1000);
+    while other.receive() != Received::Closed {}
+    // Its answer is the first thing it gets.
+    quiet.publish("t", b"x");
+}
+
+#[test]
+fn heartbeats_come_amid_traffic() {
+    let server = Server::start();
+    let mut consumer = with_interval(&server, 1000);
+    consumer.subscribe("t", "c", 2500);
+    let mut producer = server.client();
+    let bodies = vec![[b'x'; 100]; 500];
+    producer.publish_all("t", &bodies);
+    // Every message is published again, so that the consumer is never without.
+    let start = now();
+    let mut heartbeats = 0;
+    while heartbeats < 2 {
+        assert!(start.elapsed() < Duration::from_millis(4000), "{heartbeats} heartbeats");
+        match consumer.receive() {
+            Received::Message(message) => {
+                let mut bytes = Vec::new();
+                Command::Fin(message.id).encode(&mut bytes);
+                Command::Pub { topic: "t", body: &message.body }.encode(&mut bytes);
+                consumer.send_bytes(&bytes);
+            }
+            Received::Response(data) if data == "_heartbeat_" => heartbeats += 1,
+            other => assert_eq!(other, Received::Response("OK".to_owned())),
+        }
+    }
+}
+
+#[test]
+fn messages_do_not_wait_for_a_buffer_to_fill() {
+    let server = Server::start();
+    let mut consumer = server.client();
+    consumer.identify(r#"{"output_buffer_size":65536,"output_buffer_timeout":30000}"#);
+    consumer.subscribe("t", "c", 2500);
+    let mut producer = server.client();
+    let start = now();
+    for _ in 0..20 {
+        producer.publish("t", b"x");
+        assert_eq!(consumer.message().body, b"x");
+    }
+    assert!(start.elapsed() < Duration::from_secs(5));
+}

@@ -2,7 +2,7 @@
 
 use nsq_protocol::Command;
 
-use crate::support::{Client, Received, Server};
+use crate::support::{Client, Received, Server, eventually};
 
 const ID: &str = "0123456789abcdef";
 const SUBSCRIBED: &[u8] = b"SUB t c\n";
@@ -331,7 +331,6 @@ fn a_client_that_ends_its_stream_within_a_body_hears_what_is_missing() {
         assert_eq!(client.error(), text, "{}", bytes.escape_ascii());
         client.expect_closed();
     }
-    assert_eq!(server.topic_stats()["message_count"], 0);
 }
 
 #[test]
@@ -372,6 +371,6 @@ fn consumers_beyond_the_limit_are_refused() {
     let _elsewhere = server.consumer("t", "d", 0);
     drop(first);
     // Its place is free as soon as nsqd has seen it leave.
-    while server.channel_stats("c")["client_count"] == 2 {}
+    eventually(|| server.channel_stats("c")["client_count"] == 1);
     let _third = server.consumer("t", "c", 0);
 }

@@ -18,6 +18,17 @@ use tokio::sync::oneshot;
 /// Far more than anything here takes; it only turns a hang into a failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Waits for what comes true soon, without anybody saying when.
+#[track_caller]
+#[expect(clippy::disallowed_methods, reason = "only turns a hang into a failure")]
+pub(crate) fn eventually(condition: impl Fn() -> bool) {
+    let start = std::time::Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "never came true");
+        std::thread::yield_now();
+    }
+}
+
 /// An nsqd in this process, on ports and in a folder of its own.
 pub(crate) struct Server {
     pub(crate) tcp: SocketAddr,
