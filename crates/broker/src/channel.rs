@@ -125,6 +125,14 @@ impl Channel {
         self.call(wake);
     }
 
+    /// Passes over messages below `to` that the channel was never given: the topic has dropped them.
+    pub fn skip(&mut self, to: u64) {
+        if self.end < to {
+            self.unreported.finished.insert(self.end..to);
+            self.end = to;
+        }
+    }
+
     /// Adds a client that is awake and has a ready count of zero.
     pub fn add_client(&mut self, id: ClientId, config: ClientConfig) {
         self.clients.configure(id, config);

@@ -154,7 +154,9 @@ impl Topic {
         self.channels = self.channels.saturating_sub(1);
     }
 
-    /// Drops what waits at the topic; channels keep what they have.
+    /// Drops what waits at the topic; channels keep what they have, and have to [skip] what they did not get.
+    ///
+    /// [skip]: crate::Channel::skip
     pub fn empty(&mut self) {
         self.fanout = self.end;
         self.take_deferred();

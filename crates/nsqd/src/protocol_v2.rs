@@ -199,6 +199,10 @@ impl Session {
                 watch.last_written = Instant::now();
             }
             if delivered && self.output.is_empty() {
+                if watch.last_written >= watch.heartbeat_at && self.beat(&mut watch) == Flow::Close
+                {
+                    return Ok(());
+                }
                 // There may be more; but others want their turn, and the socket may hold FINs.
                 tokio::task::yield_now().await;
                 self.read_now(stream)?;

@@ -342,6 +342,10 @@ impl Topic {
     pub(crate) fn empty(&self) -> Result<(), nsq_log::Error> {
         let mut state = lock(&self.state);
         state.fan.empty();
+        let fanout = state.fan.fanout();
+        for channel in state.channels.values() {
+            channel.act(|schedule, _| schedule.skip(fanout));
+        }
         self.write_snapshot(&mut state)
     }
 

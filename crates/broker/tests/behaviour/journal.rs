@@ -166,3 +166,22 @@ fn a_state_can_be_cut_to_a_shorter_log() {
     bench.publish(10);
     assert_eq!(bench.channel.depth(), 50);
 }
+
+#[test]
+fn what_the_topic_dropped_is_passed_over_and_stays_gone() {
+    let mut bench = Bench::with(2, 10);
+    bench.channel.skip(4);
+    assert_eq!(
+        (bench.channel.end(), bench.channel.depth(), bench.channel.message_count()),
+        (4, 2, 2)
+    );
+    let changes = bench.channel.changes();
+    assert_eq!((changes.cursor, changes.end, &changes.finished[..]), (0, 4, &[2..4][..]));
+    let mut replay = Replay::default();
+    replay.apply(&changes);
+    assert_eq!(replay.state(), bench.channel.state());
+    // A part that the channel was given is not lost by being named again.
+    bench.channel.skip(1);
+    bench.publish(1);
+    assert_eq!((bench.channel.end(), bench.channel.depth()), (5, 3));
+}
