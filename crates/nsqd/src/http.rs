@@ -95,6 +95,10 @@ struct Info<'a> {
     max_deflate_level: i64,
     topology_zone: &'a str,
     topology_region: &'a str,
+    /// Which data folder this is, in hex: random, made with the folder.
+    data_id: String,
+    /// How often nsqd was started on it anew or after a crash.
+    incarnation: u32,
 }
 
 fn info(node: &Node, tcp_port: u16, http_port: u16) -> Result<Response, Error> {
@@ -112,6 +116,8 @@ fn info(node: &Node, tcp_port: u16, http_port: u16) -> Result<Response, Error> {
         max_deflate_level: options.max_deflate_level,
         topology_zone: "",
         topology_region: "",
+        data_id: node.data_id(),
+        incarnation: node.incarnation(),
     })
 }
 

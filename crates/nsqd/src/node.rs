@@ -171,6 +171,16 @@ impl Node {
         (or(options.broadcast_tcp_port, tcp), or(options.broadcast_http_port, http))
     }
 
+    /// The data folder's random id, in hex.
+    pub(crate) fn data_id(&self) -> String {
+        self.store.node_id().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// How often the folder was opened for the first time or after a crash.
+    pub(crate) fn incarnation(&self) -> u32 {
+        self.store.incarnation()
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
