@@ -35,9 +35,15 @@ pub struct Config {
     pub write_timeout: Duration,
     /// The local address to dial from; `None` leaves it to the system.
     pub local_addr: Option<SocketAddr>,
-    /// The longest pause between two attempts to reconnect to an nsqd; the first follows after 100 ms, each later
-    /// one after twice the pause before.
+    /// How often nsqlookupds are asked for the topic's nsqds. Also the longest pause between two attempts to reconnect
+    /// to an nsqd; the first follows after 100 ms, each later one after twice the pause before.
     pub lookupd_poll_interval: Duration,
+    /// Polling nsqlookupds starts after a random part of this fraction of `lookupd_poll_interval`, so that many
+    /// consumers do not ask at the same moment; from 0 to 1.
+    pub lookupd_poll_jitter: f64,
+    /// The longest that one request to an nsqlookupd may take; zero for no limit. Connecting to it is limited by
+    /// `dial_timeout` besides.
+    pub lookupd_poll_timeout: Duration,
     /// The longest delay of an automatic requeue.
     pub max_requeue_delay: Duration,
     /// The delay of an automatic requeue for each attempt made.
@@ -86,6 +92,8 @@ impl Default for Config {
             write_timeout: Duration::from_secs(1),
             local_addr: None,
             lookupd_poll_interval: Duration::from_secs(60),
+            lookupd_poll_jitter: 0.3,
+            lookupd_poll_timeout: Duration::from_secs(60),
             max_requeue_delay: Duration::from_secs(15 * 60),
             default_requeue_delay: Duration::from_secs(90),
             max_attempts: 5,

@@ -9,6 +9,10 @@ use crate::message::Message;
 /// `Ok` finishes the message, an error or a panic requeues it with [`Delay::Auto`](crate::Delay::Auto), unless the
 /// handler has answered itself or has taken the message over with [`Message::disable_auto_response`].
 ///
+/// A handler may wait as long as it likes, but must not keep its thread busy or blocked for long: tokio cannot serve
+/// the connection meanwhile, and nsqd gives up a client that answers no heartbeats. Hand such work to
+/// `tokio::task::spawn_blocking`.
+///
 /// ```
 /// use nsq_client::{Handler, Message};
 ///

@@ -15,6 +15,8 @@ pub enum OptionValue {
     Text(String),
     /// A number; milliseconds for a duration.
     Int(i64),
+    /// A number with a fraction.
+    Float(f64),
     /// A switch.
     Bool(bool),
     /// A duration.
@@ -39,6 +41,12 @@ impl From<i64> for OptionValue {
     }
 }
 
+impl From<f64> for OptionValue {
+    fn from(number: f64) -> Self {
+        Self::Float(number)
+    }
+}
+
 impl From<bool> for OptionValue {
     fn from(switch: bool) -> Self {
         Self::Bool(switch)
@@ -56,6 +64,7 @@ impl fmt::Display for OptionValue {
         match self {
             Self::Text(text) => f.write_str(text),
             Self::Int(number) => number.fmt(f),
+            Self::Float(number) => number.fmt(f),
             Self::Bool(switch) => switch.fmt(f),
             Self::Duration(duration) => f.write_str(&format_duration(*duration)),
         }
@@ -71,7 +80,7 @@ impl OptionValue {
             Self::Duration(duration) => {
                 i64::try_from(duration.as_nanos()).map_err(|_| "too long".to_owned())
             }
-            Self::Bool(_) => Err("not a duration".to_owned()),
+            Self::Bool(_) | Self::Float(_) => Err("not a duration".to_owned()),
         }
     }
 
@@ -80,6 +89,19 @@ impl OptionValue {
         match self {
             Self::Text(text) => text.parse().map_err(|_| format!("invalid number {text:?}")),
             Self::Int(number) => Ok(*number),
+            Self::Bool(_) | Self::Duration(_) | Self::Float(_) => {
+                Err("not a whole number".to_owned())
+            }
+        }
+    }
+
+    /// The value as a number with a fraction.
+    pub(super) fn fraction(&self) -> Result<f64, String> {
+        match self {
+            Self::Text(text) => text.parse().map_err(|_| format!("invalid number {text:?}")),
+            #[expect(clippy::cast_precision_loss, reason = "no bound is that large")]
+            Self::Int(number) => Ok(*number as f64),
+            Self::Float(number) => Ok(*number),
             Self::Bool(_) | Self::Duration(_) => Err("not a number".to_owned()),
         }
     }
@@ -94,7 +116,7 @@ impl OptionValue {
             },
             Self::Int(number) => Ok(*number != 0),
             Self::Bool(switch) => Ok(*switch),
-            Self::Duration(_) => Err("not a switch".to_owned()),
+            Self::Duration(_) | Self::Float(_) => Err("not a switch".to_owned()),
         }
     }
 }

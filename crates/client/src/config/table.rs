@@ -28,6 +28,8 @@ enum Kind {
         min: i64,
         max: i64,
     },
+    /// With a fraction.
+    Float(fn(&mut Config) -> &mut f64, f64, f64),
     Address,
 }
 
@@ -82,6 +84,11 @@ pub(super) static OPTIONS: &[OptionDef] = &[
     duration!(write_timeout, ms(100), ms(5 * MINUTE)),
     OptionDef { name: "local_addr", kind: Kind::Address },
     duration!(lookupd_poll_interval, ms(10), ms(5 * MINUTE)),
+    OptionDef {
+        name: "lookupd_poll_jitter",
+        kind: Kind::Float(|config| &mut config.lookupd_poll_jitter, 0.0, 1.0),
+    },
+    duration!(lookupd_poll_timeout, Duration::ZERO, UNBOUNDED),
     duration!(max_requeue_delay, Duration::ZERO, ms(60 * MINUTE)),
     duration!(default_requeue_delay, Duration::ZERO, ms(60 * MINUTE)),
     number!(max_attempts: u16, 0, 65_535),
@@ -123,6 +130,7 @@ impl OptionDef {
                 self.check_number(number, min, max)?;
                 set(config, number);
             }
+            Kind::Float(field, ..) => *field(config) = value.fraction().map_err(wrong)?,
             Kind::Address => {
                 let text = value.to_string();
                 let address = text.parse().map_err(|_| wrong("not an ip:port".to_owned()))?;
@@ -146,6 +154,17 @@ impl OptionDef {
                 Ok(())
             }
             Kind::Number { get, min, max, .. } => self.check_number(get(config), min, max),
+            Kind::Float(field, min, max) => {
+                let value = *field(&mut config.clone());
+                if value < min {
+                    return Err(self.too_small(value, min));
+                }
+                // What is no number at all is within no bounds.
+                if value > max || value.is_nan() {
+                    return Err(self.too_big(value, max));
+                }
+                Ok(())
+            }
             Kind::MaybeDuration(_) | Kind::Text(_) | Kind::Address => Ok(()),
         }
     }
@@ -196,8 +215,6 @@ static UNSUPPORTED: &[Unsupported] = &[
     Unsupported { name: "snappy", off: Off::False },
     Unsupported { name: "auth_secret", off: Off::Empty },
     Unsupported { name: "skip_lookupd_authorization", off: Off::Never },
-    Unsupported { name: "lookupd_poll_jitter", off: Off::Never },
-    Unsupported { name: "lookupd_poll_timeout", off: Off::Never },
     Unsupported { name: "backoff_strategy", off: Off::Never },
     Unsupported { name: "max_backoff_duration", off: Off::Zero },
     Unsupported { name: "backoff_multiplier", off: Off::Never },

@@ -1,0 +1,146 @@
+//! Options by name, their bounds, and what nsqd is told of them.
+
+use std::time::Duration;
+
+use nsq_client::{Config, ConfigError, ConfigOption, Consumer, OptionValue, Producer};
+
+use crate::support::error;
+
+fn set(name: &str, value: impl Into<OptionValue>) -> Result<Config, ConfigError> {
+    let mut config = Config::default();
+    config.set(name, value).map(|()| config)
+}
+
+#[test]
+fn defaults_are_those_of_nsq() {
+    // C01
+    let config = Config::default();
+    assert_eq!(config.dial_timeout, Duration::from_secs(1));
+    assert_eq!(config.read_timeout, Duration::from_secs(60));
+    assert_eq!(config.write_timeout, Duration::from_secs(1));
+    assert_eq!(config.lookupd_poll_interval, Duration::from_secs(60));
+    assert_eq!(config.max_requeue_delay, Duration::from_secs(900));
+    assert_eq!(config.default_requeue_delay, Duration::from_secs(90));
+    assert_eq!(config.max_attempts, 5);
+    assert_eq!(config.heartbeat_interval, Some(Duration::from_secs(30)));
+    assert_eq!(config.output_buffer_size, 16_384);
+    assert_eq!(config.output_buffer_timeout, Some(Duration::from_millis(250)));
+    assert_eq!(config.max_in_flight, 1);
+    assert_eq!(config.deflate_level, 6);
+    assert_eq!((config.sample_rate, config.max_msg_size), (0, 0));
+    assert_eq!(config.msg_timeout, Duration::ZERO);
+    assert_eq!(config.validate(), Ok(()));
+}
+
+#[test]
+fn every_bound_is_inclusive_and_enforced() {
+    // C02
+    for (name, below, min, max, above) in [
+        ("read_timeout", "99ms", "100ms", "5m", "5m1ns"),
+        ("write_timeout", "99ms", "100ms", "5m", "5m1ns"),
+        ("lookupd_poll_interval", "9ms", "10ms", "5m", "5m1ns"),
+        ("max_requeue_delay", "-1ns", "0", "60m", "60m1ns"),
+        ("default_requeue_delay", "-1ns", "0", "60m", "60m1ns"),
+        ("max_attempts", "-1", "0", "65535", "65536"),
+        ("sample_rate", "-1", "0", "99", "100"),
+        ("deflate_level", "0", "1", "9", "10"),
+        ("max_in_flight", "-1", "0", "4294967295", "4294967296"),
+        ("max_msg_size", "-1", "0", "2147483647", "2147483648"),
+    ] {
+        assert!(matches!(set(name, below), Err(ConfigError::TooSmall { .. })), "{name} {below}");
+        assert!(set(name, min).is_ok(), "{name} {min}");
+        assert!(set(name, max).is_ok(), "{name} {max}");
+        assert!(matches!(set(name, above), Err(ConfigError::TooBig { .. })), "{name} {above}");
+    }
+    assert!(matches!(set("msg_timeout", "-1s"), Err(ConfigError::TooSmall { .. })));
+    let text = error(set("sample_rate", "100")).to_string();
+    assert_eq!(text, "invalid sample_rate ! 100 > 99");
+}
+
+#[test]
+fn bounds_hold_for_fields_too_when_something_is_built() {
+    // C03
+    let config = Config { sample_rate: 100, ..Config::default() };
+    let refused = error(Consumer::builder("t", "c").config(config.clone()).build());
+    assert_eq!(refused, error(config.validate()));
+    assert!(Producer::new("127.0.0.1:4150", config).is_err());
+    assert!(Consumer::builder("a b", "c").build().is_err()); // W05
+    assert!(Consumer::builder("t", &"c".repeat(65)).build().is_err());
+    assert!(Consumer::builder("t", &"c".repeat(64)).build().is_ok());
+}
+
+#[test]
+fn dashes_in_names_are_underscores() {
+    // C04
+    assert_eq!(set("max-in-flight", "7").unwrap().max_in_flight, 7);
+}
+
+#[test]
+fn an_unknown_option_is_named() {
+    // C05
+    assert_eq!(error(set("nope", "1")).to_string(), "invalid option nope");
+}
+
+#[test]
+fn durations_are_text_with_units_or_milliseconds() {
+    // C06
+    for value in [OptionValue::from("1m30s"), 90_000.into(), Duration::from_secs(90).into()] {
+        assert_eq!(set("msg_timeout", value).unwrap().msg_timeout, Duration::from_secs(90));
+    }
+    let expected =
+        r#"failed to coerce option heartbeat_interval (5) - time: missing unit in duration "5""#;
+    assert_eq!(error(set("heartbeat_interval", "5")).to_string(), expected);
+}
+
+#[test]
+fn switches_of_missing_features_can_be_off_but_not_on() {
+    // C07, and the features that are not there
+    for on in ["1", "t", "T", "TRUE", "true", "True"] {
+        let refused = error(set("tls_v1", on));
+        assert_eq!(refused, ConfigError::Unsupported("tls_v1".to_owned()), "{on}");
+    }
+    for off in ["0", "f", "F", "FALSE", "false", "False"] {
+        assert_eq!(set("snappy", off), Ok(Config::default()), "{off}");
+    }
+    assert!(set("deflate", "lol").is_err());
+    assert!(set("deflate", 1).is_err());
+    assert!(set("deflate", 0).is_ok());
+    assert!(set("max_backoff_duration", "0").is_ok());
+    let text = error(set("auth_secret", "x")).to_string();
+    assert_eq!(text, "option auth_secret is not supported yet");
+}
+
+#[test]
+fn heartbeats_may_come_as_seldom_as_the_read_timeout_but_no_seldomer() {
+    // C08
+    let mut config = set("heartbeat_interval", "60s").unwrap();
+    assert_eq!(config.validate(), Ok(()));
+    config.set("heartbeat_interval", "1m30s").unwrap();
+    assert_eq!(
+        error(config.validate()).to_string(),
+        "HeartbeatInterval 1m30s must be less than ReadTimeout 1m0s"
+    );
+}
+
+#[test]
+fn a_refused_value_changes_nothing() {
+    let mut config = Config::default();
+    assert!(config.set("read_timeout", "1h").is_err());
+    assert_eq!(config, Config::default());
+}
+
+#[test]
+fn a_command_line_splits_at_the_first_comma_and_a_bare_name_is_true() {
+    // C11
+    let option: ConfigOption = "user_agent,a,b".parse().unwrap();
+    let mut config = Config::default();
+    config.apply(&option).unwrap();
+    assert_eq!(config.user_agent, "a,b");
+    let bare: ConfigOption = "tls_v1".parse().unwrap();
+    assert_eq!(bare.value, OptionValue::Bool(true));
+    assert!(config.apply(&bare).is_err());
+    let local: ConfigOption = "local_addr,127.0.0.1:0".parse().unwrap();
+    config.apply(&local).unwrap();
+    assert_eq!(config.local_addr.unwrap().to_string(), "127.0.0.1:0");
+    assert!(config.set("local_addr", "nowhere").is_err());
+}

@@ -1,0 +1,16 @@
+//! The client against a scripted nsqd, over real sockets. Ids in comments (`M01`) are those of the checklist of
+//! client behaviours.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
+
+mod config;
+mod connection;
+mod handshake;
+mod link;
+mod messages;
+mod producer;
+mod pull;
+mod rdy;
+mod stats;
+mod stop;
+mod support;

@@ -1,0 +1,302 @@
+//! An nsqd that does what a test says, and reports what it is told as lines of text: `SUB t c`, `RDY 5`, `FIN <id>`.
+
+use std::{fmt::Debug, future::Future, net::SocketAddr, time::Duration};
+
+use nsq_client::{Config, Consumer, ConsumerBuilder, Message, Producer};
+use nsq_protocol::{
+    Command, Decoded, FrameType, HEARTBEAT, Limits, MAGIC_V2, MessageFrame, MessageId, Phase,
+    decode_command, encode_frame, encode_message_frame,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+/// Longer than anything takes that does not hang.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// The output of `future`, which must not hang.
+pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
+    timeout(LIMIT, future).await.expect("took too long")
+}
+
+pub(crate) struct Nsqd {
+    listener: TcpListener,
+    address: String,
+}
+
+impl Nsqd {
+    pub(crate) async fn start() -> Self {
+        Self::start_at("127.0.0.1:0").await
+    }
+
+    pub(crate) async fn start_at(address: &str) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        Self { listener, address }
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The next connection, before it has said anything.
+    pub(crate) async fn accept(&self) -> Peer {
+        let (stream, _) = soon(self.listener.accept()).await.unwrap();
+        let limits = Limits { message_bytes_max: 64 << 20, ..Limits::default() };
+        Peer {
+            stream,
+            buffer: Vec::new(),
+            used: 0,
+            phase: Phase::Init,
+            limits,
+            identify: Vec::new(),
+            reads: 0,
+        }
+    }
+
+    /// The next connection, identified.
+    pub(crate) async fn identified(&self) -> Peer {
+        let mut peer = self.accept().await;
+        peer.magic().await;
+        peer.said(&["IDENTIFY"]).await;
+        peer.respond(br#"{"max_rdy_count":2500,"version":"1.3.0"}"#).await;
+        peer
+    }
+
+    /// The next connection, identified and subscribed.
+    pub(crate) async fn subscribed(&self) -> Peer {
+        let mut peer = self.identified().await;
+        peer.said(&["SUB t c"]).await;
+        peer.respond(b"OK").await;
+        peer
+    }
+}
+
+/// nsqd's end of one connection.
+pub(crate) struct Peer {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    used: usize,
+    phase: Phase,
+    limits: Limits,
+    identify: Vec<u8>,
+    reads: usize,
+}
+
+impl Peer {
+    pub(crate) async fn magic(&mut self) {
+        let mut magic = [0; 4];
+        soon(self.stream.read_exact(&mut magic)).await.unwrap();
+        assert_eq!(magic, MAGIC_V2); // W01
+    }
+
+    /// The body of the last IDENTIFY.
+    pub(crate) fn identify(&self) -> &[u8] {
+        &self.identify
+    }
+
+    /// Where the client dialed from.
+    pub(crate) fn remote(&self) -> SocketAddr {
+        self.stream.peer_addr().unwrap()
+    }
+
+    /// How many reads it took to get all that was said.
+    pub(crate) fn reads(&self) -> usize {
+        self.reads
+    }
+
+    /// The next command as text, or `None` at the end of the stream.
+    pub(crate) async fn command(&mut self) -> Option<String> {
+        loop {
+            match decode_command(&self.buffer[self.used..], self.phase, &self.limits) {
+                Decoded::Command(command, used) => {
+                    let text = text_of(&command);
+                    match command {
+                        Command::Sub { .. } => self.phase = Phase::Subscribed,
+                        Command::Cls => self.phase = Phase::Closing,
+                        Command::Identify(body) => self.identify = body.to_vec(),
+                        _ => {}
+                    }
+                    self.used += used;
+                    return Some(text);
+                }
+                Decoded::Incomplete { .. } => {}
+                refused => panic!("the client sent what nsqd refuses: {refused:?}"),
+            }
+            self.buffer.drain(..std::mem::take(&mut self.used));
+            self.reads += 1;
+            match soon(self.stream.read_buf(&mut self.buffer)).await {
+                Ok(0) | Err(_) => return None,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Reads commands and holds them to `expected`.
+    pub(crate) async fn said(&mut self, expected: &[&str]) {
+        for expected in expected {
+            assert_eq!(self.command().await.as_deref(), Some(*expected));
+        }
+    }
+
+    /// Proves that nothing is on its way: the answer to a heartbeat is the next thing said.
+    pub(crate) async fn says_nothing(&mut self) {
+        self.respond(HEARTBEAT).await;
+        self.said(&["NOP"]).await;
+    }
+
+    /// The client closes the connection, without another word.
+    pub(crate) async fn is_closed(&mut self) {
+        assert_eq!(self.command().await, None);
+    }
+
+    pub(crate) async fn respond(&mut self, data: &[u8]) {
+        self.frame(FrameType::Response, data).await;
+    }
+
+    pub(crate) async fn error(&mut self, text: &str) {
+        self.frame(FrameType::Error, text.as_bytes()).await;
+    }
+
+    async fn frame(&mut self, kind: FrameType, data: &[u8]) {
+        let mut out = Vec::new();
+        encode_frame(kind, data, &mut out);
+        self.raw(&out).await;
+    }
+
+    /// Sends messages in one write: their numbers make their ids and bodies.
+    pub(crate) async fn messages(&mut self, numbers: impl IntoIterator<Item = u64>) {
+        let mut out = Vec::new();
+        for number in numbers {
+            out.extend(message_frame(number, 1, number.to_string().as_bytes()));
+        }
+        self.raw(&out).await;
+    }
+
+    pub(crate) async fn message(&mut self, number: u64, attempts: u16) {
+        let frame = message_frame(number, attempts, number.to_string().as_bytes());
+        self.raw(&frame).await;
+    }
+
+    pub(crate) async fn raw(&mut self, bytes: &[u8]) {
+        soon(self.stream.write_all(bytes)).await.unwrap();
+    }
+}
+
+pub(crate) fn message_frame(number: u64, attempts: u16, body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let id = MessageId::from_u64(number);
+    encode_message_frame(MessageFrame { timestamp_ns: 1_000, attempts, id, body }, &mut out);
+    out
+}
+
+/// `FIN` with the id of the message of this number, and so on.
+pub(crate) fn fin(number: u64) -> String {
+    format!("FIN {number:016x}")
+}
+
+pub(crate) fn req(number: u64, delay_ms: u64) -> String {
+    format!("REQ {number:016x} {delay_ms}")
+}
+
+pub(crate) fn touch(number: u64) -> String {
+    format!("TOUCH {number:016x}")
+}
+
+fn text_of(command: &Command<'_>) -> String {
+    let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match command {
+        Command::Identify(_) => "IDENTIFY".to_owned(),
+        Command::Auth(_) => "AUTH".to_owned(),
+        Command::Sub { topic, channel } => format!("SUB {topic} {channel}"),
+        Command::Pub { topic, body } => format!("PUB {topic} {}", show(body)),
+        Command::MultiPub { topic, bodies } => {
+            let bodies: Vec<_> = bodies.into_iter().map(show).collect();
+            format!("MPUB {topic} {}", bodies.join(","))
+        }
+        Command::DeferredPub { topic, delay_ms, body } => {
+            format!("DPUB {topic} {delay_ms} {}", show(body))
+        }
+        Command::Rdy(count) => format!("RDY {count}"),
+        Command::Fin(id) => format!("FIN {id}"),
+        Command::Req { id, delay_ms } => format!("REQ {id} {delay_ms}"),
+        Command::Touch(id) => format!("TOUCH {id}"),
+        Command::Cls => "CLS".to_owned(),
+        Command::Nop => "NOP".to_owned(),
+    }
+}
+
+pub(crate) fn producer_of(nsqd: &Nsqd) -> Producer {
+    Producer::new(nsqd.address(), Config::default()).unwrap()
+}
+
+/// A consumer of channel `c` of topic `t`.
+pub(crate) fn consumer(max_in_flight: u32) -> ConsumerBuilder {
+    Consumer::builder("t", "c").config(quick(max_in_flight))
+}
+
+/// A configuration that reconnects at once.
+pub(crate) fn quick(max_in_flight: u32) -> Config {
+    let lookupd_poll_interval = Duration::from_millis(10);
+    Config { max_in_flight, lookupd_poll_interval, ..Config::default() }
+}
+
+/// Connects `consumer` to `nsqd`, and gives nsqd's end of the connection, its first RDY not read yet.
+pub(crate) async fn connect(consumer: &Consumer, nsqd: &Nsqd) -> Peer {
+    let connecting = consumer.connect_to_nsqd(nsqd.address());
+    let (connected, peer) = soon(async { tokio::join!(connecting, nsqd.subscribed()) }).await;
+    connected.unwrap();
+    peer
+}
+
+/// A message in a handler, with the result that the handler shall have.
+pub(crate) struct InHand {
+    pub(crate) message: Message,
+    pub(crate) result: oneshot::Sender<Result<(), &'static str>>,
+}
+
+impl InHand {
+    /// The handler drops the message and ends with `result`.
+    pub(crate) fn end(self, result: Result<(), &'static str>) {
+        drop(self.message);
+        self.result.send(result).unwrap();
+    }
+}
+
+/// Adds a handler that puts its messages into the test's hands.
+pub(crate) fn with_hands(
+    builder: ConsumerBuilder,
+    concurrency: usize,
+) -> (ConsumerBuilder, mpsc::UnboundedReceiver<InHand>) {
+    let (hand, hands) = mpsc::unbounded_channel();
+    let builder = builder.concurrent_handlers(concurrency, move |message| {
+        let hand = hand.clone();
+        async move {
+            let (result, ended) = oneshot::channel();
+            assert!(hand.send(InHand { message, result }).is_ok(), "the test is over");
+            ended.await.unwrap_or(Err("dropped"))
+        }
+    });
+    (builder, hands)
+}
+
+/// A handler that finishes everything.
+pub(crate) async fn ok(_: Message) -> Result<(), &'static str> {
+    Ok(())
+}
+
+/// A handler that fails with everything.
+pub(crate) async fn fail(_: Message) -> Result<(), &'static str> {
+    Err("on purpose")
+}
+
+/// The error of a result whose success need not be shown.
+pub(crate) fn error<T, E: Debug>(result: Result<T, E>) -> E {
+    match result {
+        Ok(_) => panic!("should have failed"),
+        Err(error) => error,
+    }
+}
