@@ -11,6 +11,7 @@ const CRATE_GRAPH: &[(&str, &[&str])] = &[
     ("nsq-broker", &[]),
     ("nsq-daemon", &["nsq-protocol"]),
     ("nsqd", &["nsq-broker", "nsq-daemon", "nsq-log", "nsq-protocol"]),
+    ("nsqlookupd", &["nsq-broker", "nsq-daemon", "nsq-protocol"]),
     ("nsq-client", &["nsq-protocol"]),
     ("nsq-tools", &["nsq-client", "nsq-daemon", "nsq-protocol"]),
     ("nsq-bench", &["nsq-client", "nsq-protocol"]),

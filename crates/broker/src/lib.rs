@@ -9,6 +9,7 @@
 //! - [`Topic`] says when published messages go to the channels.
 //! - [`Channel`] hands them to clients: [`Channel::offer`] and [`Channel::take`], then
 //!   [`Channel::finish`], [`Channel::requeue`] or [`Channel::touch`].
+//! - [`registry`] is nsqlookupd's: who has which topics.
 //! - [`Changes`] and [`ChannelState`] are what a journal keeps of a channel.
 //!
 //! ```
@@ -55,6 +56,7 @@ mod outstanding;
 mod range_set;
 mod ready;
 mod refusal;
+pub mod registry;
 mod state;
 mod time;
 mod topic;

@@ -1,0 +1,41 @@
+//! Who a producer is.
+
+/// A producer, which is one connection: an nsqd that connects again is another one.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProducerId(pub u64);
+
+/// What a producer says about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Peer {
+    /// The other end of its connection, `ip:port`.
+    pub remote_address: String,
+    /// The name of its host.
+    pub hostname: String,
+    /// The address that consumers connect to.
+    pub broadcast_address: String,
+    /// The port that consumers connect to. Ports are as they were sent.
+    pub tcp_port: i64,
+    /// The port of its HTTP interface.
+    pub http_port: i64,
+    /// Its version.
+    pub version: String,
+    /// The zone it is in.
+    pub topology_zone: String,
+    /// The region it is in.
+    pub topology_region: String,
+}
+
+impl Peer {
+    /// Whether `node` is this producer's `broadcast_address:http_port`. An IPv6 address may stand in brackets, as
+    /// in URLs, or not.
+    pub fn is_node(&self, node: &str) -> bool {
+        let Some((address, port)) = node.rsplit_once(':') else { return false };
+        let bare = |address| {
+            let inner = str::strip_prefix(address, '[')?;
+            inner.strip_suffix(']')
+        };
+        port == self.http_port.to_string()
+            && (address == self.broadcast_address
+                || bare(address).is_some_and(|address| address == self.broadcast_address))
+    }
+}

@@ -1,0 +1,61 @@
+//! What sessions and HTTP handlers share.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use nsq_broker::{
+    Time,
+    registry::{ProducerId, Registry},
+};
+use nsq_daemon::log::Logger;
+
+use crate::{clock::Clock, metrics::Metrics, options::Options};
+
+/// The registry, and what is needed to serve it.
+pub(crate) struct Directory {
+    pub(crate) logger: Logger,
+    pub(crate) metrics: Metrics,
+    /// Told to nsqd, with the ports.
+    pub(crate) broadcast_address: String,
+    pub(crate) tcp_port: u16,
+    pub(crate) http_port: u16,
+    clock: Clock,
+    registry: Mutex<Registry>,
+    next_producer: AtomicU64,
+}
+
+impl Directory {
+    /// An empty directory, served at these addresses.
+    pub(crate) fn new(options: Options, logger: Logger, tcp: SocketAddr, http: SocketAddr) -> Self {
+        let registry = Registry::new(options.inactive_producer_timeout, options.tombstone_lifetime);
+        Self {
+            logger,
+            metrics: Metrics::default(),
+            broadcast_address: options.broadcast_address,
+            tcp_port: tcp.port(),
+            http_port: http.port(),
+            clock: Clock::start(),
+            registry: Mutex::new(registry),
+            next_producer: AtomicU64::new(0),
+        }
+    }
+
+    /// An id for a producer that nobody has.
+    pub(crate) fn next_producer_id(&self) -> ProducerId {
+        ProducerId(self.next_producer.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Reads or changes the registry. Everyone else waits: to format or log anything is for afterwards.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Registry, Time) -> T) -> T {
+        // A registry whose holder panicked is whole enough to serve, and nsqd registers anew when it reconnects.
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        // Read under the lock, so that time never goes back from one holder to the next.
+        let now = self.clock.now();
+        work(&mut registry, now)
+    }
+}

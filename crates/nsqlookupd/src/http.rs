@@ -1,0 +1,121 @@
+//! The HTTP API: who has a topic, and what operators change.
+
+mod admin;
+mod answer;
+mod pprof;
+
+use std::{
+    future::Future,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use nsq_broker::registry::Registry;
+use nsq_daemon::http::{
+    Error, IntoResponse, Method, Query, Request, Response, Route, Router, header::HeaderValue,
+};
+
+use crate::{VERSION, directory::Directory};
+
+/// Stands for all topics, where topics are only looked at.
+const ALL_TOPICS: &str = "*";
+
+const PROMETHEUS: HeaderValue =
+    HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+/// The routes of nsqlookupd.
+pub(crate) fn router(directory: &Arc<Directory>) -> Router {
+    let mut router = Router::new()
+        .route(route(directory, Method::GET, "/ping", ping).unmarked())
+        .route(route(directory, Method::GET, "/info", info))
+        .route(route(directory, Method::GET, "/topics", topics))
+        .route(route(directory, Method::GET, "/channels", channels))
+        .route(route(directory, Method::GET, "/lookup", lookup))
+        .route(route(directory, Method::GET, "/nodes", nodes))
+        .route(route(directory, Method::GET, "/debug", debug))
+        .route(route(directory, Method::GET, "/metrics", metrics).unmarked().quiet());
+    for route in admin::routes(directory).into_iter().chain(pprof::routes(directory)) {
+        router = router.route(route);
+    }
+    router
+}
+
+/// A route whose handler is given the directory, and whose requests are counted.
+fn route<F, Fut>(
+    directory: &Arc<Directory>,
+    method: Method,
+    path: &'static str,
+    handler: F,
+) -> Route
+where
+    F: Fn(Arc<Directory>, Request) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output: IntoResponse> + Send + 'static,
+{
+    let count = directory.metrics.requests(path);
+    let directory = Arc::clone(directory);
+    Route::new(method, path, move |request: Request| {
+        count.fetch_add(1, Relaxed);
+        handler(Arc::clone(&directory), request)
+    })
+}
+
+/// Does what takes long when much is registered, on a thread that nothing else waits for.
+async fn aside(
+    work: impl FnOnce() -> Result<Response, Error> + Send + 'static,
+) -> Result<Response, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::internal())?
+}
+
+/// The name of a topic as it was sent.
+fn topic_text(query: &Query) -> Result<&str, Error> {
+    query.get("topic").ok_or_else(|| Error::bad_request("MISSING_ARG_TOPIC"))
+}
+
+async fn ping(_: Arc<Directory>, _: Request) -> Response {
+    Response::text("OK")
+}
+
+async fn info(_: Arc<Directory>, _: Request) -> Result<Response, Error> {
+    answer::info(VERSION)
+}
+
+async fn topics(directory: Arc<Directory>, _: Request) -> Result<Response, Error> {
+    aside(move || {
+        let topics: Vec<_> = directory.with(|registry, _| registry.topics().cloned().collect());
+        answer::topics(&topics)
+    })
+    .await
+}
+
+async fn channels(directory: Arc<Directory>, request: Request) -> Result<Response, Error> {
+    let query = request.query()?;
+    let topic = topic_text(&query)?;
+    let channels: Vec<_> = directory.with(|registry, _| match topic {
+        ALL_TOPICS => registry.all_channels().into_iter().collect(),
+        topic => registry.channels(topic).cloned().collect(),
+    });
+    answer::channels(&channels)
+}
+
+async fn lookup(directory: Arc<Directory>, request: Request) -> Result<Response, Error> {
+    let query = request.query()?;
+    let topic = topic_text(&query)?;
+    let found = directory.with(|registry, now| match topic {
+        ALL_TOPICS => registry.lookup_all(now),
+        topic => registry.lookup(topic, now),
+    });
+    answer::lookup(&found.ok_or_else(|| Error::not_found("TOPIC_NOT_FOUND"))?)
+}
+
+async fn nodes(directory: Arc<Directory>, _: Request) -> Result<Response, Error> {
+    aside(move || answer::nodes(&directory.with(|registry, now| registry.nodes(now)))).await
+}
+
+async fn debug(directory: Arc<Directory>, _: Request) -> Result<Response, Error> {
+    let registrations = |registry: &mut Registry, _| registry.registrations();
+    aside(move || answer::debug(&directory.with(registrations))).await
+}
+
+async fn metrics(directory: Arc<Directory>, _: Request) -> Response {
+    let counts = directory.with(|registry, now| registry.counts(now));
+    Response::typed(PROMETHEUS, directory.metrics.page(&counts))
+}

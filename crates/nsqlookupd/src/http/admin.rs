@@ -1,0 +1,86 @@
+//! What operators change: topics and channels that come before their producers or stay after them, and tombstones.
+
+use std::sync::Arc;
+
+use nsq_broker::registry::Registration;
+use nsq_daemon::http::{Error, Method, Query, Request, Response, Route};
+use nsq_protocol::{ChannelName, TopicName};
+
+use super::{route, topic_text};
+use crate::directory::Directory;
+
+pub(super) fn routes(directory: &Arc<Directory>) -> Vec<Route> {
+    vec![
+        route(directory, Method::POST, "/topic/create", create_topic),
+        route(directory, Method::POST, "/topic/delete", delete_topic),
+        route(directory, Method::POST, "/topic/tombstone", tombstone),
+        route(directory, Method::POST, "/channel/create", create_channel),
+        route(directory, Method::POST, "/channel/delete", delete_channel),
+    ]
+}
+
+fn topic(query: &Query) -> Result<TopicName, Error> {
+    TopicName::new(topic_text(query)?).map_err(|_| Error::bad_request("INVALID_ARG_TOPIC"))
+}
+
+fn channel(query: &Query) -> Result<(TopicName, ChannelName), Error> {
+    let topic = topic(query)?;
+    let channel = query.get("channel").ok_or_else(|| Error::bad_request("MISSING_ARG_CHANNEL"))?;
+    let channel =
+        ChannelName::new(channel).map_err(|_| Error::bad_request("INVALID_ARG_CHANNEL"))?;
+    Ok((topic, channel))
+}
+
+async fn create_topic(directory: Arc<Directory>, request: Request) -> Result<Response, Error> {
+    let topic = topic(&request.query()?)?;
+    directory.logger.info(format_args!("DB: adding topic({topic})"));
+    directory.with(|registry, _| registry.create_topic(topic.as_str()));
+    Ok(Response::empty())
+}
+
+async fn create_channel(directory: Arc<Directory>, request: Request) -> Result<Response, Error> {
+    let (topic, channel) = channel(&request.query()?)?;
+    directory.logger.info(format_args!("DB: adding channel({channel}) in topic({topic})"));
+    directory.logger.info(format_args!("DB: adding topic({topic})"));
+    directory.with(|registry, _| registry.create_channel(topic.as_str(), channel.as_str()));
+    Ok(Response::empty())
+}
+
+/// What is not known is as good as deleted. A name that no topic can have is refused all the same: `*` means all
+/// topics where they are looked at, and nobody shall think that it does so here.
+async fn delete_topic(directory: Arc<Directory>, request: Request) -> Result<Response, Error> {
+    let topic = topic(&request.query()?)?;
+    let deleted = directory.with(|registry, _| registry.delete_topic(topic.as_str()));
+    for registration in deleted {
+        if let Registration::Channel(_, channel) = registration {
+            directory
+                .logger
+                .info(format_args!("DB: removing channel({channel}) from topic({topic})"));
+        } else {
+            directory.logger.info(format_args!("DB: removing topic({topic})"));
+        }
+    }
+    Ok(Response::empty())
+}
+
+async fn delete_channel(directory: Arc<Directory>, request: Request) -> Result<Response, Error> {
+    let (topic, channel) = channel(&request.query()?)?;
+    let deleted =
+        directory.with(|registry, _| registry.delete_channel(topic.as_str(), channel.as_str()));
+    if !deleted {
+        return Err(Error::not_found("CHANNEL_NOT_FOUND"));
+    }
+    directory.logger.info(format_args!("DB: removing channel({channel}) from topic({topic})"));
+    Ok(Response::empty())
+}
+
+async fn tombstone(directory: Arc<Directory>, request: Request) -> Result<Response, Error> {
+    let query = request.query()?;
+    let topic = topic(&query)?;
+    let node = query.get("node").ok_or_else(|| Error::bad_request("MISSING_ARG_NODE"))?;
+    directory
+        .logger
+        .info(format_args!("DB: setting tombstone for producer@{node} of topic({topic})"));
+    directory.with(|registry, now| registry.tombstone(topic.as_str(), node, now));
+    Ok(Response::empty())
+}

@@ -1,0 +1,44 @@
+//! nsqlookupd, the daemon that tells NSQ consumers which nsqd has a topic.
+//!
+//! Every nsqd keeps a connection to every nsqlookupd and announces its topics and channels on it; consumers and
+//! tools ask over HTTP. All that is known is in memory, in a [`Registry`](nsq_broker::registry::Registry) that a
+//! session per connection writes and the HTTP handlers read. Several nsqlookupd know nothing of each other; those
+//! who ask merge the answers.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use nsq_daemon::log::{Level, Logger};
+//! use nsqlookupd::{Nsqlookupd, Options};
+//!
+//! let logger = Logger::new("[nsqlookupd] ", Level::Info);
+//! let nsqlookupd = Nsqlookupd::start(Options::default(), logger).await?;
+//! println!("announce to {}, ask {}", nsqlookupd.tcp_address(), nsqlookupd.http_address());
+//! nsqlookupd.run(async { /* until this resolves */ }).await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod cli;
+mod clock;
+mod daemon;
+mod directory;
+mod http;
+mod identify;
+mod metrics;
+mod options;
+mod protocol_v1;
+mod tcp;
+
+pub use crate::{
+    cli::main,
+    daemon::{Nsqlookupd, RunError, StartError},
+    options::Options,
+};
+
+/// The version of NSQ whose behaviour this nsqlookupd has, as clients and tools see it.
+pub const VERSION: &str = "1.3.0";
+
+/// The line that `--version` prints.
+pub fn version_line() -> String {
+    format!("nsqlookupd v{VERSION} (built w/rust {})", env!("CARGO_PKG_VERSION"))
+}

@@ -1,0 +1,285 @@
+//! A connection of nsqd: commands in, registrations changed, one response each.
+
+use std::{io, net::SocketAddr, sync::atomic::Ordering::Relaxed, time::Duration};
+
+use nsq_broker::registry::{ProducerId, Registration};
+use nsq_daemon::go_duration;
+use nsq_protocol::{
+    ClientError, Code, MAGIC_V1, Missing, OK,
+    v1::{self, Command, Decoded, Phase},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{directory::Directory, identify};
+
+/// How much is read at once, at most; more is kept only for the body of an IDENTIFY.
+const READ_BYTES: usize = 4 << 10;
+/// How long a client may take to say which protocol it speaks. Later it may be silent for as long as it likes.
+const MAGIC_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a client may take to accept a response.
+const WRITE_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a connection is read from after a refusal. To close it with input unread would make the operating
+/// system throw away what the client has not taken yet.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// Serves a connection until the client goes away, is refused something, or `shutdown` is cancelled. What it has
+/// registered is gone after that.
+pub(crate) async fn serve(
+    directory: &Directory,
+    mut stream: TcpStream,
+    remote: SocketAddr,
+    shutdown: &CancellationToken,
+) {
+    let _open = directory.metrics.connection();
+    let mut client = Client { directory, remote, producer: None };
+    tokio::select! {
+        () = converse(&mut stream, &mut client) => {}
+        () = shutdown.cancelled() => {}
+    }
+}
+
+async fn converse(stream: &mut TcpStream, client: &mut Client<'_>) {
+    let (logger, remote) = (&client.directory.logger, client.remote);
+    let mut buf = Vec::new();
+    match timeout(MAGIC_PATIENCE, read_magic(stream, &mut buf)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            return logger.error(format_args!("failed to read protocol version - {error}"));
+        }
+        Err(_) => return logger.error(format_args!("failed to read protocol version - timeout")),
+    }
+    let magic: Vec<u8> = buf.drain(..MAGIC_V1.len()).collect();
+    let shown = magic.escape_ascii();
+    logger.info(format_args!("CLIENT({remote}): desired protocol magic '{shown}'"));
+    let end = if magic == MAGIC_V1 {
+        let end = serve_commands(stream, client, buf).await;
+        logger.info(format_args!("PROTOCOL(V1): [{remote}] exiting ioloop"));
+        client.leave();
+        end
+    } else {
+        logger.error(format_args!("client({remote}) bad protocol magic '{shown}'"));
+        let refused = End::Refused(ClientError::new(Code::BadProtocol, ""));
+        match respond(stream, &refused.to_response()).await {
+            Ok(()) => refused,
+            Err(error) => End::Failed(error),
+        }
+    };
+    match end {
+        End::Eof => logger.info(format_args!("client({remote}) - EOF")),
+        End::Failed(error) => logger.error(format_args!("client({remote}) - {error}")),
+        End::Refused(_) => {
+            client.directory.metrics.refusals.fetch_add(1, Relaxed);
+            linger(stream).await;
+        }
+    }
+}
+
+/// Why a conversation is over.
+enum End {
+    /// The client has closed its side.
+    Eof,
+    /// The connection broke.
+    Failed(io::Error),
+    /// The client has been told that it may not go on.
+    Refused(ClientError),
+}
+
+impl End {
+    fn to_response(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        if let Self::Refused(error) = self {
+            v1::encode_error(error, &mut out);
+        }
+        out
+    }
+}
+
+/// Reads until `buf` holds a magic, and perhaps more.
+async fn read_magic(stream: &mut TcpStream, buf: &mut Vec<u8>) -> io::Result<()> {
+    while buf.len() < MAGIC_V1.len() {
+        if read(stream, buf).await? == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "EOF"));
+        }
+    }
+    Ok(())
+}
+
+/// Serves what `buf` holds and what comes after it.
+async fn serve_commands(stream: &mut TcpStream, client: &mut Client<'_>, mut buf: Vec<u8>) -> End {
+    let mut out = Vec::new();
+    loop {
+        let served = client.serve(&mut buf, &mut out);
+        if let Err(error) = &served {
+            client.log_refusal(error);
+            v1::encode_error(error, &mut out);
+        }
+        if let Err(error) = respond(stream, &out).await {
+            return End::Failed(error);
+        }
+        out.clear();
+        let missing = match served {
+            Ok(missing) => missing,
+            Err(error) => return End::Refused(error),
+        };
+        match read(stream, &mut buf).await {
+            Ok(0) => {
+                let Some(error) = missing.error() else { return End::Eof };
+                client.log_refusal(&error);
+                let refused = End::Refused(error);
+                // A client that has closed only its sending side takes the answer; others do not want it.
+                let _ = respond(stream, &refused.to_response()).await;
+                return refused;
+            }
+            Ok(_) => {}
+            Err(error) => return End::Failed(error),
+        }
+    }
+}
+
+async fn read(stream: &mut TcpStream, buf: &mut Vec<u8>) -> io::Result<usize> {
+    buf.reserve(READ_BYTES);
+    stream.read_buf(buf).await
+}
+
+async fn respond(stream: &mut TcpStream, out: &[u8]) -> io::Result<()> {
+    match timeout(WRITE_PATIENCE, stream.write_all(out)).await {
+        Ok(written) => written,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+/// Ends a connection on which the client may still be sending, so that it can take the last response.
+async fn linger(stream: &mut TcpStream) {
+    let _ = stream.shutdown().await;
+    let drained = async {
+        let mut rest = [0; 1024];
+        while matches!(stream.read(&mut rest).await, Ok(1..)) {}
+    };
+    // What remains after that time is the client's loss.
+    let _ = timeout(LINGER, drained).await;
+}
+
+/// The other end of a connection, and what it is registered as. Leaves when dropped, however that comes.
+struct Client<'a> {
+    directory: &'a Directory,
+    remote: SocketAddr,
+    producer: Option<ProducerId>,
+}
+
+impl Client<'_> {
+    /// Executes the commands at the front of `buf`, removes them and appends the responses. Returns what the next
+    /// command lacks.
+    fn serve(&mut self, buf: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<Missing, ClientError> {
+        let mut at = 0;
+        let outcome = loop {
+            let phase = if self.producer.is_some() { Phase::Identified } else { Phase::Connected };
+            match v1::decode_command(&buf[at..], phase) {
+                Decoded::Command(command, used) => {
+                    if let Err(error) = self.execute(command, out) {
+                        break Err(error);
+                    }
+                    at += used;
+                }
+                Decoded::Incomplete { missing, .. } => break Ok(missing),
+                Decoded::Rejected(error) => break Err(error),
+            }
+        };
+        buf.drain(..at);
+        if buf.len() < READ_BYTES {
+            buf.shrink_to(2 * READ_BYTES);
+        }
+        outcome
+    }
+
+    fn execute(&mut self, command: Command<'_>, out: &mut Vec<u8>) -> Result<(), ClientError> {
+        self.directory.metrics.command(command.name());
+        match command {
+            Command::Identify(body) => {
+                self.identify(body)?;
+                v1::encode_response(&identify::answer(self.directory), out);
+                return Ok(());
+            }
+            Command::Register { topic, channel } => self.register(topic, channel),
+            Command::Unregister { topic, channel } => self.unregister(topic, channel),
+            Command::Ping => self.ping(),
+        }
+        v1::encode_response(OK, out);
+        Ok(())
+    }
+
+    fn identify(&mut self, body: &[u8]) -> Result<(), ClientError> {
+        let Self { directory, remote, .. } = *self;
+        let peer = identify::read(body, remote)?;
+        directory.logger.info(format_args!(
+            "CLIENT({remote}): IDENTIFY Address:{} TCP:{} HTTP:{} Version:{}",
+            peer.broadcast_address, peer.tcp_port, peer.http_port, peer.version
+        ));
+        let id = directory.next_producer_id();
+        self.producer = Some(id);
+        directory.with(|registry, now| registry.identify(id, peer, now));
+        self.log_change("REGISTER", &Registration::Client);
+        Ok(())
+    }
+
+    fn register(&self, topic: &str, channel: Option<&str>) {
+        let Some(id) = self.producer else { return };
+        let added = self.directory.with(|registry, _| registry.register(id, topic, channel));
+        for registration in added {
+            self.log_change("REGISTER", &registration);
+        }
+    }
+
+    fn unregister(&self, topic: &str, channel: Option<&str>) {
+        let Some(id) = self.producer else { return };
+        let removed = self.directory.with(|registry, _| registry.unregister(id, topic, channel));
+        for registration in removed {
+            if channel.is_none() && matches!(registration, Registration::Channel(..)) {
+                // nsqd takes leave of channels one by one before it does of their topic.
+                self.directory.logger.warn(format_args!(
+                    "client({}) unexpected UNREGISTER {registration}",
+                    self.remote
+                ));
+            } else {
+                self.log_change("UNREGISTER", &registration);
+            }
+        }
+    }
+
+    fn ping(&self) {
+        let Some(id) = self.producer else { return };
+        if let Some(since) = self.directory.with(|registry, now| registry.ping(id, now)) {
+            let since = go_duration::format(since);
+            let remote = self.remote;
+            self.directory
+                .logger
+                .info(format_args!("CLIENT({remote}): pinged (last ping {since})"));
+        }
+    }
+
+    fn leave(&mut self) {
+        let Some(id) = self.producer.take() else { return };
+        for registration in self.directory.with(|registry, _| registry.disconnect(id)) {
+            self.log_change("UNREGISTER", &registration);
+        }
+    }
+
+    fn log_change(&self, what: &str, registration: &Registration) {
+        let remote = self.remote;
+        self.directory.logger.info(format_args!("DB: client({remote}) {what} {registration}"));
+    }
+
+    fn log_refusal(&self, error: &ClientError) {
+        self.directory.logger.error(format_args!("[{}] - {error}", self.remote));
+    }
+}
+
+impl Drop for Client<'_> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
