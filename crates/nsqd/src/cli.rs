@@ -18,7 +18,7 @@ const PREFIX: &str = "[nsqd] ";
 /// The exit code is 0 after a clean stop, 1 when nsqd cannot start or go on, and 2 when the command line is wrong.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let definitions = nsq_daemon::options::Options::new("nsqd", Options::definitions());
-    let parsed = match definitions.parse(args) {
+    let mut parsed = match definitions.parse(args) {
         Ok(parsed) => parsed,
         Err(error) => return error.report(),
     };
@@ -27,6 +27,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         let _ = writeln!(std::io::stdout(), "{}", version_line());
         return ExitCode::SUCCESS;
     }
+    let unknown = match definitions.load_config(&mut parsed) {
+        Ok(unknown) => unknown,
+        Err(error) => return fatal(&error),
+    };
     let level: Level = match parsed.string("log-level").parse() {
         Ok(level) => level,
         Err(error) => return fatal(&error),
@@ -37,6 +41,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return fatal(&format_args!("failed to instantiate nsqd - {error}")),
     };
     let logger = Logger::new(parsed.string("log-prefix"), level);
+    for key in unknown {
+        logger.warn(format_args!("config file: {key} is not an option, it has no effect"));
+    }
     if let Err(error) = limits::raise_file_limit() {
         logger.warn(format_args!("cannot raise the limit of open files - {error}"));
     }

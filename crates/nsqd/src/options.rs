@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use nsq_daemon::options::{OptionDef, Parsed};
+use nsq_daemon::{
+    log::Level,
+    options::{OptionDef, Parsed},
+};
 use nsq_log::Durability;
 use nsq_protocol::Limits;
 
@@ -88,8 +91,11 @@ impl Options {
 
     fn place_definitions() -> Vec<OptionDef> {
         vec![
+            OptionDef::config_file(),
             OptionDef::bool("version", false, "print version string").not_in_config(),
-            OptionDef::string("log-level", "info", "debug, info, warn, error or fatal"),
+            OptionDef::custom("log-level", "info", "debug, info, warn, error or fatal").checked(
+                |text| text.parse::<Level>().map(drop).map_err(|error| error.to_string()),
+            ),
             OptionDef::string("log-prefix", "[nsqd] ", "what every line of the log begins with"),
             OptionDef::bool("verbose", false, "[deprecated] has no effect, use --log-level")
                 .not_in_config(),

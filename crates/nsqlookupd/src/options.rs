@@ -27,7 +27,7 @@ impl Options {
     pub fn definitions() -> Vec<OptionDef> {
         vec![
             OptionDef::config_file(),
-            OptionDef::bool("version", false, "print version string").not_in_config(),
+            OptionDef::bool("version", false, "print the version and exit").not_in_config(),
             OptionDef::custom("log-level", "info", "debug, info, warn, error or fatal")
                 .checked(|text| text.parse::<Level>().map(drop).map_err(|error| error.to_string())),
             OptionDef::string(
@@ -35,7 +35,7 @@ impl Options {
                 "[nsqlookupd] ",
                 "what every line of the log begins with",
             ),
-            OptionDef::bool("verbose", false, "[deprecated] has no effect, use --log-level")
+            OptionDef::bool("verbose", false, "accepted for old start scripts, without effect")
                 .not_in_config(),
             OptionDef::address(
                 "tcp-address",

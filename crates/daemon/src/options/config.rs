@@ -9,6 +9,7 @@ use super::Options;
 use super::def::{Kind, OptionDef};
 use super::parsed::{Parsed, Source};
 use super::value::Value;
+use crate::go_duration;
 
 /// The option that names the file.
 const CONFIG: &str = "config";
@@ -46,7 +47,7 @@ pub enum ConfigError {
         reason: String,
     },
     /// A value cannot be made into what its option is.
-    #[error("failed to coerce {value} for {key} - {reason}")]
+    #[error("failed to coerce value {value} for {key} - {reason}")]
     Coerce {
         /// The key in the file.
         key: String,
@@ -140,6 +141,10 @@ fn coerce(def: &OptionDef, toml: &Toml) -> Result<Value, String> {
         (kind, Toml::String(text)) if kind != Kind::List => text.clone(),
         (kind, _) => return Err(format!("{} is expected", expected(kind))),
     };
+    if def.kind == Kind::Duration {
+        // The words of the command line would not say that a unit is missing.
+        go_duration::parse(&text).map_err(|error| error.to_string())?;
+    }
     def.read(&text)
 }
 
@@ -333,23 +338,41 @@ mod tests {
         let duration = "a duration such as \"1m30s\" or a number of milliseconds is expected";
         let list = "an array of strings or a string with commas is expected";
         for (toml, text) in [
-            ("msg_timeout = 'xx'", "failed to coerce xx for msg_timeout - parse error"),
-            ("msg_timeout = '5'", "failed to coerce 5 for msg_timeout - parse error"),
-            ("msg_timeout = -5", "failed to coerce -5 for msg_timeout - value out of range"),
-            ("msg_timeout = 1.5", &format!("failed to coerce 1.5 for msg_timeout - {duration}")),
-            ("id = 1.5", "failed to coerce 1.5 for id - an integer is expected"),
-            ("id = ''", "failed to coerce  for id - parse error"),
-            ("max_msg_size = -1", "failed to coerce -1 for max_msg_size - value out of range"),
-            ("deflate = 1", "failed to coerce 1 for deflate - true or false is expected"),
-            ("log_prefix = 5", "failed to coerce 5 for log_prefix - a string is expected"),
-            ("tcp_address = true", "failed to coerce true for tcp_address - a string is expected"),
+            (
+                "msg_timeout = 'xx'",
+                "failed to coerce value xx for msg_timeout - time: invalid duration \"xx\"",
+            ),
+            (
+                "msg_timeout = '5'",
+                "failed to coerce value 5 for msg_timeout - time: missing unit in duration \"5\"",
+            ),
+            (
+                "msg_timeout = -5",
+                "failed to coerce value -5 for msg_timeout - duration -5ms is negative",
+            ),
+            (
+                "msg_timeout = 1.5",
+                &format!("failed to coerce value 1.5 for msg_timeout - {duration}"),
+            ),
+            ("id = 1.5", "failed to coerce value 1.5 for id - an integer is expected"),
+            ("id = ''", "failed to coerce value  for id - parse error"),
+            (
+                "max_msg_size = -1",
+                "failed to coerce value -1 for max_msg_size - value out of range",
+            ),
+            ("deflate = 1", "failed to coerce value 1 for deflate - true or false is expected"),
+            ("log_prefix = 5", "failed to coerce value 5 for log_prefix - a string is expected"),
+            (
+                "tcp_address = true",
+                "failed to coerce value true for tcp_address - a string is expected",
+            ),
             (
                 "nsqlookupd_tcp_addresses = ['a', 1]",
-                &format!("failed to coerce [a, 1] for nsqlookupd_tcp_addresses - {list}"),
+                &format!("failed to coerce value [a, 1] for nsqlookupd_tcp_addresses - {list}"),
             ),
             (
                 "[nsqlookupd_tcp_addresses]\nx = 1",
-                &format!("failed to coerce {{…}} for nsqlookupd_tcp_addresses - {list}"),
+                &format!("failed to coerce value {{…}} for nsqlookupd_tcp_addresses - {list}"),
             ),
             ("log_level = 'warning'", "failed parsing log_level warning - no level"),
             ("log_level = 1", "failed parsing log_level 1 - a string is expected"),
