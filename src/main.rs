@@ -16,6 +16,8 @@ Usage: nsq COMMAND
   nsq pub TOPIC [to_nsq flags]  publish each line of standard input
   nsq tail TOPIC [nsq_tail flags]
                                 print messages as they come
+  nsq nsqd [flags]              run nsqd alone
+  nsq nsqlookupd [flags]        run nsqlookupd alone
   nsq version                   print the version
   nsq help                      print this
 
@@ -27,6 +29,8 @@ fn main() -> ExitCode {
     let command = args.next().unwrap_or_default();
     match command.to_str() {
         Some("up") => up::run(args),
+        Some("nsqd") => nsqd::main(args),
+        Some("nsqlookupd") => nsqlookupd::main(args),
         Some("pub") => publish(args),
         Some("tail") => tail(args),
         Some("version" | "-version" | "--version") => {

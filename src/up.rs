@@ -15,11 +15,12 @@ use nsq_client::{Config, Consumer, Message, Producer};
 use nsq_daemon::{
     limits,
     log::{Level, Logger},
-    options::{Options, Parsed, Source},
+    options::{OptionDef, Options, Parsed, Source},
     signals,
 };
 use nsqd::Nsqd;
-use tokio::sync::oneshot;
+use nsqlookupd::Nsqlookupd;
+use tokio::sync::watch;
 
 /// Where the data goes unless told otherwise.
 const DATA_PATH: &str = "nsq-data";
@@ -29,7 +30,7 @@ const CHECK_TOPIC: &str = "nsq_up_check#ephemeral";
 const CHECK_LIMIT: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let parsed = match Options::new("nsq up", nsqd::Options::definitions()).parse(args) {
+    let parsed = match Options::new("nsq up", definitions()).parse(args) {
         Ok(parsed) => parsed,
         Err(error) => return error.report(),
     };
@@ -43,12 +44,40 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// What nsqd can be told, and where nsqlookupd listens.
+fn definitions() -> Vec<OptionDef> {
+    let mut definitions = nsqd::Options::definitions();
+    definitions.extend([
+        OptionDef::address(
+            "nsqlookupd-tcp-address",
+            "0.0.0.0:4160",
+            "address at which nsqlookupd listens for nsqds",
+        ),
+        OptionDef::address(
+            "nsqlookupd-http-address",
+            "0.0.0.0:4161",
+            "address at which nsqlookupd listens for HTTP clients",
+        ),
+    ]);
+    definitions
+}
+
 fn start(parsed: &Parsed) -> Result<(), Box<dyn Error>> {
-    let mut options = nsqd::Options::from_parsed(parsed)?;
+    let mut nsqd = nsqd::Options::from_parsed(parsed)?;
     if parsed.source("data-path") == Source::Default {
-        options.data_path = DATA_PATH.into();
+        nsqd.data_path = DATA_PATH.into();
     }
-    create_folder(&options.data_path)?;
+    if parsed.source("broadcast-address") == Source::Default {
+        // Whoever finds this nsqd is on this machine, where the host name may lead nowhere.
+        nsqd.broadcast_address = Ipv4Addr::LOCALHOST.to_string();
+    }
+    create_folder(&nsqd.data_path)?;
+    let nsqlookupd = nsqlookupd::Options {
+        tcp_address: parsed.string("nsqlookupd-tcp-address").to_owned(),
+        http_address: parsed.string("nsqlookupd-http-address").to_owned(),
+        broadcast_address: nsqd.broadcast_address.clone(),
+        ..nsqlookupd::Options::default()
+    };
     // People watch this terminal: only what is unusual is logged, unless they ask for more.
     let level = match parsed.source("log-level") {
         Source::Default => Level::Warn,
@@ -59,7 +88,7 @@ fn start(parsed: &Parsed) -> Result<(), Box<dyn Error>> {
         logger.warn(format_args!("cannot raise the limit of open files - {error}"));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(options, logger))
+    runtime.block_on(serve(nsqd, nsqlookupd, logger, level))
 }
 
 fn create_folder(path: &Path) -> Result<(), Box<dyn Error>> {
@@ -67,33 +96,63 @@ fn create_folder(path: &Path) -> Result<(), Box<dyn Error>> {
         .map_err(|error| format!("create folder {}: {error}", path.display()).into())
 }
 
-async fn serve(options: nsqd::Options, logger: Logger) -> Result<(), Box<dyn Error>> {
+async fn serve(
+    mut nsqd: nsqd::Options,
+    nsqlookupd: nsqlookupd::Options,
+    logger: Logger,
+    level: Level,
+) -> Result<(), Box<dyn Error>> {
     let stop = signals::stop_requested()?;
-    let folder = options.data_path.clone();
-    let nsqd = Nsqd::start(options, logger).await?;
+    let folder = nsqd.data_path.clone();
+    let nsqlookupd = Nsqlookupd::start(nsqlookupd, Logger::new("[nsqlookupd] ", level)).await?;
+    let lookup = reachable(nsqlookupd.http_address());
+    nsqd.lookupd_tcp_addresses.push(reachable(nsqlookupd.tcp_address()).to_string());
+    let nsqd = Nsqd::start(nsqd, logger).await?;
     let (tcp, http) = (reachable(nsqd.tcp_address()), nsqd.http_address().map(reachable));
-    let (failed, check_failed) = oneshot::channel();
-    let running = nsqd.run(async {
-        tokio::select! {
-            _ = stop => {}
-            Ok(()) = check_failed => {}
+
+    // Everything stops when a signal comes, when one of the daemons ends, or when the check fails.
+    let (ending, _) = watch::channel(false);
+    let ended = || {
+        let mut ending = ending.subscribe();
+        async move {
+            // The sender outlives everything that waits.
+            let _ = ending.wait_for(|ending| *ending).await;
         }
-    });
+    };
+    let end = || ending.send_replace(true);
+    let (lookup_end, nsqd_end, stop_end) = (ended(), ended(), ended());
+    let run_lookup = async {
+        let ran = nsqlookupd.run(lookup_end).await;
+        end();
+        ran
+    };
+    let run_nsqd = async {
+        let ran = nsqd.run(nsqd_end).await;
+        end();
+        ran
+    };
+    let wait = async {
+        tokio::select! {
+            _ = stop => { end(); }
+            () = stop_end => {}
+        }
+    };
     let check = async {
-        match send_through(tcp).await {
+        let sent = send_through(tcp).await;
+        match sent {
             Ok(took) => {
-                greet(tcp, http, &folder, took);
+                greet(&Addresses { tcp, http, lookup }, &folder, took);
                 Ok(())
             }
             Err(error) => {
-                // If nsqd has ended already, there is nobody to stop.
-                let _ = failed.send(());
+                end();
                 Err(error)
             }
         }
     };
-    let (ran, checked) = tokio::join!(running, check);
+    let (looked, ran, checked, ()) = tokio::join!(run_lookup, run_nsqd, check, wait);
     checked?;
+    looked?;
     Ok(ran?)
 }
 
@@ -134,11 +193,20 @@ async fn send_through(nsqd: SocketAddr) -> Result<Duration, Box<dyn Error>> {
     Ok(took)
 }
 
-fn greet(tcp: SocketAddr, http: Option<SocketAddr>, folder: &Path, took: Duration) {
+/// Where the system is reached.
+struct Addresses {
+    tcp: SocketAddr,
+    http: Option<SocketAddr>,
+    lookup: SocketAddr,
+}
+
+fn greet(addresses: &Addresses, folder: &Path, took: Duration) {
+    let Addresses { tcp, http, lookup } = addresses;
     let flag = if tcp.port() == 4150 { String::new() } else { format!(" -nsqd-tcp-address {tcp}") };
     let nsq = std::env::args().next().unwrap_or_else(|| "nsq".to_owned());
     let mut text = format!(
-        "nsqd listens on {tcp} for clients{}\nits data is in {}\na message went through in {took:.0?}\n\n\
+        "nsqd listens on {tcp} for clients{}\nnsqlookupd answers on {lookup} for consumers that look for nsqds\n\
+         the data is in {}\na message went through in {took:.0?}\n\n\
          next, in another terminal:\n  {nsq} tail greetings{flag}\n  {nsq} pub greetings{flag} < README.md\n",
         http.map_or_else(String::new, |http| format!(" and on {http} for HTTP")),
         folder.display(),
@@ -148,7 +216,9 @@ fn greet(tcp: SocketAddr, http: Option<SocketAddr>, folder: &Path, took: Duratio
             "  curl -d hello 'http://{http}/pub?topic=greetings'\n  curl http://{http}/stats\n"
         ));
     }
-    text.push_str("\nstop with Ctrl-C\n");
+    text.push_str(&format!(
+        "  curl 'http://{lookup}/lookup?topic=greetings'\n\nstop with Ctrl-C\n"
+    ));
     // Whoever closed stdout does not want to know.
     let _ = std::io::stdout().write_all(text.as_bytes());
 }

@@ -15,7 +15,7 @@ const CRATE_GRAPH: &[(&str, &[&str])] = &[
     ("nsq-client", &["nsq-protocol"]),
     ("nsq-tools", &["nsq-client", "nsq-daemon", "nsq-protocol"]),
     ("nsq-bench", &["nsq-client", "nsq-protocol"]),
-    ("nsq", &["nsq-client", "nsq-daemon", "nsq-protocol", "nsq-tools", "nsqd"]),
+    ("nsq", &["nsq-client", "nsq-daemon", "nsq-protocol", "nsq-tools", "nsqd", "nsqlookupd"]),
 ];
 
 /// Crates that must stay usable without a runtime.

@@ -16,6 +16,7 @@ impl Up {
     fn start(folder: &Path) -> Self {
         let mut child = nsq(folder)
             .args(["up", "-tcp-address=127.0.0.1:0", "-http-address", "127.0.0.1:0"])
+            .args(["-nsqlookupd-tcp-address=127.0.0.1:0", "-nsqlookupd-http-address=127.0.0.1:0"])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
