@@ -1,4 +1,79 @@
-//! An asynchronous NSQ client: Consumer and Producer.
+//! An asynchronous client for NSQ: [`Consumer`] and [`Producer`], on tokio.
+//!
+//! # Consuming
+//!
+//! ```no_run
+//! use nsq_client::{Config, Consumer, Message};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let consumer = Consumer::builder("orders", "billing")
+//!     .config(Config { max_in_flight: 200, ..Config::default() })
+//!     .concurrent_handlers(8, async |message: Message| {
+//!         println!("{}", std::str::from_utf8(message.body())?);
+//!         Ok::<_, std::str::Utf8Error>(())
+//!     })
+//!     .build()?;
+//! consumer.connect_to_nsqds(["10.0.0.1:4150", "10.0.0.2:4150"]).await?;
+//! tokio::signal::ctrl_c().await?;
+//! consumer.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The life of a consumer:
+//!
+//! 1. [`Consumer::builder`] takes the names of topic and channel, a [`Config`], and handlers: any [`Handler`], which a
+//!    closure that takes a [`Message`] and returns a future is. [`ConsumerBuilder::build`] checks all of it.
+//! 2. [`Consumer::connect_to_nsqd`] dials, introduces the client by IDENTIFY, subscribes by SUB, and comes back when
+//!    nsqd has accepted. From then on the connection is kept: when it is lost, it is made anew.
+//! 3. `max_in_flight` is shared out over the connections, and each nsqd is told its share by RDY. It sends that many
+//!    messages ahead; they wait in one queue for the handlers of all connections.
+//! 4. A handler's result is the answer: `Ok` is FIN, an error or a panic is REQ, to come again after a delay that grows
+//!    with the attempts. Beyond `max_attempts` a message is handed to [`ConsumerBuilder::on_give_up`] and finished. A
+//!    handler may also answer itself, with [`Message::finish`] or [`Message::requeue`], or take the message elsewhere
+//!    with [`Message::disable_auto_response`].
+//! 5. [`Consumer::stop`] asks every nsqd for no more (CLS), lets what is in flight be handled, and closes. It always
+//!    comes to an end.
+//!
+//! Instead of handlers there is [`ConsumerBuilder::into_stream`], for messages to be pulled.
+//!
+//! # Publishing
+//!
+//! ```no_run
+//! use nsq_client::{Config, Producer};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let producer = Producer::new("10.0.0.1:4150", Config::default())?;
+//! producer.publish("orders", b"one").await?;
+//! producer.multi_publish("orders", &["two", "three"]).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A publish that comes back without an error is in nsqd's hands. [`PublishError`] says of any other whether it was not
+//! sent, was refused, or may have been carried out although the answer was lost. Publish from many tasks, or with
+//! [`Producer::enqueue`], to have many on their way at once.
+//!
+//! # What can be relied on
+//!
+//! - Delivery is at least once: a message may come again, for example when its answer was lost with a connection.
+//! - A message is answered once, because answering takes it. Dropping it unanswered requeues it.
+//! - Heartbeats are answered while all handlers wait: reading never waits for handlers.
+//! - Futures can be dropped at any point without breaking a connection.
+//! - What comes from the network is never trusted to be well-formed, and makes nothing panic.
+//!
+//! # What is not there yet
+//!
+//! Discovery through nsqlookupd, pausing after failures (backoff), moving RDY between idle connections, TLS,
+//! compression and authorization. Options for them are refused by [`Config::set`] with
+//! [`ConfigError::Unsupported`].
+//!
+//! # Logging
+//!
+//! Events go to [`tracing`], with the fields `nsqd`, `topic`, `channel`, `id`, `attempts` and `error`: connections come
+//! and go at INFO, what is unexpected is WARN, failed handlers are ERROR. Message bodies are never logged.
 #![forbid(unsafe_code)]
 
 mod config;
