@@ -93,9 +93,8 @@ impl Options {
         vec![
             OptionDef::config_file(),
             OptionDef::bool("version", false, "print version string").not_in_config(),
-            OptionDef::custom("log-level", "info", "debug, info, warn, error or fatal").checked(
-                |text| text.parse::<Level>().map(drop).map_err(|error| error.to_string()),
-            ),
+            OptionDef::custom("log-level", "info", "debug, info, warn, error or fatal")
+                .checked(|text| text.parse::<Level>().map(drop).map_err(|error| error.to_string())),
             OptionDef::string("log-prefix", "[nsqd] ", "what every line of the log begins with"),
             OptionDef::bool("verbose", false, "[deprecated] has no effect, use --log-level")
                 .not_in_config(),
