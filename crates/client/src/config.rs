@@ -2,13 +2,18 @@
 
 mod duration;
 mod option;
+mod secret;
 mod table;
 
 use std::{net::SocketAddr, time::Duration};
 
 pub(crate) use self::duration::format_duration;
-pub use self::option::{ConfigOption, OptionValue};
 use self::table::{OPTIONS, Unsupported};
+pub use self::{
+    option::{ConfigOption, OptionValue},
+    secret::Secret,
+};
+use crate::tls::{TlsConfig, TlsConfigError, TlsMode};
 
 /// The options of a [`Consumer`](crate::Consumer) or [`Producer`](crate::Producer).
 ///
@@ -64,8 +69,21 @@ pub struct Config {
     pub heartbeat_interval: Option<Duration>,
     /// The percentage of a channel's messages to receive; 0 for all.
     pub sample_rate: u8,
-    /// The compression level nsqd is told about; has no effect while compression is not supported.
+    /// Ask nsqd for TLS, and go on without it, with a warning, if it has none. TLS is required instead when anything
+    /// is set in `tls_config`.
+    pub tls_v1: bool,
+    /// Whether to use TLS, whatever `tls_v1` and `tls_config` imply; `None` leaves it to them.
+    pub tls: Option<TlsMode>,
+    /// How TLS is done.
+    pub tls_config: TlsConfig,
+    /// Ask nsqd to compress with deflate; not together with `snappy`.
+    pub deflate: bool,
+    /// How hard deflate tries, from 1 to 9, both here and in nsqd, which may have a lower limit.
     pub deflate_level: u8,
+    /// Ask nsqd to compress with snappy; not together with `deflate`.
+    pub snappy: bool,
+    /// The secret to authorize with, sent to those nsqds that ask for it.
+    pub auth_secret: Secret,
     /// Bytes of nsqd's write buffer for this client; -1 for none, 0 for nsqd's default.
     pub output_buffer_size: i64,
     /// How long nsqd may hold a message back to fill its write buffer; zero for nsqd's default, `None` for never
@@ -104,7 +122,13 @@ impl Default for Config {
             topology_zone: String::new(),
             heartbeat_interval: Some(Duration::from_secs(30)),
             sample_rate: 0,
+            tls_v1: false,
+            tls: None,
+            tls_config: TlsConfig::default(),
+            deflate: false,
             deflate_level: 6,
+            snappy: false,
+            auth_secret: Secret::default(),
             output_buffer_size: 16 * 1024,
             output_buffer_timeout: Some(Duration::from_millis(250)),
             max_in_flight: 1,
@@ -131,6 +155,7 @@ impl Config {
             let mut changed = self.clone();
             option.set(&mut changed, &value)?;
             option.check(&changed)?;
+            changed.check_features()?;
             *self = changed;
             return Ok(());
         }
@@ -152,16 +177,44 @@ impl Config {
     /// Checks the bounds of every option and that the options fit each other.
     ///
     /// # Errors
-    /// [`ConfigError::TooSmall`] or [`ConfigError::TooBig`] for the first option out of bounds, and
-    /// [`ConfigError::HeartbeatTooLong`].
+    /// [`ConfigError::TooSmall`] or [`ConfigError::TooBig`] for the first option out of bounds,
+    /// [`ConfigError::HeartbeatTooLong`], [`ConfigError::TwoCompressions`], [`ConfigError::MissingFeature`], and
+    /// [`ConfigError::Tls`] when the files for TLS cannot be used.
     pub fn validate(&self) -> Result<(), ConfigError> {
         OPTIONS.iter().try_for_each(|option| option.check(self))?;
+        self.check_features()?;
+        if self.deflate && self.snappy {
+            return Err(ConfigError::TwoCompressions);
+        }
+        self.tls_config.check(self.tls_mode() != TlsMode::Off)?;
         match self.heartbeat_interval {
             Some(heartbeat) if heartbeat > self.read_timeout => {
                 Err(ConfigError::HeartbeatTooLong { heartbeat, read_timeout: self.read_timeout })
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether connections use TLS: `tls`, or else required when anything is set in `tls_config`, or else preferred
+    /// when `tls_v1` is set.
+    pub fn tls_mode(&self) -> TlsMode {
+        match self.tls {
+            Some(mode) => mode,
+            None if self.tls_config != TlsConfig::default() => TlsMode::Required,
+            None if self.tls_v1 => TlsMode::Preferred,
+            None => TlsMode::Off,
+        }
+    }
+
+    /// Checks that this build of the crate can do what is asked of it.
+    fn check_features(&self) -> Result<(), ConfigError> {
+        if !cfg!(feature = "tls") && self.tls_mode() != TlsMode::Off {
+            return Err(ConfigError::MissingFeature("tls"));
+        }
+        if !cfg!(feature = "compression") && (self.deflate || self.snappy) {
+            return Err(ConfigError::MissingFeature("compression"));
+        }
+        Ok(())
     }
 }
 
@@ -172,7 +225,7 @@ pub enum ConfigError {
     /// There is no option of this name.
     #[error("invalid option {0}")]
     Unknown(String),
-    /// The option belongs to TLS, compression, authorization or another feature that is still missing here.
+    /// The option belongs to a feature that is still missing here.
     #[error("option {0} is not supported yet")]
     Unsupported(String),
     /// The value is not of the option's kind.
@@ -217,6 +270,15 @@ pub enum ConfigError {
         /// `read_timeout`.
         read_timeout: Duration,
     },
+    /// Both `deflate` and `snappy` are set.
+    #[error("deflate and snappy cannot both be used")]
+    TwoCompressions,
+    /// The configuration needs a cargo feature that this crate was built without; holds the feature.
+    #[error("nsq-client was built without its feature {0:?}")]
+    MissingFeature(&'static str),
+    /// TLS cannot be used as configured.
+    #[error(transparent)]
+    Tls(#[from] TlsConfigError),
     /// A topic or channel name breaks the rules for names.
     #[error(transparent)]
     Name(#[from] nsq_protocol::InvalidName),

@@ -4,6 +4,8 @@ use std::{io, sync::Arc, time::Duration};
 
 use nsq_protocol::{Code, FrameError, InvalidName};
 
+use crate::config::ConfigError;
+
 /// An error frame: what nsqd answered instead of doing what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
@@ -125,28 +127,61 @@ pub enum ConnectError {
     /// The answer to IDENTIFY cannot be used.
     #[error("failed to IDENTIFY - unusable answer: {0}")]
     IdentifyAnswer(String),
-    /// nsqd wants authorization, which is not supported yet.
-    #[error("{address} requires authorization, which is not supported yet")]
+    /// TLS is required, and nsqd does not offer it. Nothing but IDENTIFY was sent.
+    #[error("{address} does not offer TLS, which is required")]
+    TlsRefused {
+        /// The address as it was given.
+        address: String,
+    },
+    /// The TLS handshake failed, for instance because one side does not accept the other's certificate.
+    #[error("TLS with {address}: {source}")]
+    Tls {
+        /// The address as it was given.
+        address: String,
+        /// What went wrong.
+        source: Arc<io::Error>,
+    },
+    /// nsqd wants authorization, and there is no `auth_secret`. Nothing was sent.
+    #[error("{address} requires authorization, and auth_secret is not set")]
     AuthRequired {
         /// The address as it was given.
         address: String,
     },
+    /// nsqd wants authorization and refused the TLS it was asked for: the secret is not sent in the clear.
+    #[error("{address} requires authorization without offering TLS: auth_secret was not sent")]
+    AuthInClear {
+        /// The address as it was given.
+        address: String,
+    },
+    /// nsqd refused AUTH.
+    #[error("failed to AUTH - {0}")]
+    Auth(ServerError),
+    /// The answer to AUTH cannot be used.
+    #[error("failed to AUTH - unusable answer: {0}")]
+    AuthAnswer(String),
     /// nsqd refused SUB.
     #[error("failed to SUB - {0}")]
     Subscribe(ServerError),
+    /// The configuration cannot be used; nothing was dialed.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
 }
 
 impl ConnectError {
     /// Whether trying again later may work without anything being changed here.
     pub fn is_retryable(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Self::Dial { .. }
-                | Self::DialTimeout { .. }
-                | Self::HandshakeTimeout { .. }
-                | Self::Handshake { .. }
-                | Self::Subscribe(_)
-        )
+            | Self::DialTimeout { .. }
+            | Self::HandshakeTimeout { .. }
+            | Self::Handshake { .. }
+            | Self::Subscribe(_) => true,
+            // One side does not accept the other: it will not the next time either.
+            Self::Tls { source, .. } => source.kind() != io::ErrorKind::InvalidData,
+            // The authorization server may have been out of reach.
+            Self::Auth(error) => error.code() == Some(Code::AuthFailed),
+            _ => false,
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Config;
+use crate::{config::Config, tls::TlsMode};
 
 /// The most messages that may be ready on a connection when nsqd does not say.
 const RDY_COUNT_MAX_DEFAULT: u32 = 2500;
@@ -31,15 +31,31 @@ struct Identify<'a> {
     user_agent: &'a str,
 }
 
+/// The features that nsqd is asked to switch on.
+#[derive(Copy, Clone)]
+pub(crate) struct Wanted {
+    tls_v1: bool,
+    deflate: bool,
+    snappy: bool,
+}
+
+impl Wanted {
+    /// What `config` asks for.
+    pub(crate) fn of(config: &Config) -> Self {
+        let tls_v1 = config.tls_mode() != TlsMode::Off;
+        Self { tls_v1, deflate: config.deflate, snappy: config.snappy }
+    }
+}
+
 /// The body of IDENTIFY for `config`.
-pub(crate) fn identify_body(config: &Config) -> Vec<u8> {
+pub(crate) fn identify_body(config: &Config, wanted: Wanted) -> Vec<u8> {
     let uname = rustix::system::uname();
     let system_name = uname.nodename().to_string_lossy();
     let hostname = or(&config.hostname, &system_name);
     let client_id = or(&config.client_id, system_name.split('.').next().unwrap_or_default());
     let identify = Identify {
         client_id,
-        deflate: false,
+        deflate: wanted.deflate,
         deflate_level: config.deflate_level,
         feature_negotiation: true,
         heartbeat_interval: config.heartbeat_interval.map_or(-1, whole_ms),
@@ -50,8 +66,8 @@ pub(crate) fn identify_body(config: &Config) -> Vec<u8> {
         output_buffer_timeout: config.output_buffer_timeout.map_or(-1, whole_ms),
         sample_rate: config.sample_rate,
         short_id: client_id,
-        snappy: false,
-        tls_v1: false,
+        snappy: wanted.snappy,
+        tls_v1: wanted.tls_v1,
         topology_region: &config.topology_region,
         topology_zone: &config.topology_zone,
         user_agent: or(
@@ -105,6 +121,22 @@ pub struct IdentifyResponse {
     pub topology_region: String,
     /// nsqd's zone.
     pub topology_zone: String,
+    /// Who the client is to nsqd, when it wanted AUTH.
+    #[serde(skip)]
+    pub auth: Option<AuthResponse>,
+}
+
+/// What nsqd answered to AUTH. Fields it did not send have their defaults.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct AuthResponse {
+    /// Whom the secret belongs to, as the authorization server calls them.
+    pub identity: String,
+    /// Where to read about them.
+    pub identity_url: String,
+    /// How many permissions they have.
+    pub permission_count: u64,
 }
 
 impl Default for IdentifyResponse {
@@ -125,6 +157,7 @@ impl Default for IdentifyResponse {
             output_buffer_timeout: 0,
             topology_region: String::new(),
             topology_zone: String::new(),
+            auth: None,
         }
     }
 }
@@ -139,11 +172,24 @@ impl IdentifyResponse {
         }
     }
 
-    /// A feature that nsqd switched on although this crate cannot have asked for it.
-    pub(crate) fn unrequested_feature(&self) -> Option<&'static str> {
-        [("tls_v1", self.tls_v1), ("deflate", self.deflate), ("snappy", self.snappy)]
-            .into_iter()
-            .find_map(|(name, on)| on.then_some(name))
+    /// A feature that nsqd switched on without having been asked.
+    pub(crate) fn unrequested_feature(&self, wanted: Wanted) -> Option<&'static str> {
+        self.features(wanted).find_map(|(name, wanted, on)| (on && !wanted).then_some(name))
+    }
+
+    /// The features that nsqd was asked for and did not switch on.
+    pub(crate) fn refused_features(&self, wanted: Wanted) -> impl Iterator<Item = &'static str> {
+        self.features(wanted).filter_map(|(name, wanted, on)| (wanted && !on).then_some(name))
+    }
+
+    /// Each feature, whether it was asked for, and whether nsqd switched it on.
+    fn features(&self, wanted: Wanted) -> impl Iterator<Item = (&'static str, bool, bool)> {
+        [
+            ("tls_v1", wanted.tls_v1, self.tls_v1),
+            ("deflate", wanted.deflate, self.deflate),
+            ("snappy", wanted.snappy, self.snappy),
+        ]
+        .into_iter()
     }
 }
 

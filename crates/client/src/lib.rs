@@ -76,6 +76,8 @@
 //! and go at INFO, what is unexpected is WARN, failed handlers are ERROR. Message bodies are never logged.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "compression")]
+mod compression;
 mod config;
 mod connection;
 mod consumer;
@@ -86,17 +88,20 @@ mod message;
 mod millis;
 mod producer;
 mod sync;
+mod tls;
 
 pub use nsq_protocol::{ChannelName, Code, FrameError, InvalidName, MessageId, TopicName};
 
 pub use crate::{
-    config::{Config, ConfigError, ConfigOption, OptionValue},
+    config::{Config, ConfigError, ConfigOption, OptionValue, Secret},
+    connection::handshake::identify,
     consumer::{
         Consumer, ConsumerBuilder, DRAIN_LIMIT_DEFAULT, Messages, Stats, StopMode, StopReport,
     },
     error::{ConnectError, ConnectionError, NotConnected, PublishError, ServerError},
     handler::Handler,
-    identify::IdentifyResponse,
+    identify::{AuthResponse, IdentifyResponse},
     message::{Delay, Message, OnDrop},
     producer::{Producer, Receipt},
+    tls::{TlsConfig, TlsConfigError, TlsMode, TlsVersion},
 };

@@ -6,6 +6,7 @@ use super::{
     ConfigError,
     duration::{format_duration, parse_duration},
 };
+use crate::tls::TlsConfig;
 
 /// A value for [`Config::set`](super::Config::set), converted to the option's kind there.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +22,8 @@ pub enum OptionValue {
     Bool(bool),
     /// A duration.
     Duration(Duration),
+    /// How TLS is done.
+    Tls(Box<TlsConfig>),
 }
 
 impl From<&str> for OptionValue {
@@ -59,6 +62,12 @@ impl From<Duration> for OptionValue {
     }
 }
 
+impl From<TlsConfig> for OptionValue {
+    fn from(config: TlsConfig) -> Self {
+        Self::Tls(Box::new(config))
+    }
+}
+
 impl fmt::Display for OptionValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -67,6 +76,7 @@ impl fmt::Display for OptionValue {
             Self::Float(number) => number.fmt(f),
             Self::Bool(switch) => switch.fmt(f),
             Self::Duration(duration) => f.write_str(&format_duration(*duration)),
+            Self::Tls(_) => f.write_str("TlsConfig"),
         }
     }
 }
@@ -80,7 +90,7 @@ impl OptionValue {
             Self::Duration(duration) => {
                 i64::try_from(duration.as_nanos()).map_err(|_| "too long".to_owned())
             }
-            Self::Bool(_) | Self::Float(_) => Err("not a duration".to_owned()),
+            Self::Bool(_) | Self::Float(_) | Self::Tls(_) => Err("not a duration".to_owned()),
         }
     }
 
@@ -89,7 +99,7 @@ impl OptionValue {
         match self {
             Self::Text(text) => text.parse().map_err(|_| format!("invalid number {text:?}")),
             Self::Int(number) => Ok(*number),
-            Self::Bool(_) | Self::Duration(_) | Self::Float(_) => {
+            Self::Bool(_) | Self::Duration(_) | Self::Float(_) | Self::Tls(_) => {
                 Err("not a whole number".to_owned())
             }
         }
@@ -102,7 +112,7 @@ impl OptionValue {
             #[expect(clippy::cast_precision_loss, reason = "no bound is that large")]
             Self::Int(number) => Ok(*number as f64),
             Self::Float(number) => Ok(*number),
-            Self::Bool(_) | Self::Duration(_) => Err("not a number".to_owned()),
+            Self::Bool(_) | Self::Duration(_) | Self::Tls(_) => Err("not a number".to_owned()),
         }
     }
 
@@ -116,7 +126,7 @@ impl OptionValue {
             },
             Self::Int(number) => Ok(*number != 0),
             Self::Bool(switch) => Ok(*switch),
-            Self::Duration(_) | Self::Float(_) => Err("not a switch".to_owned()),
+            Self::Duration(_) | Self::Float(_) | Self::Tls(_) => Err("not a switch".to_owned()),
         }
     }
 }
@@ -132,12 +142,24 @@ impl OptionValue {
 /// assert_eq!(config.max_in_flight, 200);
 /// # Ok::<(), nsq_client::ConfigError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct ConfigOption {
     /// The option's name, not checked yet.
     pub name: String,
     /// Its value.
     pub value: OptionValue,
+}
+
+impl fmt::Debug for ConfigOption {
+    /// Shows all but secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("ConfigOption");
+        shown.field("name", &self.name);
+        if self.name.replace('-', "_") == "auth_secret" {
+            return shown.finish_non_exhaustive();
+        }
+        shown.field("value", &self.value).finish()
+    }
 }
 
 impl FromStr for ConfigOption {

@@ -7,6 +7,7 @@ use super::{
     duration::format_duration,
     option::{OptionValue, wrong_kind},
 };
+use crate::tls::{TlsConfigError, TlsMode};
 
 /// An option that can be set by name.
 pub(super) struct OptionDef {
@@ -31,6 +32,9 @@ enum Kind {
     /// With a fraction.
     Float(fn(&mut Config) -> &mut f64, f64, f64),
     Address,
+    Switch(fn(&mut Config) -> &mut bool),
+    /// Read by a function, which says what is wrong with the value.
+    Special(fn(&mut Config, &OptionValue) -> Result<(), String>),
 }
 
 const fn ms(ms: u64) -> Duration {
@@ -58,6 +62,18 @@ macro_rules! maybe_duration {
 macro_rules! text {
     ($name:ident) => {
         OptionDef { name: stringify!($name), kind: Kind::Text(|config| &mut config.$name) }
+    };
+}
+
+macro_rules! switch {
+    ($name:ident) => {
+        OptionDef { name: stringify!($name), kind: Kind::Switch(|config| &mut config.$name) }
+    };
+}
+
+macro_rules! special {
+    ($name:ident, $set:expr) => {
+        OptionDef { name: stringify!($name), kind: Kind::Special($set) }
     };
 }
 
@@ -99,7 +115,44 @@ pub(super) static OPTIONS: &[OptionDef] = &[
     text!(topology_zone),
     maybe_duration!(heartbeat_interval),
     number!(sample_rate: u8, 0, 99),
+    switch!(tls_v1),
+    special!(tls, |config, value| {
+        config.tls = Some(match value.to_string().as_str() {
+            "off" => TlsMode::Off,
+            "preferred" => TlsMode::Preferred,
+            "required" => TlsMode::Required,
+            _ => return Err("not off, preferred or required".to_owned()),
+        });
+        Ok(())
+    }),
+    special!(tls_config, |config, value| {
+        let OptionValue::Tls(tls_config) = value else { return Err("not a TlsConfig".to_owned()) };
+        config.tls_config = (**tls_config).clone();
+        Ok(())
+    }),
+    special!(tls_root_ca_file, |config, value| {
+        config.tls_config.set_root_ca_file(&value.to_string()).map_err(text_of)
+    }),
+    special!(tls_cert, |config, value| {
+        config.tls_config.set_certificate_file(&value.to_string()).map_err(text_of)
+    }),
+    special!(tls_key, |config, value| {
+        config.tls_config.set_key_file(&value.to_string()).map_err(text_of)
+    }),
+    special!(tls_insecure_skip_verify, |config, value| {
+        config.tls_config.set_insecure_skip_verify(value.switch()?);
+        Ok(())
+    }),
+    special!(tls_min_version, |config, value| {
+        config.tls_config.set_min_version(&value.to_string()).map_err(text_of)
+    }),
+    switch!(deflate),
     number!(deflate_level: u8, 1, 9),
+    switch!(snappy),
+    special!(auth_secret, |config, value| {
+        config.auth_secret = value.to_string().into();
+        Ok(())
+    }),
     number!(output_buffer_size: i64, i64::MIN, i64::MAX),
     maybe_duration!(output_buffer_timeout),
     number!(max_in_flight: u32, 0, u32::MAX as i64),
@@ -108,6 +161,10 @@ pub(super) static OPTIONS: &[OptionDef] = &[
     number!(max_outstanding: u32, 1, 1 << 24),
     number!(max_outstanding_bytes: usize, 1, i64::MAX),
 ];
+
+fn text_of(error: TlsConfigError) -> String {
+    error.to_string()
+}
 
 impl OptionDef {
     /// Reads `value` into the option; bounds that the field's type cannot hold are checked here already.
@@ -131,6 +188,8 @@ impl OptionDef {
                 set(config, number);
             }
             Kind::Float(field, ..) => *field(config) = value.fraction().map_err(wrong)?,
+            Kind::Switch(field) => *field(config) = value.switch().map_err(wrong)?,
+            Kind::Special(set) => set(config, value).map_err(wrong)?,
             Kind::Address => {
                 let text = value.to_string();
                 let address = text.parse().map_err(|_| wrong("not an ip:port".to_owned()))?;
@@ -165,7 +224,11 @@ impl OptionDef {
                 }
                 Ok(())
             }
-            Kind::MaybeDuration(_) | Kind::Text(_) | Kind::Address => Ok(()),
+            Kind::MaybeDuration(_)
+            | Kind::Text(_)
+            | Kind::Address
+            | Kind::Switch(_)
+            | Kind::Special(_) => Ok(()),
         }
     }
 
@@ -197,23 +260,11 @@ pub(super) struct Unsupported {
 /// Which values mean that the feature is not wanted.
 #[derive(Copy, Clone)]
 enum Off {
-    False,
     Zero,
-    Empty,
     Never,
 }
 
 static UNSUPPORTED: &[Unsupported] = &[
-    Unsupported { name: "tls_v1", off: Off::False },
-    Unsupported { name: "tls_config", off: Off::Never },
-    Unsupported { name: "tls_root_ca_file", off: Off::Never },
-    Unsupported { name: "tls_insecure_skip_verify", off: Off::False },
-    Unsupported { name: "tls_cert", off: Off::Never },
-    Unsupported { name: "tls_key", off: Off::Never },
-    Unsupported { name: "tls_min_version", off: Off::Never },
-    Unsupported { name: "deflate", off: Off::False },
-    Unsupported { name: "snappy", off: Off::False },
-    Unsupported { name: "auth_secret", off: Off::Empty },
     Unsupported { name: "skip_lookupd_authorization", off: Off::Never },
     Unsupported { name: "backoff_strategy", off: Off::Never },
     Unsupported { name: "max_backoff_duration", off: Off::Zero },
@@ -230,9 +281,7 @@ impl Unsupported {
 
     pub(super) fn is_off(&self, value: &OptionValue) -> bool {
         match self.off {
-            Off::False => value.switch() == Ok(false),
             Off::Zero => value.nanoseconds() == Ok(0),
-            Off::Empty => *value == OptionValue::Text(String::new()),
             Off::Never => false,
         }
     }

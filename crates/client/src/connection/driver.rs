@@ -185,6 +185,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
     fn write(&mut self, cx: &mut Context<'_>) -> Step {
         while self.write_error.is_none() {
             if self.written == self.outgoing.len() {
+                if self.flush(cx) == Step::Waiting {
+                    return Step::Waiting;
+                }
                 match self.refill(cx) {
                     Taken::Bytes => {}
                     Taken::Nothing => return Step::Waiting,
@@ -207,6 +210,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             }
         }
         Step::Waiting
+    }
+
+    /// Sends on what was written: TLS and compression hold it back until they are told, once for all that was taken
+    /// together.
+    fn flush(&mut self, cx: &mut Context<'_>) -> Step {
+        if self.written == 0 {
+            return Step::Done;
+        }
+        match Pin::new(&mut self.stream).poll_flush(cx) {
+            Poll::Pending => {
+                self.stalled_since.get_or_insert_with(Instant::now);
+                return Step::Waiting;
+            }
+            Poll::Ready(Ok(())) => self.stalled_since = None,
+            Poll::Ready(Err(error)) => {
+                self.write_error = Some(error.into());
+                return Step::Waiting;
+            }
+        }
+        Step::Done
     }
 
     fn refill(&mut self, cx: &mut Context<'_>) -> Taken {

@@ -1,36 +1,33 @@
-//! Dialing, IDENTIFY and SUB.
+//! All that precedes the first command of a consumer or producer: IDENTIFY, the upgrades agreed on, AUTH, SUB.
 
-use std::{
-    future::Future,
-    io,
-    net::{SocketAddr, ToSocketAddrs},
-    sync::Arc,
-    time::Duration,
-};
+use std::io;
+#[cfg(feature = "tls")]
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use nsq_protocol::{Command, Frame, HEARTBEAT, MAGIC_V2, OK, decode_frame};
-use socket2::{SockRef, TcpKeepalive};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpSocket, TcpStream, lookup_host},
-    time::timeout,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::{
+    dial::{dial, within},
+    transport::Transport,
+};
+#[cfg(feature = "compression")]
+use crate::compression::{Codec, Compressed};
 use crate::{
     config::Config,
     error::{ConnectError, ConnectionError, ServerError},
-    identify::{IdentifyResponse, identify_body},
+    identify::{AuthResponse, IdentifyResponse, Wanted, identify_body},
+    tls::TlsMode,
 };
 
-const KEEPALIVE: Duration = Duration::from_secs(15);
 /// The largest frame accepted when the configuration does not say; buffers grow as data arrives, so that this much
 /// is only held when it was really sent.
 const FRAME_BYTES_MAX_DEFAULT: u32 = 256 << 20;
 
 /// A connection that is ready for its driver.
 pub(crate) struct Established {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Transport,
     /// What was read beyond the last answer of the handshake.
     pub(crate) unread: BytesMut,
     pub(crate) response: IdentifyResponse,
@@ -48,20 +45,36 @@ pub(crate) async fn establish(
     config: &Config,
     subscription: Option<Subscription<'_>>,
 ) -> Result<Established, ConnectError> {
-    let stream = dial(address, config).await?;
-    let introduced = within(config.handshake_timeout, async {
-        let mut handshake = Handshake { stream, unread: BytesMut::new(), address, config };
-        let response = handshake.identify().await?;
-        if let Some(subscription) = subscription {
-            handshake.subscribe(&subscription).await?;
-        }
-        let Handshake { stream, unread, .. } = handshake;
-        Ok(Established { stream, unread, response })
-    });
+    let stream = Transport::Plain(dial(address, config).await?);
+    let handshake = Handshake { stream, unread: BytesMut::new(), address, config };
+    let introduced = within(config.handshake_timeout, handshake.introduce(subscription));
     introduced.await.unwrap_or_else(|| {
         let timeout = config.handshake_timeout;
         Err(ConnectError::HandshakeTimeout { address: address.to_owned(), timeout })
     })
+}
+
+/// Connects to the nsqd at `address` as a consumer or producer with this configuration would, up to its first
+/// command, tells what nsqd answered, and closes the connection.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), nsq_client::ConnectError> {
+/// let config = nsq_client::Config::default();
+/// let nsqd = nsq_client::identify("127.0.0.1:4150", &config).await?;
+/// println!("nsqd {} sends up to {} messages ahead", nsqd.version, nsqd.max_rdy_count);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// [`ConnectError`] for whatever keeps a consumer or producer from connecting, and
+/// [`ConnectError::Config`] for a configuration that fails [`Config::validate`].
+pub async fn identify(address: &str, config: &Config) -> Result<IdentifyResponse, ConnectError> {
+    config.validate()?;
+    let Established { mut stream, response, .. } = establish(address, config, None).await?;
+    // All that was wanted is known; how the connection ends does not matter.
+    let _ = within(config.write_timeout, stream.shutdown()).await;
+    Ok(response)
 }
 
 /// The largest frame that `config` accepts.
@@ -69,64 +82,9 @@ pub(crate) fn frame_bytes_max(config: &Config) -> u32 {
     if config.max_msg_size == 0 { FRAME_BYTES_MAX_DEFAULT } else { config.max_msg_size }
 }
 
-async fn dial(address: &str, config: &Config) -> Result<TcpStream, ConnectError> {
-    let failed = |source: io::Error| ConnectError::Dial {
-        address: address.to_owned(),
-        source: Arc::new(source),
-    };
-    let stream = within(config.dial_timeout, dial_any(address, config.local_addr))
-        .await
-        .ok_or_else(|| ConnectError::DialTimeout {
-            address: address.to_owned(),
-            timeout: config.dial_timeout,
-        })?
-        .map_err(failed)?;
-    stream.set_nodelay(true).map_err(failed)?;
-    SockRef::from(&stream)
-        .set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))
-        .map_err(failed)?;
-    Ok(stream)
-}
-
-/// Connects to the first of the address's resolutions that answers.
-async fn dial_any(address: &str, local: Option<SocketAddr>) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for remote in resolve(address).await? {
-        match dial_one(remote, local).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-/// The addresses of `address`; a literal one does not cost a trip to the resolver's thread.
-async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
-    if let Ok(literal) = address.parse::<SocketAddr>() {
-        return Ok(literal.to_socket_addrs()?.collect());
-    }
-    Ok(lookup_host(address).await?.collect())
-}
-
-async fn dial_one(remote: SocketAddr, local: Option<SocketAddr>) -> io::Result<TcpStream> {
-    let socket = if remote.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    if let Some(local) = local {
-        socket.bind(local)?;
-    }
-    socket.connect(remote).await
-}
-
-/// The output of `future`, or `None` when it takes longer than `limit`; zero is no limit.
-async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
-    if limit.is_zero() {
-        return Some(future.await);
-    }
-    timeout(limit, future).await.ok()
-}
-
 /// A connection on which one command waits for one answer.
 struct Handshake<'a> {
-    stream: TcpStream,
+    stream: Transport,
     unread: BytesMut,
     address: &'a str,
     config: &'a Config,
@@ -139,9 +97,26 @@ enum Answer {
 }
 
 impl Handshake<'_> {
+    async fn introduce(
+        mut self,
+        subscription: Option<Subscription<'_>>,
+    ) -> Result<Established, ConnectError> {
+        let mut response = self.identify().await?;
+        let mut upgraded = self.upgrade(&response).await?;
+        if response.auth_required {
+            response.auth = Some(upgraded.authenticate(response.tls_v1).await?);
+        }
+        if let Some(subscription) = subscription {
+            upgraded.subscribe(&subscription).await?;
+        }
+        let Handshake { stream, unread, .. } = upgraded;
+        Ok(Established { stream, unread, response })
+    }
+
     async fn identify(&mut self) -> Result<IdentifyResponse, ConnectError> {
+        let wanted = Wanted::of(self.config);
         let mut bytes = MAGIC_V2.to_vec();
-        Command::Identify(&identify_body(self.config)).encode(&mut bytes);
+        Command::Identify(&identify_body(self.config, wanted)).encode(&mut bytes);
         let response = match self.ask(&bytes).await? {
             Answer::Error(error) => return Err(ConnectError::Identify(error)),
             Answer::Response(data) => {
@@ -149,14 +124,101 @@ impl Handshake<'_> {
             }
         };
         tracing::debug!(nsqd = self.address, ?response, "identified");
-        if let Some(feature) = response.unrequested_feature() {
+        if let Some(feature) = response.unrequested_feature(wanted) {
             let problem = format!("{feature} is switched on without having been asked for");
             return Err(ConnectError::IdentifyAnswer(problem));
         }
-        if response.auth_required {
-            return Err(ConnectError::AuthRequired { address: self.address.to_owned() });
+        if !response.tls_v1 && self.config.tls_mode() == TlsMode::Required {
+            return Err(ConnectError::TlsRefused { address: self.address.to_owned() });
+        }
+        for feature in response.refused_features(wanted) {
+            tracing::warn!(
+                nsqd = self.address,
+                feature,
+                "nsqd does not offer it, going on without"
+            );
         }
         Ok(response)
+    }
+
+    /// Goes on in TLS and compressed, as far as `response` says so.
+    async fn upgrade(self, response: &IdentifyResponse) -> Result<Self, ConnectError> {
+        let mut handshake = self;
+        #[cfg(feature = "tls")]
+        if response.tls_v1 {
+            handshake = handshake.start_tls().await?;
+        }
+        #[cfg(feature = "compression")]
+        if response.snappy {
+            handshake = handshake.start_compression(Codec::snappy()).await?;
+        } else if response.deflate {
+            let codec = Codec::deflate(handshake.config.deflate_level);
+            handshake = handshake.start_compression(codec).await?;
+        }
+        Ok(handshake)
+    }
+
+    #[cfg(feature = "tls")]
+    async fn start_tls(self) -> Result<Self, ConnectError> {
+        // What comes before the handshake is not from nsqd: it must not pass for something that came encrypted.
+        let Handshake { stream: Transport::Plain(stream), unread, address, config } = self else {
+            return Err(self.lost(ConnectionError::Unexpected("second start of TLS")));
+        };
+        let failed = |source: io::Error| ConnectError::Tls {
+            address: address.to_owned(),
+            source: Arc::new(source),
+        };
+        if !unread.is_empty() {
+            return Err(failed(io::Error::other("data came before the TLS handshake")));
+        }
+        let tls = config.tls_config.connect(address, stream).await.map_err(failed)?;
+        let mut upgraded = Self { stream: Transport::Tls(Box::new(tls)), unread, address, config };
+        match upgraded.confirm("answer to the start of TLS").await {
+            // A server that does not accept the client's certificate says so only now.
+            Err(ConnectError::Handshake { source: ConnectionError::Io(source), .. }) => {
+                Err(ConnectError::Tls { address: address.to_owned(), source })
+            }
+            result => result.map(|()| upgraded),
+        }
+    }
+
+    #[cfg(feature = "compression")]
+    async fn start_compression(self, codec: Codec) -> Result<Self, ConnectError> {
+        let Handshake { stream, unread, .. } = self;
+        let stream = Transport::Compressed(Box::new(Compressed::new(stream, codec, unread)));
+        let mut upgraded = Self { stream, unread: BytesMut::new(), ..self };
+        upgraded.confirm("answer to the start of compression").await?;
+        Ok(upgraded)
+    }
+
+    /// Waits for the `OK` that ends an upgrade.
+    async fn confirm(&mut self, answer: &'static str) -> Result<(), ConnectError> {
+        match self.ask(&[]).await? {
+            Answer::Response(data) if data == OK => Ok(()),
+            Answer::Response(_) => Err(self.lost(ConnectionError::Unexpected(answer))),
+            Answer::Error(error) => Err(ConnectError::Identify(error)),
+        }
+    }
+
+    async fn authenticate(&mut self, is_encrypted: bool) -> Result<AuthResponse, ConnectError> {
+        let secret = &self.config.auth_secret;
+        if secret.is_empty() {
+            return Err(ConnectError::AuthRequired { address: self.address.to_owned() });
+        }
+        if !is_encrypted && self.config.tls_mode() != TlsMode::Off {
+            return Err(ConnectError::AuthInClear { address: self.address.to_owned() });
+        }
+        let mut bytes = Vec::new();
+        Command::Auth(secret.expose().as_bytes()).encode(&mut bytes);
+        let data = match self.ask(&bytes).await? {
+            Answer::Error(error) => return Err(ConnectError::Auth(error)),
+            Answer::Response(data) => data,
+        };
+        let auth: AuthResponse = serde_json::from_slice(&data)
+            .map_err(|error| ConnectError::AuthAnswer(error.to_string()))?;
+        let AuthResponse { identity, identity_url, permission_count } = &auth;
+        tracing::info!(nsqd = self.address, identity, identity_url, permission_count, "authorized");
+        Ok(auth)
     }
 
     async fn subscribe(&mut self, subscription: &Subscription<'_>) -> Result<(), ConnectError> {
@@ -178,7 +240,9 @@ impl Handshake<'_> {
     }
 
     async fn exchange(&mut self, command: &[u8]) -> Result<Answer, ConnectionError> {
-        self.stream.write_all(command).await?;
+        if !command.is_empty() {
+            self.say(command).await?;
+        }
         let size_max = frame_bytes_max(self.config);
         loop {
             if let Some((frame, used)) = decode_frame(&self.unread, size_max)? {
@@ -191,12 +255,17 @@ impl Handshake<'_> {
                 let _ = self.unread.split_to(used);
                 match answer {
                     Some(answer) => return Ok(answer),
-                    None => self.stream.write_all(b"NOP\n").await?,
+                    None => self.say(b"NOP\n").await?,
                 }
             } else if self.stream.read_buf(&mut self.unread).await? == 0 {
                 return Err(ConnectionError::ClosedByPeer);
             }
         }
+    }
+
+    async fn say(&mut self, command: &[u8]) -> io::Result<()> {
+        self.stream.write_all(command).await?;
+        self.stream.flush().await
     }
 
     fn lost(&self, source: ConnectionError) -> ConnectError {

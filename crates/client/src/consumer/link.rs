@@ -9,7 +9,6 @@ use std::{
 };
 
 use tokio::{
-    net::TcpStream,
     select,
     sync::oneshot,
     time::{Instant, sleep},
@@ -23,6 +22,7 @@ use crate::{
     connection::{
         driver::{Driver, Timeouts},
         handshake::{Subscription, establish, frame_bytes_max},
+        transport::Transport,
     },
     error::ConnectError,
 };
@@ -42,7 +42,7 @@ pub(crate) struct Link {
 /// A subscribed connection and its driver.
 struct Connected {
     subscriber: Arc<Subscriber>,
-    driver: Driver<TcpStream, Receiver>,
+    driver: Driver<Transport, Receiver>,
 }
 
 impl Link {
