@@ -176,12 +176,19 @@ impl Channel {
         Ok(())
     }
 
-    /// Removes a client and answers how many are left.
-    pub(crate) fn leave(self: &Arc<Self>, id: ClientId, requeue: bool) -> usize {
-        self.act(|schedule, wake| schedule.remove_client(id, requeue, wake));
+    /// Removes a client. Answers whether the channel has to be deleted: it was ephemeral and this was its last
+    /// client. Then nobody can join it any more.
+    pub(crate) fn leave(self: &Arc<Self>, id: ClientId, requeue: bool) -> bool {
         let mut inner = lock(&self.inner);
+        let mut wake = std::mem::take(&mut inner.wake);
+        inner.schedule.remove_client(id, requeue, &mut wake);
+        inner.wake = wake;
         inner.clients.remove(&id);
-        inner.clients.len()
+        let abandoned = self.name.is_ephemeral()
+            && inner.clients.is_empty()
+            && !self.exiting.swap(true, Ordering::AcqRel);
+        self.settle(&mut inner);
+        abandoned
     }
 
     /// Finishes runs of messages; what is refused is added to `refused`.

@@ -6,6 +6,7 @@ use std::{
         Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use foldhash::fast::RandomState;
@@ -25,6 +26,9 @@ use crate::{
     services::Services,
     topic::{PublishError, Topic},
 };
+
+/// How often a publish may find that its topic goes away just then.
+const PUBLISH_TRIES: usize = 10;
 
 /// Everything one nsqd knows.
 pub(crate) struct Node {
@@ -252,19 +256,39 @@ impl Node {
         Ok((topic, channel))
     }
 
+    /// Publishes to a topic; to a new one of its name when it has gone with its last channel meanwhile, which
+    /// is nothing a producer has to know. Answers where the messages are: the topic, and the end of its log.
+    pub(crate) fn publish(
+        self: &Arc<Self>,
+        topic: &Arc<Topic>,
+        batch: &mut BatchBuilder,
+        defer: Option<Duration>,
+    ) -> Result<(Arc<Topic>, u64), PublishError> {
+        let mut topic = topic.clone();
+        for _ in 1..PUBLISH_TRIES {
+            match topic.publish(batch, defer) {
+                Err(PublishError::Exiting) if topic.name.is_ephemeral() && !self.is_stopping() => {
+                    topic = self.topic_or_create(&topic.name)?;
+                }
+                published => return Ok((topic, published?)),
+            }
+        }
+        let end = topic.publish(batch, defer)?;
+        Ok((topic, end))
+    }
+
     /// Deletes a topic with all its channels. Answers whether there was one.
     pub(crate) fn delete_topic(&self, name: &str) -> Result<bool, nsq_log::Error> {
         let Some(topic) = self.existing_topic(name) else { return Ok(false) };
+        // Of two who delete it only one may touch its files: there may be a new topic behind them by then.
+        if !topic.exit() {
+            return Ok(false);
+        }
         self.services.logger.info(format_args!("TOPIC({name}): deleting"));
-        topic.exit();
         // While its files go the topic is still there, so that nobody makes a new one over them; what is
         // published to it is refused.
         let deleted = self.store.delete_topic(&topic.name);
-        let mut topics = self.topics_mut();
-        if topics.get(name).is_some_and(|current| Arc::ptr_eq(current, &topic)) {
-            topics.remove(name);
-        }
-        drop(topics);
+        self.topics_mut().remove(name);
         self.services.lookup.registrations_changed();
         if !topic.name.is_ephemeral() {
             // At once: a topic that the file still lists would be back after a crash.
@@ -277,29 +301,49 @@ impl Node {
     pub(crate) fn delete_channel(
         &self,
         topic: &Topic,
-        channel: &str,
+        channel: &Channel,
     ) -> Result<bool, nsq_log::Error> {
-        let (existed, others) = topic.delete_channel(channel)?;
+        let existed = topic.delete_channel(channel)?;
         if existed {
-            self.changed(false);
-            if !others && topic.name.is_ephemeral() {
-                self.delete_topic(topic.name.as_str())?;
+            self.changed(channel.name.is_ephemeral());
+            if topic.name.is_ephemeral() {
+                self.delete_if_unused(topic)?;
             }
         }
         Ok(existed)
     }
 
+    /// Deletes an ephemeral topic unless somebody has made a channel of it meanwhile.
+    fn delete_if_unused(&self, topic: &Topic) -> Result<(), nsq_log::Error> {
+        // Held to the end, which is near as there are no files: whoever comes now gets a new topic.
+        let mut topics = self.topics_mut();
+        if topic.exit_if_unused() {
+            self.services.logger.info(format_args!("TOPIC({}): deleting", topic.name));
+            topics.remove(&topic.name);
+            self.store.delete_topic(&topic.name)?;
+            self.services.lookup.registrations_changed();
+        }
+        Ok(())
+    }
+
     /// Takes a client off its channel; an ephemeral channel goes with its last client.
     pub(crate) fn leave(&self, topic: &Arc<Topic>, channel: &Arc<Channel>, client: ClientId) {
-        let left = channel.leave(client, self.services.options.requeue_on_disconnect);
+        let abandoned = channel.leave(client, self.services.options.requeue_on_disconnect);
         topic.mark_dirty();
-        if left == 0 && channel.name.is_ephemeral() && !channel.is_exiting() {
-            let deleted = self.delete_channel(topic, channel.name.as_str());
-            if let Err(error) = deleted {
-                self.services
-                    .logger
-                    .error(format_args!("CHANNEL({}): deleting - {error}", channel.name));
-            }
+        if abandoned {
+            self.clear_away(topic, channel);
+        }
+    }
+
+    /// Deletes an ephemeral channel that has lost its last client, unless that is done or the topic goes anyway.
+    pub(crate) fn clear_away(&self, topic: &Topic, channel: &Channel) {
+        if topic.is_exiting() {
+            return;
+        }
+        if let Err(error) = self.delete_channel(topic, channel) {
+            self.services
+                .logger
+                .error(format_args!("CHANNEL({}): deleting - {error}", channel.name));
         }
     }
 

@@ -190,9 +190,11 @@ impl Topic {
         Ok(end)
     }
 
-    /// Whether an ephemeral topic holds as much as it may: nobody takes what waits at it.
+    /// Whether what is published now would wait at an ephemeral topic that holds as much as it may.
     fn is_full(&self) -> bool {
-        lock(&self.state).fan.depth() >= self.services.options.mem_queue_size
+        let state = lock(&self.state);
+        let waits = state.fan.is_paused() || state.channels.is_empty();
+        waits && state.fan.depth() >= self.services.options.mem_queue_size
     }
 
     /// What an ephemeral topic has no room for is accepted, counted and gone, as in NSQ.
@@ -275,26 +277,38 @@ impl Topic {
         lock(&self.state).channels.values().cloned().collect()
     }
 
-    /// Deletes a channel with all that waits in it. Answers whether there was one, and whether any is left.
-    pub(crate) fn delete_channel(&self, name: &str) -> Result<(bool, bool), nsq_log::Error> {
+    /// Deletes a channel with all that waits in it. Answers whether it was there.
+    pub(crate) fn delete_channel(&self, channel: &Channel) -> Result<bool, nsq_log::Error> {
         let mut state = lock(&self.state);
-        let Some(channel) = state.channels.remove(name) else {
-            return Ok((false, !state.channels.is_empty()));
-        };
-        self.services.logger.info(format_args!("CHANNEL({name}): deleting"));
+        // Another one of that name may have taken its place.
+        let current = state.channels.get(&channel.name);
+        if current.is_none_or(|current| !std::ptr::eq(&**current, channel)) {
+            return Ok(false);
+        }
+        state.channels.remove(&channel.name);
+        self.services.logger.info(format_args!("CHANNEL({}): deleting", channel.name));
         channel.exit();
         state.fan.remove_channel();
-        let rest = !state.channels.is_empty();
-        self.write_snapshot(&mut state)?;
-        Ok((true, rest))
+        if !channel.name.is_ephemeral() {
+            self.write_snapshot(&mut state)?;
+        }
+        Ok(true)
     }
 
     /// Ends the topic for good or for a restart: nothing is accepted any more, every client of it is closed.
-    pub(crate) fn exit(&self) {
-        self.exiting.store(true, Ordering::Release);
+    /// Answers whether it had not been ended before.
+    pub(crate) fn exit(&self) -> bool {
+        let first = !self.exiting.swap(true, Ordering::AcqRel);
         for channel in self.channels() {
             channel.exit();
         }
+        first
+    }
+
+    /// Ends the topic for good if it has no channels; answers whether it did.
+    pub(crate) fn exit_if_unused(&self) -> bool {
+        let state = lock(&self.state);
+        state.channels.is_empty() && !self.exiting.swap(true, Ordering::AcqRel)
     }
 
     pub(crate) fn pause(&self) -> Result<(), nsq_log::Error> {

@@ -86,7 +86,7 @@ pub(super) async fn create_channel(node: Arc<Node>, request: Request) -> Answer 
 pub(super) async fn delete_channel(node: Arc<Node>, request: Request) -> Answer {
     let (topic, channel) = existing_channel(&node, &request.query()?)?;
     let path = request.path().to_owned();
-    blocking(&node, move |node| match node.delete_channel(&topic, channel.name.as_str()) {
+    blocking(&node, move |node| match node.delete_channel(&topic, &channel) {
         Ok(true) => Ok(Response::empty()),
         Ok(false) => Err(no_channel()),
         Err(error) => Err(failure(node, &path, &error)),

@@ -58,12 +58,12 @@ pub(super) async fn many(node: Arc<Node>, mut request: Request) -> Result<Respon
 }
 
 async fn publish(
-    node: &Node,
+    node: &Arc<Node>,
     topic: &Arc<Topic>,
     mut batch: BatchBuilder,
     defer: Option<Duration>,
 ) -> Result<Response, Error> {
-    let end = topic.publish(&mut batch, defer).map_err(|_| exiting())?;
+    let (topic, end) = node.publish(topic, &mut batch, defer).map_err(|_| exiting())?;
     // A topic in memory has nothing that could be flushed.
     if node.services.options.waits_for_sync() && !topic.name.is_ephemeral() {
         topic.synced(end).await.map_err(|_| exiting())?;

@@ -24,6 +24,9 @@ use crate::{
 /// a message could be stuck in.
 const OUTPUT_BUFFER_BYTES: i64 = 16 << 10;
 
+/// How often a client may find a channel or topic that goes away just then.
+const JOIN_TRIES: usize = 10;
+
 /// The level of compression unless a client asks for another one.
 const DEFLATE_LEVEL: i64 = 6;
 
@@ -149,8 +152,8 @@ impl Session {
     fn commit_deferred(&mut self, defer: Option<Duration>) -> Flow {
         let Some(topic) = self.pending.topic.clone() else { return Flow::Continue };
         let count = self.pending.batch.count() as u64;
-        match topic.publish(&mut self.pending.batch, defer) {
-            Ok(end) => {
+        match self.node.publish(&topic, &mut self.pending.batch, defer) {
+            Ok((topic, end)) => {
                 self.client.count_published(topic.name.as_str(), count);
                 for _ in self.pending.answers.drain(..) {
                     self.output.frame(FrameType::Response, OK);
@@ -335,7 +338,7 @@ impl Session {
         };
         let limit = self.node.services.options.max_channel_consumers;
         // An ephemeral channel or topic may go away between being found and being joined.
-        for _ in 0..2 {
+        for _ in 0..JOIN_TRIES {
             let Ok((topic, channel)) = self.node.channel_or_create(&topic, &channel) else {
                 continue;
             };
@@ -347,7 +350,7 @@ impl Session {
                     );
                     return Err(failed(text));
                 }
-                Err(JoinError::Exiting) => {}
+                Err(JoinError::Exiting) => self.node.clear_away(&topic, &channel),
             }
         }
         Err(failed(
