@@ -1,1 +1,381 @@
+//! Clients that mean no good, or no longer anything at all.
 
+use std::io::{Read, Write};
+
+use nsq_protocol::Command;
+
+use crate::support::{Client, Received, Server, eventually, http};
+
+/// Numbers that look random and are the same every time.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.roll().to_be_bytes()[0]
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.roll() % end as u64).unwrap()
+    }
+
+    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.below(from.len())]
+    }
+
+    fn bytes(&mut self, count: usize) -> impl Iterator<Item = u8> {
+        std::iter::repeat_with(|| self.byte()).take(count)
+    }
+}
+
+/// A client like any other gets what it is entitled to.
+fn works(server: &Server) {
+    let mut client = server.client();
+    client.subscribe("sane", "c", 10);
+    client.send(Command::Pub { topic: "sane", body: b"hello" });
+    let answers = [client.receive(), client.receive()];
+    assert!(answers.contains(&Received::Response("OK".to_owned())), "{answers:?}");
+    let message = answers.iter().find_map(|answer| match answer {
+        Received::Message(message) => Some(message.clone()),
+        _ => None,
+    });
+    let message = message.unwrap();
+    assert_eq!((&message.body[..], message.attempts), (&b"hello"[..], 1));
+    client.fin(message.id);
+    client.expect_nothing();
+    server.post("/channel/delete?topic=sane&channel=c");
+}
+
+/// Something like a command; now and then a good one.
+fn noise(dice: &mut Dice, out: &mut Vec<u8>) {
+    let lines: &[&[u8]] = &[
+        b"NOP",
+        b"CLS",
+        b"RDY 10",
+        b"RDY",
+        b"RDY 2500",
+        b"RDY 0",
+        b"SUB t c",
+        b"SUB t d#ephemeral",
+        b"SUB e#ephemeral c#ephemeral",
+        b"FIN 0123456789abcdef",
+        b"REQ 0123456789abcdef 5",
+        b"TOUCH 0123456789abcdef",
+        b"FIN",
+        b"",
+        b"\r",
+        b"NOPE",
+        b"SUB",
+        b"PUB",
+        b"MPUB $",
+        b"FIN 0000000000000000",
+        b"REQ ffffffffffffffff 0",
+        b"TOUCH \xff\xff\xff\xff\xff\xff\xff\xff01234567",
+    ];
+    match dice.below(10) {
+        0 => {
+            let count = dice.below(40);
+            out.extend(dice.bytes(count));
+        }
+        1 => {
+            out.extend([&b"IDENTIFY\n"[..], b"\0\0\0\x1e{\"feature_negotiation\": true }"].concat())
+        }
+        2 => with_size(dice, b"IDENTIFY\n", out),
+        3 => with_size(dice, b"AUTH\n", out),
+        4 => with_size(dice, b"PUB t\n", out),
+        5 => with_size(dice, b"DPUB t 10\n", out),
+        6 => {
+            with_size(dice, b"MPUB t\n", out);
+            out.extend([0, 0, 0, dice.byte() % 4]);
+            for _ in 0..dice.below(4) {
+                with_size(dice, b"", out);
+            }
+        }
+        7 => out.extend(b"PUB t\n\0\0\0\x03abcMPUB t\n\0\0\0\x0e\0\0\0\x02\0\0\0\x01a\0\0\0\x01b"),
+        _ => {
+            out.extend(*dice.pick(lines));
+            out.push(b'\n');
+        }
+    }
+}
+
+/// A line, a size that may or may not be true, and a body.
+fn with_size(dice: &mut Dice, line: &[u8], out: &mut Vec<u8>) {
+    let length = dice.byte() % 12;
+    let announced = match dice.below(8) {
+        0 => dice.bytes(4).collect(),
+        1 => vec![0; 4],
+        2 => vec![0, 0, 0, length + 1],
+        _ => vec![0, 0, 0, length],
+    };
+    out.extend(line);
+    out.extend(announced);
+    out.extend(dice.bytes(length.into()));
+}
+
+#[test]
+fn no_bytes_keep_nsqd_from_serving_others() {
+    let server = Server::start();
+    let mut dice = Dice(0x5eed);
+    for round in 0..400 {
+        let mut bytes = if dice.below(20) == 0 { Vec::new() } else { b"  V2".to_vec() };
+        for _ in 0..1 + dice.below(12) {
+            noise(&mut dice, &mut bytes);
+        }
+        let mut client = Client::silent(server.tcp);
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let length = 1 + dice.below(rest.len());
+            // A client that was closed meanwhile is a client that was closed.
+            if client.stream.write_all(&rest[..length]).is_err() {
+                break;
+            }
+            rest = &rest[length..];
+        }
+        match dice.below(3) {
+            // Gone without a word, with answers unread.
+            0 => drop(client),
+            // Read to the end.
+            1 => {
+                let _ = client.stream.shutdown(std::net::Shutdown::Write);
+                let _ = client.stream.read_to_end(&mut Vec::new());
+            }
+            // Gone after the first answer, if there is any.
+            _ => {
+                let _ = client.stream.shutdown(std::net::Shutdown::Write);
+                let _ = client.stream.read(&mut [0; 100]);
+            }
+        }
+        if round % 50 == 49 {
+            works(&server);
+        }
+    }
+    works(&server);
+    server.stop();
+}
+
+#[test]
+fn consumers_that_answer_at_random_lose_nothing() {
+    let server = Server::with(|options| {
+        options.msg_timeout = std::time::Duration::from_millis(20);
+        options.mem_queue_size = 20;
+    });
+    let mut dice = Dice(0xd1ce);
+    let count = 300_u32;
+    let bodies: Vec<_> = (0..count).map(u32::to_be_bytes).collect();
+    server.client().publish_all("t", &bodies);
+    let mut finished = vec![0; count as usize];
+    let mut left = count;
+    while left > 0 {
+        let mut client = server.consumer("t", "c", 1 + dice.roll() % 60);
+        for _ in 0..dice.below(80) {
+            if left == 0 {
+                break;
+            }
+            let message = match client.receive() {
+                Received::Message(message) => message,
+                // An answer to something that came too late.
+                Received::Error(_) => continue,
+                other => panic!("{other:?}"),
+            };
+            match dice.below(8) {
+                0 => client.req(message.id, dice.roll() % 30),
+                1 => client.send(Command::Touch(message.id)),
+                2 => client.send(Command::Rdy(1 + dice.roll() % 60)),
+                3 => {}
+                _ => {
+                    client.fin(message.id);
+                    client.send_bytes(b"TOUCH xxxxxxxxxxxxxxxx\n");
+                    // Whether the FIN was in time is known once the TOUCH has been refused.
+                    let mut refused = false;
+                    loop {
+                        match client.receive() {
+                            Received::Error(text) if text.starts_with("E_TOUCH_FAILED TOUCH x") => {
+                                break;
+                            }
+                            Received::Error(text) => refused |= text.starts_with("E_FIN_FAILED"),
+                            // It will come again.
+                            _ => {}
+                        }
+                    }
+                    if !refused {
+                        let number = u32::from_be_bytes(*message.body.first_chunk().unwrap());
+                        finished[number as usize] += 1;
+                        left -= 1;
+                    }
+                }
+            }
+        }
+    }
+    // Nothing was finished twice, and nothing is left.
+    assert!(finished.iter().all(|times| *times == 1));
+    let channel = server.channel_stats("c");
+    for figure in ["depth", "in_flight_count", "deferred_count"] {
+        assert_eq!(channel[figure], 0, "{figure}");
+    }
+}
+
+#[test]
+fn silent_and_half_said_connections_do_not_hold_up_a_stop() {
+    let server = Server::start();
+    let mut connections = Vec::new();
+    for said in
+        [&b""[..], b" ", b"  V", b"  V2", b"  V2PUB t\n\0\0\0\x05ab", b"  V2SUB t c\nRDY 5\n"]
+    {
+        for half in [false, true] {
+            let mut client = Client::silent(server.tcp);
+            client.send_bytes(said);
+            if half && said.len() > 4 && said.starts_with(b"  V2SUB") {
+                client.end_stream();
+            }
+            connections.push(client);
+        }
+    }
+    works(&server);
+    let start = now();
+    server.stop();
+    let elapsed = start.elapsed();
+    assert!(elapsed < std::time::Duration::from_secs(2), "{elapsed:?}");
+    for mut connection in connections {
+        while connection.receive() != Received::Closed {}
+    }
+}
+
+#[test]
+fn deaf_connections_do_not_hold_up_a_stop() {
+    let server = Server::start();
+    let mut deaf = server.consumer("t", "c", 2500);
+    deaf.settle();
+    let mut producer = server.client();
+    for _ in 0..20 {
+        producer.publish_all("t", &vec![vec![b'x'; 50_000]; 20]);
+    }
+    let mut flood = server.client();
+    flood.stream.set_nonblocking(true).unwrap();
+    // Publishes and does not read its answers, until nothing goes any more.
+    let bytes = b"PUB u\n\0\0\0\x01x".repeat(1000);
+    while flood.stream.write(&bytes).is_ok() {}
+    let start = now();
+    server.stop();
+    let elapsed = start.elapsed();
+    assert!(elapsed < std::time::Duration::from_secs(3), "{elapsed:?}");
+}
+
+#[expect(clippy::disallowed_methods, reason = "a stop has to be quick")]
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+#[test]
+fn a_client_that_never_reads_its_answers_is_no_longer_listened_to() {
+    let server = Server::start();
+    let mut flood = server.client();
+    flood.stream.set_write_timeout(Some(std::time::Duration::from_millis(300))).unwrap();
+    let bytes = b"PUB u\n\0\0\0\x01x".repeat(10_000);
+    let mut written = 0;
+    // 10 bytes of answer for 11 of question: sockets and nsqd hold some megabytes of each.
+    while let Ok(bytes) = flood.stream.write(&bytes) {
+        written += bytes;
+        assert!(written < 200 << 20, "nsqd holds answers without a limit");
+    }
+    works(&server);
+    flood.stream.set_write_timeout(None).unwrap();
+}
+
+#[test]
+fn two_hundred_connections_at_once_are_served() {
+    let server = Server::start();
+    let mut clients: Vec<_> = (0..200).map(|_| Client::silent(server.tcp)).collect();
+    for client in &mut clients {
+        client.send_bytes(b"  V2");
+    }
+    for (i, client) in clients.iter_mut().enumerate() {
+        client.subscribe("t", "c", 2);
+        client.send(Command::Pub { topic: &format!("own{}", i % 20), body: b"x" });
+    }
+    for client in &mut clients {
+        assert_eq!(client.receive(), Received::Response("OK".to_owned()));
+        client.settle();
+    }
+    assert_eq!(server.stats()["topics"].as_array().unwrap().len(), 21);
+    server.client().publish_all("t", &vec!["x"; 400]);
+    for client in &mut clients {
+        assert_eq!(client.finish_next(2).len(), 2);
+    }
+    drop(clients);
+    let none_left = || {
+        let stats = server.stats();
+        let topics = stats["topics"].as_array().unwrap();
+        let topic = topics.iter().find(|topic| topic["topic_name"] == "t").unwrap();
+        topic["channels"][0]["client_count"] == 0 && topic["channels"][0]["depth"] == 0
+    };
+    eventually(none_left);
+    works(&server);
+}
+
+#[test]
+fn clients_that_come_and_go_leave_nothing_behind() {
+    let server = Server::start();
+    let mut producer = server.client();
+    for _ in 0..100 {
+        let mut client = server.consumer("t", "c", 5);
+        producer.publish("t", b"x");
+        assert_eq!(client.finish_next(1), [b"x"]);
+        // Or the next message might go to it still.
+        client.send(Command::Rdy(0));
+        client.settle();
+    }
+    eventually(|| server.channel_stats("c")["client_count"] == 0);
+    let channel = server.channel_stats("c");
+    assert_eq!((&channel["depth"], &channel["in_flight_count"]), (&0.into(), &0.into()));
+}
+
+#[test]
+fn what_is_ephemeral_never_goes_under_a_client_that_has_just_come() {
+    let server = Server::start();
+    let come_and_go = |topic: &'static str| {
+        let tcp = server.tcp;
+        std::thread::spawn(move || {
+            for _ in 0..150 {
+                let mut client = Client::connect(tcp);
+                client.publish(topic, b"x");
+                client.subscribe(topic, "c#ephemeral", 0);
+                // A client that was closed with the channel would not get this answer.
+                client.settle();
+            }
+        })
+    };
+    let topics = ["t", "t", "e#ephemeral", "e#ephemeral"];
+    for thread in topics.map(come_and_go) {
+        thread.join().unwrap();
+    }
+    eventually(|| server.stats()["topics"].as_array().unwrap().len() == 1);
+    assert_eq!(server.topic_stats()["channels"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn a_topic_deleted_again_and_again_keeps_what_is_published_between() {
+    let server = Server::start();
+    let http_address = server.http;
+    let delete = || {
+        std::thread::spawn(move || {
+            let (status, _) = http(http_address, "POST", "/topic/delete?topic=t", b"");
+            assert!(status == 200 || status == 404, "{status}");
+        })
+    };
+    for round in 0..40 {
+        let deletions = [delete(), delete(), delete()];
+        for deletion in deletions {
+            deletion.join().unwrap();
+        }
+        let body = [round];
+        server.client().publish("t", &body);
+        assert_eq!(server.consumer("t", "c", 1).finish_next(1), [body]);
+    }
+}

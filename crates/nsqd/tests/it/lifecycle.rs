@@ -272,3 +272,21 @@ fn what_an_ephemeral_topic_has_no_room_for_is_dropped() {
     producer.publish_all("t#ephemeral", &["a", "b"]);
     assert_eq!(consumer.finish_next(2), [b"a", b"b"]);
 }
+
+#[test]
+fn without_room_an_ephemeral_topic_serves_those_who_wait() {
+    let server = Server::with(|options| options.mem_queue_size = 0);
+    let mut consumer = server.consumer("t#ephemeral", "c", 5);
+    consumer.settle();
+    let mut producer = server.client();
+    for _ in 0..10 {
+        producer.publish("t#ephemeral", b"x");
+        assert_eq!(consumer.finish_next(1), [b"x"]);
+        consumer.settle();
+    }
+    consumer.send(Command::Rdy(0));
+    consumer.settle();
+    producer.publish("t#ephemeral", b"dropped");
+    consumer.send(Command::Rdy(5));
+    consumer.expect_nothing();
+}

@@ -324,6 +324,16 @@ impl Client {
         self.stream.shutdown(std::net::Shutdown::Write).unwrap();
     }
 
+    /// The messages that are on their way when everything sent so far has been acted on.
+    pub(crate) fn drain(&mut self) -> Vec<Message> {
+        self.send(Command::Touch(MessageId::from_u64(u64::MAX)));
+        let mut messages = Vec::new();
+        while let Received::Message(message) = self.receive() {
+            messages.push(message);
+        }
+        messages
+    }
+
     /// Everything sent so far has been acted on, without a word about it.
     pub(crate) fn settle(&mut self) {
         self.expect_nothing();
