@@ -84,6 +84,9 @@ pub struct Config {
     pub snappy: bool,
     /// The secret to authorize with, sent to those nsqds that ask for it.
     pub auth_secret: Secret,
+    /// Whether nsqlookupds get `auth_secret` too, as a bearer token. NSQ's name for this option,
+    /// `skip_lookupd_authorization`, says the opposite of what it does: true sends the secret.
+    pub lookupd_authorization: bool,
     /// Bytes of nsqd's write buffer for this client; -1 for none, 0 for nsqd's default.
     pub output_buffer_size: i64,
     /// How long nsqd may hold a message back to fill its write buffer; zero for nsqd's default, `None` for never
@@ -129,6 +132,7 @@ impl Default for Config {
             deflate_level: 6,
             snappy: false,
             auth_secret: Secret::default(),
+            lookupd_authorization: true,
             output_buffer_size: 16 * 1024,
             output_buffer_timeout: Some(Duration::from_millis(250)),
             max_in_flight: 1,

@@ -1,19 +1,29 @@
 //! Consumers: subscribed to a channel over any number of nsqds, with handlers for its messages.
 
 mod builder;
+mod discovery;
 mod engine;
+pub(crate) mod event;
 mod flow;
 mod link;
 mod messages;
+mod pauses;
 mod queue;
 pub(crate) mod subscriber;
 mod worker;
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
-use self::engine::Engine;
-pub use self::{builder::ConsumerBuilder, messages::Messages};
-use crate::error::{ConnectError, NotConnected};
+pub use self::{
+    builder::ConsumerBuilder,
+    event::{Event, Events},
+    messages::Messages,
+};
+use self::{discovery::discover, engine::Engine, link::Wish};
+use crate::{
+    error::{ConnectError, DisconnectLookupdError, DiscoveryError, NotConnected},
+    lookup::Lookupd,
+};
 
 /// How long [`Consumer::stop`] waits for messages in flight to be answered.
 pub const DRAIN_LIMIT_DEFAULT: Duration = Duration::from_secs(30);
@@ -106,7 +116,7 @@ impl Consumer {
     /// # Panics
     /// Outside of a tokio runtime with time and I/O enabled.
     pub async fn connect_to_nsqd(&self, address: &str) -> Result<(), ConnectError> {
-        let first_attempt = self.engine().link(address, false)?;
+        let first_attempt = self.engine().link(address, Wish::Now)?;
         first_attempt.await.unwrap_or(Err(ConnectError::Stopped))
     }
 
@@ -123,7 +133,7 @@ impl Consumer {
     ) -> Result<(), ConnectError> {
         let first_attempts: Vec<_> = addresses
             .into_iter()
-            .map(|address| self.engine().link(address.as_ref(), false))
+            .map(|address| self.engine().link(address.as_ref(), Wish::Now))
             .collect();
         let mut result = Ok(());
         for first_attempt in first_attempts {
@@ -144,11 +154,58 @@ impl Consumer {
     /// # Panics
     /// Outside of a tokio runtime with time and I/O enabled.
     pub fn keep_connecting_to_nsqd(&self, address: &str) -> Result<(), ConnectError> {
-        self.engine().link(address, true).map(drop)
+        self.engine().link(address, Wish::Sometime).map(drop)
+    }
+
+    /// Asks the nsqlookupd at `address` for the nsqds that have the topic and connects to them; asks it again every
+    /// `lookupd_poll_interval`, and soon after a connection was lost.
+    ///
+    /// The address is a `host:port` or an HTTP URL with a port; path (`/lookup` if there is none) and parameters of a
+    /// URL are kept. One that is known is left alone. Comes back after the first query and the first attempts to
+    /// connect to what it found; from there on everything goes on in the background. Dropping the future does not stop
+    /// what it has begun.
+    ///
+    /// nsqds that any of several nsqlookupds knows are connected to. One that no nsqlookupd knows any more stays
+    /// connected while it can be reached, and is forgotten when it has been away for `lookupd_poll_interval`.
+    ///
+    /// # Errors
+    /// [`DiscoveryError`]. That the nsqlookupd or its nsqds cannot be reached is none: they are tried again.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with time and I/O enabled.
+    pub async fn connect_to_nsqlookupd(&self, address: &str) -> Result<(), DiscoveryError> {
+        self.connect_to_nsqlookupds([address]).await
+    }
+
+    /// Asks several nsqlookupds, as [`Consumer::connect_to_nsqlookupd`] does, all at once.
+    ///
+    /// # Errors
+    /// [`DiscoveryError`]; none of them is asked then.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with time and I/O enabled.
+    pub async fn connect_to_nsqlookupds<A: AsRef<str>>(
+        &self,
+        addresses: impl IntoIterator<Item = A>,
+    ) -> Result<(), DiscoveryError> {
+        let topic = self.engine().topic.as_str();
+        let lookupds: Result<Vec<_>, _> =
+            addresses.into_iter().map(|address| Lookupd::parse(address.as_ref(), topic)).collect();
+        discover(self.engine(), lookupds?).await
+    }
+
+    /// Asks the nsqlookupd at `address` no more. nsqds that it knew stay connected.
+    ///
+    /// # Errors
+    /// When the consumer does not ask it, and when there is no other one.
+    pub fn disconnect_from_nsqlookupd(&self, address: &str) -> Result<(), DisconnectLookupdError> {
+        let lookupd = Lookupd::parse(address, self.engine().topic.as_str())
+            .map_err(|_| DisconnectLookupdError::NotConnected(address.to_owned()))?;
+        self.engine().discovery.remove(&lookupd)
     }
 
     /// Gives up the nsqd at `address`: asks it for no more messages, lets those in flight be answered, and closes the
-    /// connection, all in the background.
+    /// connection, all in the background. Discovery does not bring it back; [`Consumer::connect_to_nsqd`] does.
     ///
     /// # Errors
     /// When the consumer was never connected to the address, or has given it up.
@@ -165,6 +222,11 @@ impl Consumer {
     /// more before it answers.
     pub fn is_starved(&self) -> bool {
         self.engine().is_starved()
+    }
+
+    /// What happens to the consumer from here on: connections, failures, backing off.
+    pub fn events(&self) -> Events {
+        self.engine().events.subscribe()
     }
 
     /// The counters.

@@ -190,6 +190,38 @@ impl ConnectError {
 #[error("not connected to {0}")]
 pub struct NotConnected(pub String);
 
+/// Why a consumer does not ask an nsqlookupd.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DiscoveryError {
+    /// The consumer has been stopped, or was stopped meanwhile.
+    #[error("the consumer is stopped")]
+    Stopped,
+    /// The consumer has no handler, so that messages could go nowhere.
+    #[error("no handlers")]
+    NoHandlers,
+    /// The address cannot be used.
+    #[error("invalid nsqlookupd address {address:?}: {reason}")]
+    Address {
+        /// The address as it was given.
+        address: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}
+
+/// Why an nsqlookupd is still asked, or was not asked anyway.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DisconnectLookupdError {
+    /// The consumer does not ask it; holds the address.
+    #[error("not connected to nsqlookupd {0}")]
+    NotConnected(String),
+    /// There is no other one; holds the address.
+    #[error("cannot disconnect from the only remaining nsqlookupd {0}")]
+    OnlyOne(String),
+}
+
 /// Why a message was not published, or may not have been.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -84,9 +84,11 @@ mod consumer;
 mod error;
 mod handler;
 mod identify;
+mod lookup;
 mod message;
 mod millis;
 mod producer;
+mod random;
 mod sync;
 mod tls;
 
@@ -96,11 +98,16 @@ pub use crate::{
     config::{Config, ConfigError, ConfigOption, OptionValue, Secret},
     connection::handshake::identify,
     consumer::{
-        Consumer, ConsumerBuilder, DRAIN_LIMIT_DEFAULT, Messages, Stats, StopMode, StopReport,
+        Consumer, ConsumerBuilder, DRAIN_LIMIT_DEFAULT, Event, Events, Messages, Stats, StopMode,
+        StopReport,
     },
-    error::{ConnectError, ConnectionError, NotConnected, PublishError, ServerError},
+    error::{
+        ConnectError, ConnectionError, DisconnectLookupdError, DiscoveryError, NotConnected,
+        PublishError, ServerError,
+    },
     handler::Handler,
     identify::{AuthResponse, IdentifyResponse},
+    lookup::{Discovered, LookupError},
     message::{Delay, Message, OnDrop},
     producer::{Producer, Receipt},
     tls::{TlsConfig, TlsConfigError, TlsMode, TlsVersion},

@@ -153,6 +153,10 @@ pub(super) static OPTIONS: &[OptionDef] = &[
         config.auth_secret = value.to_string().into();
         Ok(())
     }),
+    special!(skip_lookupd_authorization, |config, value| {
+        config.lookupd_authorization = value.switch()?;
+        Ok(())
+    }),
     number!(output_buffer_size: i64, i64::MIN, i64::MAX),
     maybe_duration!(output_buffer_timeout),
     number!(max_in_flight: u32, 0, u32::MAX as i64),
@@ -265,7 +269,6 @@ enum Off {
 }
 
 static UNSUPPORTED: &[Unsupported] = &[
-    Unsupported { name: "skip_lookupd_authorization", off: Off::Never },
     Unsupported { name: "backoff_strategy", off: Off::Never },
     Unsupported { name: "max_backoff_duration", off: Off::Zero },
     Unsupported { name: "backoff_multiplier", off: Off::Never },

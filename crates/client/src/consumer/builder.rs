@@ -10,6 +10,7 @@ use nsq_protocol::{ChannelName, TopicName};
 
 use super::{
     Consumer, Messages,
+    discovery::{Discovery, DiscoveryFilter},
     engine::{Engine, StartWorkers},
     queue::Queue,
     subscriber::AnswerRules,
@@ -18,6 +19,7 @@ use super::{
 use crate::{
     config::{Config, ConfigError},
     handler::Handler,
+    lookup::Discovered,
     message::{Delay, Message, OnDrop},
 };
 
@@ -29,6 +31,7 @@ pub struct ConsumerBuilder {
     config: Config,
     on_drop: OnDrop,
     on_give_up: Option<GiveUp>,
+    discovery_filter: Option<DiscoveryFilter>,
     handlers: Vec<(usize, StartWorkers)>,
 }
 
@@ -40,6 +43,7 @@ impl ConsumerBuilder {
             config: Config::default(),
             on_drop: OnDrop::Requeue(Delay::Auto),
             on_give_up: None,
+            discovery_filter: None,
             handlers: Vec::new(),
         }
     }
@@ -88,6 +92,16 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Sets what chooses among the nsqds that an nsqlookupd knows: it may leave out, reorder and rewrite them. nsqds that
+    /// are connected to by their address are not concerned. `filter` is called with each answer and must not block.
+    pub fn discovery_filter<F>(mut self, filter: F) -> Self
+    where
+        F: Fn(Vec<Discovered>) -> Vec<Discovered> + Send + Sync + 'static,
+    {
+        self.discovery_filter = Some(Box::new(filter));
+        self
+    }
+
     /// Checks everything and builds the consumer, which does nothing until it is connected.
     ///
     /// # Errors
@@ -117,7 +131,9 @@ impl ConsumerBuilder {
         };
         let rules = AnswerRules::new(&self.config, self.on_drop);
         let workers = self.handlers.into_iter().map(|(_, start)| start).collect();
-        let engine = Engine::new(names, self.config, rules, Arc::new(work), workers, is_pulled);
+        let discovery = Discovery::new(self.discovery_filter);
+        let work = Arc::new(work);
+        let engine = Engine::new(names, self.config, rules, work, discovery, workers, is_pulled);
         Ok(Consumer::new(Arc::new(engine)))
     }
 }

@@ -1,8 +1,9 @@
 //! What the parts of a consumer share: its connections, its workers, and how it stops.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     convert::Infallible,
+    future::Future,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -20,14 +21,16 @@ use tokio::{
 
 use super::{
     Stats, StopMode, StopReport,
+    discovery::Discovery,
+    event::Emitter,
     flow::Flow,
-    link::Link,
+    link::{Link, Wish},
     subscriber::{AnswerRules, Counts, Subscriber},
     worker::Work,
 };
 use crate::{
     config::Config,
-    error::{ConnectError, ConnectionError, NotConnected},
+    error::{ConnectError, ConnectionError, DiscoveryError, NotConnected},
     sync::lock,
 };
 
@@ -42,6 +45,8 @@ pub(crate) struct Engine {
     pub(crate) rules: AnswerRules,
     pub(crate) work: Arc<Work>,
     pub(crate) answers_lost: Arc<AtomicU64>,
+    pub(crate) events: Emitter,
+    pub(crate) discovery: Discovery,
     state: Mutex<State>,
     /// What a stop came to, once it is over.
     stopped: watch::Sender<Option<StopReport>>,
@@ -51,8 +56,10 @@ struct State {
     /// Whether someone takes messages out of the queue.
     has_takers: bool,
     waiting_workers: Vec<StartWorkers>,
-    /// The addresses to be connected to; dropping a sender tells the link to give up.
-    addresses: HashMap<String, oneshot::Sender<Infallible>>,
+    /// The addresses to be connected to.
+    addresses: HashMap<String, Address>,
+    /// The addresses that the application has given up, which discovery must not bring back.
+    excluded: HashSet<String>,
     flow: Flow,
     /// Connections that are closing, which get no share any more.
     leaving: Vec<Arc<Subscriber>>,
@@ -60,8 +67,19 @@ struct State {
     ended: Counts,
     links: JoinSet<()>,
     workers: JoinSet<()>,
+    /// Tasks that end with the consumer.
+    keepers: JoinSet<()>,
     runtime: Option<Handle>,
     stopping: bool,
+}
+
+/// An address to be connected to.
+struct Address {
+    wish: Wish,
+    /// Dropping it tells the link to give up.
+    _link: oneshot::Sender<Infallible>,
+    /// Since when there is no connection; `None` while there is one.
+    away_since: Option<Instant>,
 }
 
 /// The future that tells how the first attempt to connect went.
@@ -73,6 +91,7 @@ impl Engine {
         config: Config,
         rules: AnswerRules,
         work: Arc<Work>,
+        discovery: Discovery,
         waiting_workers: Vec<StartWorkers>,
         is_pulled: bool,
     ) -> Self {
@@ -80,11 +99,13 @@ impl Engine {
             has_takers: is_pulled || !waiting_workers.is_empty(),
             waiting_workers,
             addresses: HashMap::new(),
+            excluded: HashSet::new(),
             flow: Flow::new(config.max_in_flight),
             leaving: Vec::new(),
             ended: Counts::default(),
             links: JoinSet::new(),
             workers: JoinSet::new(),
+            keepers: JoinSet::new(),
             runtime: None,
             stopping: false,
         };
@@ -96,17 +117,18 @@ impl Engine {
             rules,
             work,
             answers_lost: Arc::default(),
+            events: Emitter::new(),
+            discovery,
             state: Mutex::new(state),
             stopped: watch::Sender::new(None),
         }
     }
 
-    /// Starts to keep a connection to `address`. When `keep_trying` is false, the failure of the first attempt ends
-    /// it.
+    /// Starts to keep a connection to `address`.
     pub(crate) fn link(
         self: &Arc<Self>,
         address: &str,
-        keep_trying: bool,
+        wish: Wish,
     ) -> Result<FirstAttempt, ConnectError> {
         let mut state = lock(&self.state);
         if state.stopping {
@@ -118,6 +140,7 @@ impl Engine {
         if state.addresses.contains_key(address) {
             return Err(ConnectError::AlreadyConnected(address.to_owned()));
         }
+        state.excluded.remove(address);
         let State { waiting_workers, workers, links, .. } = &mut *state;
         waiting_workers.drain(..).for_each(|start| start(workers, &self.work));
         let (wanted, given_up) = oneshot::channel();
@@ -125,10 +148,63 @@ impl Engine {
         let link = Link::new(Arc::clone(self), address, given_up);
         // Links that have ended leave their results behind.
         while links.try_join_next().is_some() {}
-        links.spawn(link.run(report, keep_trying));
-        state.addresses.insert(address.to_owned(), wanted);
+        links.spawn(link.run(report, wish));
+        let entry = Address { wish, _link: wanted, away_since: Some(Instant::now()) };
+        state.addresses.insert(address.to_owned(), entry);
         state.runtime.get_or_insert_with(Handle::current);
         Ok(first_attempt)
+    }
+
+    /// Starts to keep a connection to an nsqd that was found, unless there is one or the application has given it up.
+    pub(crate) fn link_discovered(self: &Arc<Self>, address: &str) -> Option<FirstAttempt> {
+        if lock(&self.state).excluded.contains(address) {
+            return None;
+        }
+        let linked = self.link(address, Wish::Discovered).ok();
+        if linked.is_some() {
+            tracing::info!(nsqd = address, topic = %self.topic, "discovered");
+        }
+        linked
+    }
+
+    /// Gives up those of the discovered nsqds that cannot be reached and that no nsqlookupd knows any more.
+    pub(crate) fn forget_vanished(&self, found: &HashSet<String>) {
+        let grace = self.config.lookupd_poll_interval;
+        lock(&self.state).addresses.retain(|address, entry| {
+            let kept = entry.wish != Wish::Discovered
+                || found.contains(address)
+                || entry.away_since.is_none_or(|since| since.elapsed() < grace);
+            if !kept {
+                tracing::info!(nsqd = address, "gone, and forgotten");
+            }
+            kept
+        });
+    }
+
+    /// Whether nsqlookupds may be asked.
+    pub(crate) fn accepts_lookupds(&self) -> Result<(), DiscoveryError> {
+        let state = lock(&self.state);
+        if state.stopping {
+            return Err(DiscoveryError::Stopped);
+        }
+        if !state.has_takers {
+            return Err(DiscoveryError::NoHandlers);
+        }
+        Ok(())
+    }
+
+    /// Runs `task` until the consumer is stopped.
+    pub(crate) fn keep(
+        &self,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), DiscoveryError> {
+        let mut state = lock(&self.state);
+        if state.stopping {
+            return Err(DiscoveryError::Stopped);
+        }
+        state.keepers.spawn(task);
+        state.runtime.get_or_insert_with(Handle::current);
+        Ok(())
     }
 
     /// A link gives up its address.
@@ -145,6 +221,9 @@ impl Engine {
         let mut state = lock(&self.state);
         let wanted = !state.stopping && is_wanted();
         if wanted {
+            if let Some(entry) = state.addresses.get_mut(subscriber.address()) {
+                entry.away_since = None;
+            }
             state.flow.add(Arc::clone(subscriber));
         }
         wanted
@@ -155,7 +234,16 @@ impl Engine {
         subscriber.outbox().end(reason.clone(), |_| ());
         let mut state = lock(&self.state);
         state.ended.add(subscriber.counts());
-        state.leaving.retain(|leaving| !Arc::ptr_eq(leaving, subscriber));
+        let was_leaving = state.leaving.iter().position(|leaving| Arc::ptr_eq(leaving, subscriber));
+        match was_leaving {
+            // The address may have been connected to anew meanwhile.
+            Some(position) => drop(state.leaving.swap_remove(position)),
+            None => {
+                if let Some(entry) = state.addresses.get_mut(subscriber.address()) {
+                    entry.away_since = Some(Instant::now());
+                }
+            }
+        }
         if !state.stopping {
             state.flow.remove(subscriber);
         }
@@ -166,6 +254,7 @@ impl Engine {
         if state.addresses.remove(address).is_none() {
             return Err(NotConnected(address.to_owned()));
         }
+        state.excluded.insert(address.to_owned());
         let found = state.flow.subscribers().find(|s| s.address() == address).cloned();
         if let Some(subscriber) = found {
             state.flow.remove(&subscriber);
@@ -211,7 +300,7 @@ impl Engine {
     /// Starts to stop, unless that has been done before.
     pub(crate) fn stop(self: &Arc<Self>, mode: StopMode, limit: Duration) {
         let before = self.stats();
-        let (links, workers, runtime) = {
+        let (links, workers, keepers, runtime) = {
             let mut state = lock(&self.state);
             if std::mem::replace(&mut state.stopping, true) {
                 return;
@@ -222,8 +311,9 @@ impl Engine {
             leaving.iter().for_each(|subscriber| subscriber.close_when_answered());
             let (links, workers) =
                 (std::mem::take(&mut state.links), std::mem::take(&mut state.workers));
-            (links, workers, state.runtime.take())
+            (links, workers, std::mem::take(&mut state.keepers), state.runtime.take())
         };
+
         tracing::info!(topic = %self.topic, channel = %self.channel, ?mode, "stopping");
         if mode == StopMode::RequeueBuffered {
             self.work.queue.requeue_all();
@@ -231,7 +321,7 @@ impl Engine {
         match runtime {
             Some(runtime) => {
                 let deadline = Instant::now() + limit;
-                let drain = Arc::clone(self).drain(links, workers, before, deadline);
+                let drain = Arc::clone(self).drain(links, workers, keepers, before, deadline);
                 // The task outlives the handles, and ends at the deadline.
                 drop(runtime.spawn(drain));
             }
@@ -248,10 +338,12 @@ impl Engine {
         self: Arc<Self>,
         mut links: JoinSet<()>,
         mut workers: JoinSet<()>,
+        mut keepers: JoinSet<()>,
         before: Stats,
         deadline: Instant,
     ) {
         let mut report = StopReport::default();
+        keepers.shutdown().await;
         if timeout_at(deadline, join_all(&mut links)).await.is_err() {
             report.messages_abandoned = self.stats().messages_in_flight;
             for subscriber in &lock(&self.state).leaving {

@@ -1,13 +1,8 @@
 //! The task that keeps one nsqd connected: connects, serves the connection, and connects again when it is lost.
 
-use std::{
-    convert::Infallible,
-    future::Future,
-    hash::{BuildHasher, RandomState},
-    sync::Arc,
-    time::Duration,
-};
+use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 
+use nsq_protocol::Code;
 use tokio::{
     select,
     sync::oneshot,
@@ -16,6 +11,8 @@ use tokio::{
 
 use super::{
     engine::Engine,
+    event::Event,
+    pauses::Pauses,
     subscriber::{Receiver, Subscriber},
 };
 use crate::{
@@ -27,10 +24,19 @@ use crate::{
     error::ConnectError,
 };
 
-/// The pause before the first attempt to reconnect.
-const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// A connection that has lasted this long was a good one: after it, pauses start small again.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
+
+/// Why a connection is wanted.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// The application asked for it, and wants to hear if the first attempt fails, which ends it.
+    Now,
+    /// The application asked for it, now or later.
+    Sometime,
+    /// An nsqlookupd knows the nsqd.
+    Discovered,
+}
 
 pub(crate) struct Link {
     engine: Arc<Engine>,
@@ -58,7 +64,7 @@ impl Link {
     pub(crate) async fn run(
         mut self,
         report: oneshot::Sender<Result<(), ConnectError>>,
-        keep_trying: bool,
+        wish: Wish,
     ) {
         let mut report = Some(report);
         let mut pauses = Pauses::new(self.engine.config.lookupd_poll_interval);
@@ -72,16 +78,23 @@ impl Link {
                     tell(report.take(), Ok(()));
                     self.serve(connected, &mut pauses).await;
                 }
-                Some(Err(error)) if report.is_some() && !keep_trying => {
-                    self.engine.forget(&self.address);
-                    tell(report, Err(error));
-                    return;
-                }
                 Some(Err(error)) => {
                     tracing::warn!(nsqd = self.address, %error, "connecting failed");
+                    let nsqd = self.address.clone();
+                    let told = error.clone();
+                    self.engine.events.emit(|| Event::ConnectFailed { nsqd, error: told });
+                    if report.is_some() && wish == Wish::Now {
+                        self.engine.forget(&self.address);
+                        tell(report, Err(error));
+                        return;
+                    }
+                    if is_lasting(&error) {
+                        pauses.skip_to_longest();
+                    }
                     tell(report.take(), Err(error));
                 }
             }
+            self.engine.discovery.recheck();
             let pause = pauses.next();
             if self.unless_given_up(sleep(pause)).await.is_none() {
                 return;
@@ -131,10 +144,13 @@ impl Link {
         let Connected { subscriber, driver } = connected;
         let (topic, channel) = (&self.engine.topic, &self.engine.channel);
         tracing::info!(nsqd = self.address, %topic, %channel, "connected");
+        self.engine.events.emit(|| Event::Connected { nsqd: self.address.clone() });
         let since = Instant::now();
         let reason = driver.run().await;
         tracing::info!(nsqd = self.address, %topic, %channel, %reason, "disconnected");
         self.engine.on_ended(&subscriber, &reason);
+        let nsqd = self.address.clone();
+        self.engine.events.emit(|| Event::Disconnected { nsqd, reason });
         if since.elapsed() >= HEALTHY_AFTER {
             pauses.restart();
         }
@@ -150,6 +166,24 @@ impl Link {
     }
 }
 
+/// Whether trying again soon would fail in the same way: nsqd knows the client and refuses it for what it is.
+fn is_lasting(error: &ConnectError) -> bool {
+    match error {
+        ConnectError::Subscribe(error) => matches!(
+            error.code(),
+            Some(
+                Code::BadTopic
+                    | Code::BadChannel
+                    | Code::Invalid
+                    | Code::AuthFirst
+                    | Code::AuthFailed
+                    | Code::Unauthorized
+            )
+        ),
+        error => !error.is_retryable(),
+    }
+}
+
 fn tell(
     report: Option<oneshot::Sender<Result<(), ConnectError>>>,
     result: Result<(), ConnectError>,
@@ -157,47 +191,5 @@ fn tell(
     if let Some(report) = report {
         // Whoever asked may have stopped waiting.
         let _ = report.send(result);
-    }
-}
-
-/// The pauses between attempts: each twice the one before, up to a maximum, shortened by up to a quarter at random
-/// so that many clients do not come back together.
-struct Pauses {
-    next: Duration,
-    max: Duration,
-    random: RandomState,
-}
-
-impl Pauses {
-    fn new(max: Duration) -> Self {
-        Self { next: PAUSE_MIN.min(max), max, random: RandomState::new() }
-    }
-
-    fn restart(&mut self) {
-        self.next = PAUSE_MIN.min(self.max);
-    }
-
-    fn next(&mut self) -> Duration {
-        let pause = self.next;
-        self.next = (pause * 2).min(self.max);
-        let quarter = u32::try_from(self.random.hash_one(pause) % 256).unwrap_or_default();
-        pause - pause * quarter / 1024
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_double_up_to_their_maximum_and_vary_by_a_quarter() {
-        let mut pauses = Pauses::new(Duration::from_millis(300));
-        for expected_ms in [100, 200, 300, 300] {
-            let pause = pauses.next();
-            let expected = Duration::from_millis(expected_ms);
-            assert!(pause <= expected && pause >= expected * 3 / 4, "{pause:?}");
-        }
-        pauses.restart();
-        assert!(pauses.next() <= Duration::from_millis(100));
     }
 }

@@ -5,8 +5,10 @@
 
 mod config;
 mod connection;
+mod discovery;
 mod handshake;
 mod link;
+mod lookupd;
 mod messages;
 mod producer;
 mod pull;

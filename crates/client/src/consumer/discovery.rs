@@ -1,0 +1,196 @@
+//! Finding nsqds through nsqlookupds: each one is asked every `lookupd_poll_interval`, and at once when a connection
+//! is lost. What any of them knows counts.
+
+use std::{
+    collections::HashSet,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{
+    select,
+    sync::Notify,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+use super::{
+    engine::{Engine, FirstAttempt},
+    event::Event,
+    pauses::Pauses,
+};
+use crate::{
+    error::{DisconnectLookupdError, DiscoveryError},
+    lookup::{Discovered, Lookupd, lookup},
+    random::random_part,
+    sync::lock,
+};
+
+/// After a time without queries as long as this, the first recheck comes soon again.
+const CALM_AFTER: Duration = Duration::from_secs(10);
+
+/// Chooses among the nsqds that were found.
+pub(crate) type DiscoveryFilter = Box<dyn Fn(Vec<Discovered>) -> Vec<Discovered> + Send + Sync>;
+
+/// The nsqlookupds of a consumer.
+pub(crate) struct Discovery {
+    lookupds: Mutex<Vec<Lookupd>>,
+    filter: Option<DiscoveryFilter>,
+    /// Someone wants the nsqlookupds to be asked now.
+    recheck: Notify,
+}
+
+impl Discovery {
+    pub(crate) fn new(filter: Option<DiscoveryFilter>) -> Self {
+        Self { lookupds: Mutex::default(), filter, recheck: Notify::new() }
+    }
+
+    /// Asks for a query soon; several requests are one.
+    pub(crate) fn recheck(&self) {
+        self.recheck.notify_one();
+    }
+
+    /// Asks `lookupd` no more.
+    pub(crate) fn remove(&self, lookupd: &Lookupd) -> Result<(), DisconnectLookupdError> {
+        let mut lookupds = lock(&self.lookupds);
+        let Some(position) = lookupds.iter().position(|known| known == lookupd) else {
+            return Err(DisconnectLookupdError::NotConnected(lookupd.authority.clone()));
+        };
+        if lookupds.len() == 1 {
+            return Err(DisconnectLookupdError::OnlyOne(lookupd.authority.clone()));
+        }
+        lookupds.remove(position);
+        Ok(())
+    }
+
+    /// Remembers those that are not known, and gives them back; also says whether none was known before.
+    fn add(&self, lookupds: Vec<Lookupd>) -> (Vec<Lookupd>, bool) {
+        let mut known = lock(&self.lookupds);
+        let was_empty = known.is_empty();
+        let mut added = Vec::new();
+        for lookupd in lookupds {
+            if !known.contains(&lookupd) {
+                known.push(lookupd.clone());
+                added.push(lookupd);
+            }
+        }
+        (added, was_empty)
+    }
+}
+
+/// Starts to ask `lookupds`; comes back when those that are new have been asked once and the first attempts to connect
+/// to what they know are over.
+pub(crate) async fn discover(
+    engine: &Arc<Engine>,
+    lookupds: Vec<Lookupd>,
+) -> Result<(), DiscoveryError> {
+    engine.accepts_lookupds()?;
+    let (added, was_empty) = engine.discovery.add(lookupds);
+    if was_empty && !added.is_empty() {
+        engine.keep(poll_lookupds(Arc::clone(engine)))?;
+    }
+    let asked = async {
+        let round = ask(engine, added).await;
+        if !round.answered {
+            engine.discovery.recheck();
+        }
+        for attempt in round.attempts {
+            // Whether it worked is told in the log and as an event.
+            let _ = attempt.await;
+        }
+    };
+    let mut stopped = engine.stopped();
+    select! {
+        biased;
+        () = asked => Ok(()),
+        _ = stopped.wait_for(Option::is_some) => Err(DiscoveryError::Stopped),
+    }
+}
+
+/// Asks all nsqlookupds over and over.
+async fn poll_lookupds(engine: Arc<Engine>) {
+    let interval = engine.config.lookupd_poll_interval;
+    let mut pauses = Pauses::new(interval);
+    let mut pause = interval + random_part(interval.mul_f64(engine.config.lookupd_poll_jitter));
+    loop {
+        let since = Instant::now();
+        select! {
+            () = sleep(pause) => {}
+            () = engine.discovery.recheck.notified() => {
+                if since.elapsed() >= CALM_AFTER {
+                    pauses.restart();
+                }
+                // However often connections are lost, queries become no hot loop.
+                sleep(pauses.next()).await;
+            }
+        }
+        let lookupds = lock(&engine.discovery.lookupds).clone();
+        let asked = lookupds.len();
+        let round = ask(&engine, lookupds).await;
+        if round.answered {
+            if lock(&engine.discovery.lookupds).len() == asked {
+                engine.forget_vanished(&round.found);
+            }
+            pause = interval;
+        } else {
+            pause = pauses.next();
+        }
+    }
+}
+
+/// What asking several nsqlookupds once came to.
+struct Round {
+    found: HashSet<String>,
+    /// Whether any of them answered.
+    answered: bool,
+    attempts: Vec<FirstAttempt>,
+}
+
+/// Asks `lookupds` all at once, and starts to connect to what each of them knows as soon as it answers.
+async fn ask(engine: &Arc<Engine>, lookupds: Vec<Lookupd>) -> Round {
+    let mut round = Round { found: HashSet::new(), answered: false, attempts: Vec::new() };
+    let mut queries = JoinSet::new();
+    for lookupd in lookupds {
+        let engine = Arc::clone(engine);
+        queries.spawn(async move {
+            let answer = lookup(&lookupd, &engine.config).await;
+            (lookupd, answer)
+        });
+    }
+    while let Some(query) = queries.join_next().await {
+        let Ok((lookupd, answer)) = query else { continue };
+        match answer {
+            Ok(nsqds) => {
+                round.answered |= round.take(engine, nsqds);
+            }
+            Err(error) => {
+                tracing::warn!(nsqlookupd = lookupd.authority, %error, "lookup failed");
+                let nsqlookupd = lookupd.authority;
+                engine.events.emit(|| Event::LookupFailed { nsqlookupd, error });
+            }
+        }
+    }
+    round
+}
+
+impl Round {
+    /// Connects to `nsqds`; false when they cannot be used.
+    fn take(&mut self, engine: &Arc<Engine>, nsqds: Vec<Discovered>) -> bool {
+        let nsqds = match &engine.discovery.filter {
+            Some(filter) => match catch_unwind(AssertUnwindSafe(|| filter(nsqds))) {
+                Ok(nsqds) => nsqds,
+                Err(_) => {
+                    tracing::error!("the discovery filter panicked; its nsqds are left out");
+                    return false;
+                }
+            },
+            None => nsqds,
+        };
+        for nsqd in nsqds {
+            self.attempts.extend(engine.link_discovered(&nsqd.address));
+            self.found.insert(nsqd.address);
+        }
+        true
+    }
+}

@@ -1,0 +1,110 @@
+//! What an nsqlookupd answers, in either of the two shapes it has had.
+
+use serde::Deserialize;
+
+/// An nsqd that an nsqlookupd knows to have the topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Discovered {
+    /// Where to connect to: its broadcast address and TCP port.
+    pub address: String,
+    /// The name of its host.
+    pub hostname: String,
+    /// Its version.
+    pub version: String,
+    /// Its region, empty when it did not say.
+    pub topology_region: String,
+    /// Its zone within the region, empty when it did not say.
+    pub topology_zone: String,
+}
+
+/// The object itself, or, from before version 1.0, wrapped into another one.
+#[derive(Deserialize)]
+struct Body {
+    producers: Option<Vec<Producer>>,
+    data: Option<Data>,
+    status_code: Option<u16>,
+    #[serde(default)]
+    status_txt: String,
+}
+
+#[derive(Deserialize)]
+struct Data {
+    producers: Option<Vec<Producer>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Producer {
+    broadcast_address: String,
+    tcp_port: u16,
+    hostname: String,
+    version: String,
+    topology_region: String,
+    topology_zone: String,
+}
+
+/// The nsqds that `body` lists; `Err` says what is wrong with it.
+pub(super) fn parse(body: &[u8]) -> Result<Vec<Discovered>, String> {
+    if body.is_empty() {
+        return Ok(Vec::new());
+    }
+    let body: Body = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    match body.status_code {
+        None | Some(200) => {}
+        Some(404) => return Ok(Vec::new()),
+        Some(code) => return Err(format!("status {code} {}", body.status_txt)),
+    }
+    let producers = body.producers.or_else(|| body.data?.producers).unwrap_or_default();
+    Ok(producers.into_iter().filter_map(Producer::into_discovered).collect())
+}
+
+impl Producer {
+    /// `None` when it does not say where it can be reached.
+    fn into_discovered(self) -> Option<Discovered> {
+        let (host, port) = (self.broadcast_address, self.tcp_port);
+        if host.is_empty() || port == 0 {
+            tracing::warn!(host, port, "an nsqlookupd lists an nsqd without an address");
+            return None;
+        }
+        let bare_ipv6 = host.contains(':') && !host.starts_with('[');
+        Some(Discovered {
+            address: if bare_ipv6 { format!("[{host}]:{port}") } else { format!("{host}:{port}") },
+            hostname: self.hostname,
+            version: self.version,
+            topology_region: self.topology_region,
+            topology_zone: self.topology_zone,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(body: &str) -> Vec<String> {
+        parse(body.as_bytes()).unwrap().into_iter().map(|nsqd| nsqd.address).collect()
+    }
+
+    #[test]
+    fn both_shapes_and_an_empty_body_are_read() {
+        // L08, L10
+        let producers = r#"{"channels":["c"],"producers":[
+            {"broadcast_address":"a","tcp_port":4150,"http_port":4151,"hostname":"x"},
+            {"broadcast_address":"::1","tcp_port":1,"remote_address":"y:5"},
+            {"hostname":"nowhere"}]}"#;
+        assert_eq!(addresses(producers), ["a:4150", "[::1]:1"]);
+        let wrapped = format!(r#"{{"status_code":200,"status_txt":"OK","data":{producers}}}"#);
+        assert_eq!(addresses(&wrapped), ["a:4150", "[::1]:1"]);
+        for empty in ["", "{}", r#"{"producers":null}"#, r#"{"status_code":404,"data":null}"#] {
+            assert!(addresses(empty).is_empty(), "{empty}");
+        }
+    }
+
+    #[test]
+    fn broken_bodies_and_failures_inside_are_errors() {
+        for body in ["{", "[]x", r#"{"status_code":500,"status_txt":"BAD"}"#] {
+            assert!(parse(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+}
