@@ -1,0 +1,76 @@
+//! Clients that mean harm, or do not know what they are doing.
+
+use nsq_protocol::{LINE_BYTES_MAX, v1};
+
+use crate::harness::TestLookupd;
+
+#[tokio::test]
+async fn an_impossible_body_size_is_refused_and_nothing_else_happens() {
+    let lookupd = TestLookupd::start().await;
+    let too_big = v1::IDENTIFY_BYTES_MAX + 1;
+    for (size, text) in [
+        (-1, "E_BAD_BODY IDENTIFY failed to read body size".to_owned()),
+        (i32::MIN, "E_BAD_BODY IDENTIFY failed to read body size".to_owned()),
+        (
+            i32::try_from(too_big).unwrap(),
+            format!("E_BAD_BODY IDENTIFY body too big {too_big} > {}", v1::IDENTIFY_BYTES_MAX),
+        ),
+    ] {
+        let mut conn = lookupd.client().await;
+        conn.send([b"IDENTIFY\n", &size.to_be_bytes()[..]].concat()).await;
+        assert_eq!(conn.responses().await, [text]);
+    }
+    assert_eq!(lookupd.get("/ping").await.body, "OK");
+}
+
+#[tokio::test]
+async fn a_line_without_an_end_is_refused() {
+    let lookupd = TestLookupd::start().await;
+    let mut conn = lookupd.client().await;
+    // More than the limit is on its way when the connection is refused, and the refusal arrives all the same.
+    conn.send(vec![b'x'; 3 * LINE_BYTES_MAX]).await;
+    let text = format!("E_INVALID command line is longer than {LINE_BYTES_MAX} bytes");
+    assert_eq!(conn.responses().await, [text]);
+}
+
+#[tokio::test]
+async fn the_largest_identity_is_accepted() {
+    let lookupd = TestLookupd::start().await;
+    let mut conn = lookupd.client().await;
+    let mut body = crate::harness::identity("a").into_bytes();
+    body.resize(v1::IDENTIFY_BYTES_MAX, b' ');
+    let answer = conn.command(v1::Command::Identify(&body)).await;
+    assert!(answer.starts_with('{'), "{answer}");
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_text_are_echoed_only_on_the_wire() {
+    let lookupd = TestLookupd::start().await;
+    let mut conn = lookupd.client().await;
+    conn.send(b"\xff\x1b[31m\0\n").await;
+    assert_eq!(conn.rest().await, b"\0\0\0\x21E_INVALID invalid command \xff\x1b[31m\0");
+    let who = conn.address();
+    let line = format!("ERROR: [{who}] - E_INVALID invalid command \u{fffd}\\u{{1b}}[31m\\u{{0}}");
+    lookupd.logged(&line).await;
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_answers_does_not_hold_up_others() {
+    let lookupd = TestLookupd::start().await;
+    let mut deaf = lookupd.client().await;
+    let pings = "PING\n".repeat(1000);
+    // Until the way there and the way back are full.
+    let stuffed = async {
+        loop {
+            let sent = deaf.send(&pings);
+            if tokio::time::timeout(std::time::Duration::from_millis(200), sent).await.is_err() {
+                break;
+            }
+        }
+    };
+    crate::harness::soon(stuffed).await;
+    let mut nsqd = lookupd.nsqd("a").await;
+    nsqd.register("t", None).await;
+    assert_eq!(lookupd.producers("t").await, ["a"]);
+    lookupd.stop().await;
+}

@@ -1,0 +1,85 @@
+//! The figures for Prometheus.
+
+use nsq_protocol::v1::Command;
+
+use crate::harness::TestLookupd;
+
+#[tokio::test]
+async fn metrics_count_what_is_registered_and_what_has_happened() {
+    let lookupd = TestLookupd::start().await;
+    let mut nsqd = lookupd.nsqd("a").await;
+    nsqd.register("t", Some("c")).await;
+    nsqd.register("u", None).await;
+    nsqd.unregister("u", None).await;
+    nsqd.command(Command::Ping).await;
+    lookupd.post("/channel/create?topic=t&channel=d").await;
+    lookupd.post("/topic/tombstone?topic=t&node=a:4151").await;
+    let mut refused = lookupd.client().await;
+    refused.send("nope\n").await;
+    refused.responses().await;
+    for _ in 0..3 {
+        lookupd.get("/lookup?topic=t").await;
+    }
+    lookupd.logged("INFO: DB: setting tombstone for producer@a:4151 of topic(t)").await;
+
+    let answer = lookupd.get("/metrics").await;
+    assert_eq!(answer.header("Content-Type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    for line in [
+        "nsqlookupd_topics 2",
+        "nsqlookupd_channels 2",
+        "nsqlookupd_tombstones 1",
+        "nsqlookupd_producers{state=\"active\"} 1",
+        "nsqlookupd_producers{state=\"inactive\"} 0",
+        "nsqlookupd_connections_total 2",
+        "nsqlookupd_commands_total{command=\"IDENTIFY\"} 1",
+        "nsqlookupd_commands_total{command=\"PING\"} 1",
+        "nsqlookupd_commands_total{command=\"REGISTER\"} 2",
+        "nsqlookupd_commands_total{command=\"UNREGISTER\"} 1",
+        "nsqlookupd_refusals_total 1",
+        "nsqlookupd_http_requests_total{path=\"/lookup\"} 3",
+        "nsqlookupd_http_requests_total{path=\"/channel/create\"} 1",
+        "nsqlookupd_http_requests_total{path=\"/nodes\"} 0",
+    ] {
+        assert!(answer.body.lines().any(|other| other == line), "{line} in\n{}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn connections_are_counted_while_they_are_open() {
+    let lookupd = TestLookupd::start().await;
+    let (one, _two) = (lookupd.nsqd("a").await, lookupd.nsqd("b").await);
+    let open = async || {
+        let body = lookupd.get("/metrics").await.body;
+        body.lines()
+            .find_map(|line| line.strip_prefix("nsqlookupd_connections "))
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(open().await, "2");
+    drop(one);
+    let wait = async {
+        while open().await != "1" {
+            tokio::task::yield_now().await;
+        }
+    };
+    crate::harness::soon(wait).await;
+}
+
+#[tokio::test]
+async fn every_figure_is_described() {
+    let lookupd = TestLookupd::start().await;
+    let body = lookupd.get("/metrics").await.body;
+    assert!(body.ends_with('\n'));
+    let mut described = "";
+    for line in body.lines() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            described = help.split(' ').next().unwrap();
+        } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+            assert!(kind == format!("{described} gauge") || kind == format!("{described} counter"));
+        } else {
+            let (figure, value) = line.rsplit_once(' ').unwrap();
+            assert_eq!(figure.split('{').next(), Some(described));
+            assert!(value.parse::<u64>().is_ok(), "{line}");
+        }
+    }
+}
