@@ -286,6 +286,10 @@ impl Incoming {
         stream: &mut S,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
+        if self.buffer.capacity() > 4 * READ_BYTES_MAX && self.buffer.len() < READ_BYTES_MAX {
+            // A large message has been here: what follows it must not keep its memory.
+            self.buffer = BytesMut::from(&self.buffer[..]);
+        }
         let spare = self.buffer.capacity() - self.buffer.len();
         if spare < self.read_bytes / 4 {
             self.buffer.reserve(self.read_bytes);

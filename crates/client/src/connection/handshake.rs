@@ -47,7 +47,9 @@ pub(crate) async fn establish(
 ) -> Result<Established, ConnectError> {
     let stream = Transport::Plain(dial(address, config).await?);
     let handshake = Handshake { stream, unread: BytesMut::new(), address, config };
-    let introduced = within(config.handshake_timeout, handshake.introduce(subscription));
+    // Boxed, because every publish may have to connect, and none should carry the room for a TLS handshake.
+    let introduction = Box::pin(handshake.introduce(subscription));
+    let introduced = within(config.handshake_timeout, introduction);
     introduced.await.unwrap_or_else(|| {
         let timeout = config.handshake_timeout;
         Err(ConnectError::HandshakeTimeout { address: address.to_owned(), timeout })
@@ -143,18 +145,21 @@ impl Handshake<'_> {
 
     /// Goes on in TLS and compressed, as far as `response` says so.
     async fn upgrade(self, response: &IdentifyResponse) -> Result<Self, ConnectError> {
-        let mut handshake = self;
+        let handshake = self;
         #[cfg(feature = "tls")]
-        if response.tls_v1 {
-            handshake = handshake.start_tls().await?;
-        }
+        let handshake = if response.tls_v1 { handshake.start_tls().await? } else { handshake };
         #[cfg(feature = "compression")]
-        if response.snappy {
-            handshake = handshake.start_compression(Codec::snappy()).await?;
+        let handshake = if response.snappy {
+            handshake.start_compression(Codec::snappy()).await?
         } else if response.deflate {
             let codec = Codec::deflate(handshake.config.deflate_level);
-            handshake = handshake.start_compression(codec).await?;
-        }
+            handshake.start_compression(codec).await?
+        } else {
+            handshake
+        };
+        // Without these features nsqd was not asked, and may not have offered.
+        #[cfg(not(any(feature = "compression", feature = "tls")))]
+        let _ = response;
         Ok(handshake)
     }
 
@@ -192,6 +197,7 @@ impl Handshake<'_> {
     }
 
     /// Waits for the `OK` that ends an upgrade.
+    #[cfg(any(feature = "compression", feature = "tls"))]
     async fn confirm(&mut self, answer: &'static str) -> Result<(), ConnectError> {
         match self.ask(&[]).await? {
             Answer::Response(data) if data == OK => Ok(()),
