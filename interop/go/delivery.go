@@ -13,6 +13,18 @@ func publishAndConsume(c cluster) error {
 	return roundTrip(c, "publish_and_consume", 5000, nsq.NewConfig())
 }
 
+// discovery finds all nodes through the nsqlookupds, then does the same with fewer messages.
+func discovery(c cluster) error {
+	for _, channel := range []string{"first", "second"} {
+		if err := c.createEverywhere("discovery", channel); err != nil {
+			return err
+		}
+	}
+	config := nsq.NewConfig()
+	config.LookupdPollInterval = 100 * time.Millisecond
+	return roundTrip(c, "discovery", 600, config)
+}
+
 func deflate(c cluster) error {
 	config := nsq.NewConfig()
 	config.Deflate = true

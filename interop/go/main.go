@@ -18,6 +18,7 @@ var scenarios = map[string]func(cluster) error{
 	"touch":               touch,
 	"timeout":             timeout,
 	"deferred":            deferred,
+	"discovery":           discovery,
 	"deflate":             deflate,
 	"snappy":              snappy,
 	"heartbeats":          heartbeats,
@@ -38,10 +39,11 @@ func main() {
 		os.Exit(64)
 	}
 	nodes := cluster{
-		late:  time.Duration(lateMs) * time.Millisecond,
-		tcp:   strings.Split(os.Getenv("NSQD_TCP"), ","),
-		http:  strings.Split(os.Getenv("NSQD_HTTP"), ","),
-		state: os.Getenv("STATE"),
+		late:    time.Duration(lateMs) * time.Millisecond,
+		tcp:     strings.Split(os.Getenv("NSQD_TCP"), ","),
+		http:    strings.Split(os.Getenv("NSQD_HTTP"), ","),
+		state:   os.Getenv("STATE"),
+		lookupd: strings.FieldsFunc(os.Getenv("LOOKUPD_HTTP"), func(r rune) bool { return r == ',' }),
 	}
 	if err := scenarios[os.Args[1]](nodes); err != nil {
 		fmt.Fprintln(os.Stderr, err)

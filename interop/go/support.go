@@ -19,6 +19,8 @@ type cluster struct {
 	http  []string
 	state string
 	late  time.Duration
+	// lookupd holds the nsqlookupds through which a consumer finds the nsqds, if it is to.
+	lookupd []string
 }
 
 // patience bounds every wait for something that should happen at once.
@@ -92,7 +94,19 @@ func (c cluster) await(topic, channel, what string, holds func(channelStats) boo
 	return nil
 }
 
-// createChannel makes a channel without subscribing to it.
+// createEverywhere makes a channel on every node.
+func (c cluster) createEverywhere(topic, channel string) error {
+	for node := range c.http {
+		single := c
+		single.http = c.http[node : node+1]
+		if err := single.createChannel(topic, channel); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// createChannel makes a channel on the first node without subscribing to it.
 func (c cluster) createChannel(topic, channel string) error {
 	for _, path := range []string{"/topic/create?topic=" + topic, "/channel/create?topic=" + topic + "&channel=" + channel} {
 		response, err := http.Post("http://"+c.http[0]+path, "", nil)
@@ -175,7 +189,11 @@ func (c cluster) subscribe(topic, channel string, config *nsq.Config) (*subscrip
 		s.inbox <- m
 		return nil
 	}), 4)
-	if err := consumer.ConnectToNSQDs(c.tcp); err != nil {
+	connect, addresses := consumer.ConnectToNSQDs, c.tcp
+	if len(c.lookupd) > 0 {
+		connect, addresses = consumer.ConnectToNSQLookupds, c.lookupd
+	}
+	if err := connect(addresses); err != nil {
 		return nil, err
 	}
 	return s, c.await(topic, channel, "one subscriber", func(stats channelStats) bool { return stats.ClientCount >= 1 })

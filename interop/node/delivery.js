@@ -4,10 +4,18 @@
 const {strict: assert} = require('assert')
 const {body, numberOf} = require('./support')
 
+const CHANNELS = ['first', 'second']
+
 // Spreads messages over all nodes, half as single publishes and half in batches, and expects
 // each of them exactly once on each of two channels.
 function publishAndConsume(cluster) {
   return roundTrip(cluster, 'publish_and_consume', 5000, {})
+}
+
+// Finds all nodes through the nsqlookupds, then does the same with fewer messages.
+async function discovery(cluster) {
+  for (const channel of CHANNELS) await cluster.createEverywhere('discovery', channel)
+  await roundTrip(cluster, 'discovery', 600, {lookupdPollInterval: 1, lookupdPollJitter: 0.01})
 }
 
 function deflate(cluster) {
@@ -19,7 +27,7 @@ function snappy(cluster) {
 }
 
 async function roundTrip(cluster, topic, total, options) {
-  const channels = ['first', 'second']
+  const channels = CHANNELS
   const readers = []
   for (const channel of channels) {
     readers.push(await cluster.subscribe(topic, channel, {maxInFlight: 200, ...options}))
@@ -70,4 +78,4 @@ async function expectEach(reader, total) {
   }
 }
 
-module.exports = {deflate, publishAndConsume, snappy}
+module.exports = {deflate, discovery, publishAndConsume, snappy}

@@ -13,6 +13,7 @@ const {Cluster} = require('./support')
 
 const SCENARIOS = {
   publish_and_consume: delivery.publishAndConsume,
+  discovery: delivery.discovery,
   deflate: delivery.deflate,
   snappy: delivery.snappy,
   requeue: outcomes.requeue,

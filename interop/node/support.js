@@ -20,13 +20,15 @@ async function eventually(what, holds) {
 
 // The nsqd processes a scenario talks to.
 class Cluster {
-  constructor(tcp, http, state, lateMs) {
-    Object.assign(this, {tcp, http, state, lateMs})
+  // `lookupd` holds the nsqlookupds through which a reader finds the nsqds, if it is to.
+  constructor(tcp, http, state, lateMs, lookupd = []) {
+    Object.assign(this, {tcp, http, state, lateMs, lookupd})
   }
 
   static fromEnvironment() {
-    const {NSQD_TCP, NSQD_HTTP, STATE, LATE_MS} = process.env
-    return new Cluster(NSQD_TCP.split(','), NSQD_HTTP.split(','), STATE, Number(LATE_MS))
+    const {NSQD_TCP, NSQD_HTTP, STATE, LATE_MS, LOOKUPD_HTTP = ''} = process.env
+    const lookupd = LOOKUPD_HTTP.split(',').filter(Boolean)
+    return new Cluster(NSQD_TCP.split(','), NSQD_HTTP.split(','), STATE, Number(LATE_MS), lookupd)
   }
 
   // Narrows the cluster to its first node.
@@ -67,16 +69,24 @@ class Cluster {
     )
   }
 
+  // Makes a channel on every node.
+  async createEverywhere(topic, channel) {
+    for (const node of this.http) await this.createChannel(topic, channel, node)
+  }
+
   // Makes a channel without subscribing to it.
-  async createChannel(topic, channel) {
+  async createChannel(topic, channel, node = this.http[0]) {
     for (const path of ['topic/create', 'channel/create']) {
-      const url = `http://${this.http[0]}/${path}?topic=${topic}&channel=${channel}`
+      const url = `http://${node}/${path}?topic=${topic}&channel=${channel}`
       assert.equal((await fetch(url, {method: 'POST'})).status, 200)
     }
   }
 
   async subscribe(topic, channel = 'channel', options = {}) {
-    const reader = new InboxReader(topic, channel, {nsqdTCPAddresses: this.tcp, ...options})
+    const foundBy = this.lookupd.length
+      ? {lookupdHTTPAddresses: this.lookupd}
+      : {nsqdTCPAddresses: this.tcp}
+    const reader = new InboxReader(topic, channel, {...foundBy, ...options})
     reader.connect()
     await this.waitFor(topic, channel, 'one subscriber', (c) => c.client_count >= 1)
     return reader

@@ -5,11 +5,24 @@ import asyncio
 from support import Unsupported, body, check, number_of
 
 
+CHANNELS = ["first", "second"]
+
+
 async def publish_and_consume(cluster):
     """Spreads messages over all nodes, half as single publishes and half in batches, and
     expects each of them exactly once on each of two channels."""
-    topic, total = "publish_and_consume", 5000
-    channels = ["first", "second"]
+    await round_trip(cluster, "publish_and_consume", 5000)
+
+
+async def discovery(cluster):
+    """Finds all nodes through the nsqlookupds, then does the same with fewer messages."""
+    for channel in CHANNELS:
+        cluster.create_everywhere("discovery", channel)
+    await round_trip(cluster, "discovery", 600)
+
+
+async def round_trip(cluster, topic, total):
+    channels = CHANNELS
     readers = [
         await cluster.subscribe(topic, channel, max_in_flight=200) for channel in channels
     ]

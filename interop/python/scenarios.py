@@ -16,6 +16,7 @@ from support import Broken, Cluster, Unsupported
 
 SCENARIOS = {
     "publish_and_consume": delivery.publish_and_consume,
+    "discovery": delivery.discovery,
     "deflate": delivery.compression,
     "snappy": delivery.compression,
     "requeue": outcomes.requeue,

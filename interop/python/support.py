@@ -39,11 +39,13 @@ async def eventually(what, holds):
 class Cluster:
     """The nsqd processes a scenario talks to."""
 
-    def __init__(self, tcp, http, state, late):
+    def __init__(self, tcp, http, state, late, lookupd=()):
         self.tcp = tcp
         self.http = http
         self.state = state
         self.late = late
+        # The nsqlookupds through which a reader finds the nsqds, if it is to.
+        self.lookupd = list(lookupd)
 
     @classmethod
     def from_environment(cls):
@@ -52,6 +54,7 @@ class Cluster:
             os.environ["NSQD_HTTP"].split(","),
             os.environ.get("STATE"),
             int(os.environ["LATE_MS"]) / 1000,
+            [a for a in os.environ.get("LOOKUPD_HTTP", "").split(",") if a],
         )
 
     def only(self):
@@ -89,8 +92,13 @@ class Cluster:
             lambda c: c["depth"] + c["in_flight_count"] + c["deferred_count"] == 0,
         )
 
+    def create_everywhere(self, topic, channel):
+        """Makes a channel on every node."""
+        for node in self.http:
+            Cluster(self.tcp, [node], self.state, self.late).create_channel(topic, channel)
+
     def create_channel(self, topic, channel):
-        """Makes a channel without subscribing to it."""
+        """Makes a channel on the first node without subscribing to it."""
         query = urllib.parse.urlencode({"topic": topic, "channel": channel})
         for path in ("topic/create", "channel/create"):
             request = urllib.request.Request(
@@ -99,9 +107,15 @@ class Cluster:
             urllib.request.urlopen(request).close()
 
     async def subscribe(self, topic, channel="channel", **options):
-        reader = InboxReader(
-            topic=topic, channel=channel, nsqd_tcp_addresses=list(self.tcp), **options
-        )
+        if self.lookupd:
+            found_by = {
+                "lookupd_http_addresses": self.lookupd,
+                "lookupd_poll_interval": 1,
+                "lookupd_poll_jitter": 0.0,
+            }
+        else:
+            found_by = {"nsqd_tcp_addresses": list(self.tcp)}
+        reader = InboxReader(topic=topic, channel=channel, **found_by, **options)
         await self.wait_for(topic, channel, "one subscriber", lambda c: c["client_count"] >= 1)
         return reader
 
