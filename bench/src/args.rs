@@ -1,13 +1,19 @@
 //! The command line.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use nix::unistd::Pid;
 
 use crate::{
+    client,
     failure::Failure,
-    server::{LEASH, Spec},
+    leash::LEASH,
+    server::Spec,
     target::Kind,
+    words::{Words, usage},
     workloads::{self, Workload},
 };
 
@@ -36,6 +42,13 @@ nsq-bench load WORKLOAD --address HOST:PORT [options]
     --size N            messages, topics or connections instead of the workload's own number
     --limit SECONDS     time after which the run is given up (120)
 
+nsq-bench client --nsqd PATH [options]
+    compares the client library of this project with go-nsq and with the load generator itself
+    --nsqd PATH         the nsqd that all of them talk to, a fresh process for each run
+    --no-go             leave out go-nsq, which needs Go to be built
+    --only A,B          only these rows
+    --rounds, --quick, --all, --json, --limit, --scratch as above
+
 nsq-bench null --address HOST:PORT
     runs the null server by itself
 
@@ -49,6 +62,10 @@ pub(crate) enum Action {
     Compare(Compare),
     /// Load a server that is running.
     Load(Load),
+    /// Compare clients.
+    Client(client::Options),
+    /// Be the raw client.
+    Raw(Vec<String>),
     /// Be the null server.
     Null(SocketAddr),
     /// Become a server that dies with the bench.
@@ -110,6 +127,8 @@ pub(crate) fn parse(args: Vec<String>) -> Result<Action, Failure> {
     match args.first().map(String::as_str) {
         Some(LEASH) => Ok(Action::Leash(args[1..].to_vec())),
         Some("null") => parse_null(Words::new(&args[1..])),
+        Some(client::RAW) => Ok(Action::Raw(args[1..].to_vec())),
+        Some("client") => client::options::parse(Words::new(&args[1..])).map(Action::Client),
         Some("load") => parse_load(Words::new(&args[1..])).map(Action::Load),
         _ => parse_compare(Words::new(&args)).map(Action::Compare),
     }
@@ -185,7 +204,8 @@ fn parse_compare(mut words: Words<'_>) -> Result<Compare, Failure> {
     if null {
         let program = std::env::current_exe().map_err(Failure::io("find the own program"))?;
         let name = "null".to_owned();
-        compare.servers.push(Spec { name, kind: Kind::Null, program, args: Vec::new() });
+        let (kind, args, host) = (Kind::Null, Vec::new(), Ipv4Addr::LOCALHOST);
+        compare.servers.push(Spec { name, kind, program, args, host });
     }
     add_args(&mut compare.servers, &extra_args)?;
     check_names(&compare.servers)?;
@@ -215,9 +235,14 @@ fn check_names(servers: &[Spec]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn nsqd(name: &str, path: &str) -> Result<Spec, Failure> {
+/// Describes the nsqd at `path`.
+///
+/// # Errors
+/// The system's refusal, for instance when there is no such file.
+pub(crate) fn nsqd(name: &str, path: &str) -> Result<Spec, Failure> {
     let program = std::fs::canonicalize(path).map_err(Failure::io(format!("find {path}")))?;
-    Ok(Spec { name: name.to_owned(), kind: Kind::Nsqd, program, args: Vec::new() })
+    let (kind, args, host) = (Kind::Nsqd, Vec::new(), Ipv4Addr::LOCALHOST);
+    Ok(Spec { name: name.to_owned(), kind, program, args, host })
 }
 
 fn workload(name: &str) -> Result<&'static Workload, Failure> {
@@ -225,54 +250,6 @@ fn workload(name: &str) -> Result<&'static Workload, Failure> {
         let names: Vec<_> = workloads::ALL.iter().map(|workload| workload.name).collect();
         usage(format!("no workload {name}; there are {}", names.join(", ")))
     })
-}
-
-fn usage(text: impl Into<String>) -> Failure {
-    Failure::Usage(text.into())
-}
-
-/// The arguments that have not been looked at.
-struct Words<'a> {
-    words: std::slice::Iter<'a, String>,
-}
-
-impl<'a> Words<'a> {
-    fn new(words: &'a [String]) -> Self {
-        Self { words: words.iter() }
-    }
-
-    fn flag(&mut self) -> Option<&'a str> {
-        self.words.next().map(String::as_str)
-    }
-
-    fn rest(&self) -> usize {
-        self.words.len()
-    }
-
-    fn value(&mut self, flag: &str) -> Result<&'a str, Failure> {
-        self.flag().ok_or_else(|| usage(format!("{flag} needs a value")))
-    }
-
-    fn pair(&mut self, flag: &str) -> Result<(&'a str, &'a str), Failure> {
-        let value = self.value(flag)?;
-        value
-            .split_once('=')
-            .filter(|(name, _)| !name.is_empty())
-            .ok_or_else(|| usage(format!("{flag} needs NAME=…, not {value}")))
-    }
-
-    fn number<N: std::str::FromStr>(&mut self, flag: &str) -> Result<N, Failure> {
-        let value = self.value(flag)?;
-        value.parse().map_err(|_| usage(format!("{flag} needs a number, not {value}")))
-    }
-
-    fn address(&mut self, flag: &str) -> Result<SocketAddr, Failure> {
-        let value = self.value(flag)?;
-        std::net::ToSocketAddrs::to_socket_addrs(value)
-            .ok()
-            .and_then(|mut addresses| addresses.next())
-            .ok_or_else(|| usage(format!("{flag} needs HOST:PORT, not {value}")))
-    }
 }
 
 #[cfg(test)]

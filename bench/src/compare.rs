@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Messages that the memory queue has room for beyond those of the workload.
-const MEMORY_QUEUE_MARGIN: usize = 10_000;
+pub(crate) const MEMORY_QUEUE_MARGIN: usize = 10_000;
 
 /// Runs the comparison and prints the table; says whether every run was complete.
 ///
@@ -32,26 +32,28 @@ pub(crate) fn compare(compare: &Compare) -> Result<bool, Failure> {
         .workloads
         .iter()
         .map(|workload| Row {
-            workload,
+            name: workload.name,
+            title: workload.title,
             outcomes: compare.servers.iter().map(|_| Vec::new()).collect(),
         })
         .collect();
     for round in 0..compare.rounds {
-        for row in &mut rows {
+        for (workload, row) in compare.workloads.iter().zip(&mut rows) {
             // Each round begins with another server, so that none profits from its place.
             for turn in 0..compare.servers.len() {
                 let index = (round + turn) % compare.servers.len();
                 let spec = &compare.servers[index];
-                if spec.kind == Kind::Null && !row.workload.null {
+                if spec.kind == Kind::Null && !workload.null {
                     continue;
                 }
-                let outcome = outcome(compare, row.workload, spec, round, &mut scratch)?;
+                let outcome = outcome(compare, workload, spec, round, &mut scratch)?;
                 row.outcomes[index].push(outcome);
             }
         }
     }
     let report = Report {
-        servers: compare.servers.iter().map(|spec| spec.name.clone()).collect(),
+        subject: "server",
+        columns: compare.servers.iter().map(|spec| spec.name.clone()).collect(),
         reference: compare.reference,
         rows,
         rounds: compare.rounds,

@@ -45,6 +45,9 @@ pub(crate) enum Failure {
     /// The server process is not what it should be.
     #[error("server process: {0}")]
     Server(String),
+    /// The client under test does not do what it should.
+    #[error("client process: {0}")]
+    Client(String),
 }
 
 impl Failure {

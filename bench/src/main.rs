@@ -10,12 +10,14 @@ use args::Action;
 use failure::Failure;
 
 mod args;
+mod client;
 mod clock;
 mod compare;
 mod conn;
 mod consumer;
 mod failure;
 mod http;
+mod leash;
 mod ledger;
 mod limit;
 mod measure;
@@ -25,6 +27,7 @@ mod report;
 mod server;
 mod target;
 mod wire;
+mod words;
 mod workloads;
 
 fn main() -> ExitCode {
@@ -45,12 +48,18 @@ fn run(action: Action) -> Result<bool, Failure> {
     match action {
         Action::Compare(compare) => compare::compare(&compare),
         Action::Load(load) => compare::load(&load).map(|()| true),
+        Action::Client(options) => client::compare(&options),
+        Action::Raw(args) => client::raw::run(&args).map(|()| true),
         Action::Null(address) => null::serve(address).map(|()| true),
-        Action::Leash(args) => Err(server::leash(&args)),
+        Action::Leash(args) => Err(leash::become_leashed(&args)),
         Action::Help => {
             let mut text = args::HELP.to_owned();
             for workload in workloads::ALL {
                 text.push_str(&format!("    {:12}{}\n", workload.name, workload.title));
+            }
+            text.push_str("\nRows of client:\n");
+            for row in client::rows::ALL {
+                text.push_str(&format!("    {:12}{}\n", row.name, row.title));
             }
             compare::print(&text).map(|()| true)
         }

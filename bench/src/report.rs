@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::workloads::{Metric, Sample, Unit, Workload, median};
+use crate::workloads::{Metric, Sample, Unit, median};
 
 /// What came of one run.
 pub(crate) enum Outcome {
@@ -14,19 +14,23 @@ pub(crate) enum Outcome {
     Failed(String),
 }
 
-/// All runs of one workload: for each server, for each round.
+/// All runs of one workload: for each column, for each round.
 pub(crate) struct Row {
-    /// What was done.
-    pub(crate) workload: &'static Workload,
-    /// What came of it; empty for a server that cannot take part.
+    /// What `--only` calls it.
+    pub(crate) name: &'static str,
+    /// What was done, for people.
+    pub(crate) title: &'static str,
+    /// What came of it; empty for a column that cannot take part.
     pub(crate) outcomes: Vec<Vec<Outcome>>,
 }
 
 /// Everything that was measured.
 pub(crate) struct Report {
-    /// The names of the servers.
-    pub(crate) servers: Vec<String>,
-    /// The server that ratios refer to.
+    /// What is compared, and whose CPU it is: `server` or `client`.
+    pub(crate) subject: &'static str,
+    /// The names of the columns.
+    pub(crate) columns: Vec<String>,
+    /// The column that ratios refer to.
     pub(crate) reference: Option<usize>,
     /// The workloads.
     pub(crate) rows: Vec<Row>,
@@ -45,7 +49,7 @@ struct Cell {
 }
 
 impl Row {
-    /// The metrics that at least one server has, in order.
+    /// The metrics that at least one column has, in order.
     fn metrics(&self) -> Vec<&Metric> {
         let mut metrics: Vec<&Metric> = Vec::new();
         for metric in self.samples().flat_map(|sample| &sample.metrics) {
@@ -63,8 +67,8 @@ impl Row {
         })
     }
 
-    fn values(&self, server: usize, name: &str) -> Vec<f64> {
-        self.outcomes[server]
+    fn values(&self, column: usize, name: &str) -> Vec<f64> {
+        self.outcomes[column]
             .iter()
             .filter_map(|outcome| match outcome {
                 Outcome::Done(sample) => Some(&sample.metrics),
@@ -76,29 +80,36 @@ impl Row {
             .collect()
     }
 
-    fn cell(&self, server: usize, name: &str) -> Option<Cell> {
-        let mut values = self.values(server, name);
+    fn cell(&self, column: usize, name: &str) -> Option<Cell> {
+        let mut values = self.values(column, name);
         values.sort_unstable_by(f64::total_cmp);
         let (min, max) = (*values.first()?, *values.last()?);
         Some(Cell { median: median(&values), min, max })
     }
 
-    fn has_failed(&self, server: usize) -> bool {
-        self.outcomes[server].iter().any(|outcome| matches!(outcome, Outcome::Failed(_)))
+    fn has_failed(&self, column: usize) -> bool {
+        self.outcomes[column].iter().any(|outcome| matches!(outcome, Outcome::Failed(_)))
     }
 }
 
 impl Report {
     /// Says whether any run failed.
     pub(crate) fn has_failed(&self) -> bool {
-        self.rows.iter().any(|row| (0..self.servers.len()).any(|server| row.has_failed(server)))
+        self.rows.iter().any(|row| (0..self.columns.len()).any(|column| row.has_failed(column)))
+    }
+
+    /// Returns the median of a metric, if it was measured.
+    pub(crate) fn median(&self, row: &str, column: &str, metric: &str) -> Option<f64> {
+        let row = self.rows.iter().find(|known| known.name == row)?;
+        let column = self.columns.iter().position(|known| known == column)?;
+        row.cell(column, metric).map(|cell| cell.median)
     }
 
     /// Renders the table in Markdown, aligned for reading as it is, with notes below.
     pub(crate) fn table(&self, all: bool) -> String {
         let mut lines = vec![self.heading()];
         for row in &self.rows {
-            let mut title = row.workload.title;
+            let mut title = row.title;
             let metrics = row.metrics();
             for metric in metrics.iter().filter(|metric| all || metric.main) {
                 lines.push(self.line(row, title, metric));
@@ -106,7 +117,7 @@ impl Report {
             }
             if metrics.is_empty() {
                 let mut line = vec![title.to_owned(), String::new()];
-                line.extend((0..self.servers.len()).map(|server| Self::nothing(row, server)));
+                line.extend((0..self.columns.len()).map(|column| Self::nothing(row, column)));
                 lines.push(line);
             }
         }
@@ -117,19 +128,19 @@ impl Report {
         }
         let _ = writeln!(
             out,
-            "\nMedian (least..most) of {} rounds, {:.0} s in all. CPU is the server's, user and \
+            "\nMedian (least..most) of {} rounds, {:.0} s in all. CPU is the {}'s, user and \
              kernel.\nA ratio above 1 is more: good for rates, bad for all else.",
-            self.rounds, self.seconds
+            self.rounds, self.seconds, self.subject
         );
         out
     }
 
     fn heading(&self) -> Vec<String> {
         let mut heading = vec!["work".to_owned(), "measured".to_owned()];
-        heading.extend(self.servers.iter().cloned());
-        for (server, name) in self.servers.iter().enumerate() {
-            if let Some(reference) = self.reference.filter(|reference| *reference != server) {
-                heading.push(format!("{name} / {}", self.servers[reference]));
+        heading.extend(self.columns.iter().cloned());
+        for (column, name) in self.columns.iter().enumerate() {
+            if let Some(reference) = self.reference.filter(|reference| *reference != column) {
+                heading.push(format!("{name} / {}", self.columns[reference]));
             }
         }
         heading
@@ -137,18 +148,18 @@ impl Report {
 
     fn line(&self, row: &Row, title: &str, metric: &Metric) -> Vec<String> {
         let cells: Vec<_> =
-            (0..self.servers.len()).map(|server| row.cell(server, metric.name)).collect();
+            (0..self.columns.len()).map(|column| row.cell(column, metric.name)).collect();
         let mut line = vec![title.to_owned(), metric.name.to_owned()];
-        for (server, cell) in cells.iter().enumerate() {
+        for (column, cell) in cells.iter().enumerate() {
             line.push(
                 cell.map_or_else(
-                    || Self::nothing(row, server),
+                    || Self::nothing(row, column),
                     |cell| show_cell(cell, metric.unit),
                 ),
             );
         }
-        for (server, cell) in cells.iter().enumerate() {
-            if let Some(reference) = self.reference.filter(|reference| *reference != server) {
+        for (column, cell) in cells.iter().enumerate() {
+            if let Some(reference) = self.reference.filter(|reference| *reference != column) {
                 let ratio = cell.zip(cells[reference]).map(|(a, b)| a.median / b.median);
                 line.push(ratio.map_or_else(|| "-".to_owned(), show_ratio));
             }
@@ -156,15 +167,15 @@ impl Report {
         line
     }
 
-    fn nothing(row: &Row, server: usize) -> String {
-        (if row.has_failed(server) { "failed" } else { "-" }).to_owned()
+    fn nothing(row: &Row, column: usize) -> String {
+        (if row.has_failed(column) { "failed" } else { "-" }).to_owned()
     }
 
     /// What a reader must know besides the numbers: failures and duplicates.
     fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         for row in &self.rows {
-            for (server, outcomes) in self.servers.iter().zip(&row.outcomes) {
+            for (column, outcomes) in self.columns.iter().zip(&row.outcomes) {
                 for (round, outcome) in outcomes.iter().enumerate() {
                     let note = match outcome {
                         Outcome::Done(sample) if sample.duplicates > 0 => {
@@ -174,8 +185,8 @@ impl Report {
                         Outcome::Failed(reason) => format!("failed: {reason}"),
                     };
                     let round = round + 1;
-                    let name = row.workload.name;
-                    notes.push(format!("- {name} on {server}, round {round}: {note}\n"));
+                    let name = row.name;
+                    notes.push(format!("- {name} on {column}, round {round}: {note}\n"));
                 }
             }
         }
@@ -188,16 +199,16 @@ impl Report {
             .rows
             .iter()
             .flat_map(|row| {
-                self.servers.iter().enumerate().map(move |(server, name)| {
+                self.columns.iter().enumerate().map(move |(column, name)| {
                     json!({
-                        "workload": row.workload.name,
-                        "server": name,
-                        "metrics": Self::json_metrics(row, server),
-                        "duplicates": json_outcomes(&row.outcomes[server], |outcome| match outcome {
+                        "workload": row.name,
+                        (self.subject): name,
+                        "metrics": Self::json_metrics(row, column),
+                        "duplicates": json_outcomes(&row.outcomes[column], |outcome| match outcome {
                             Outcome::Done(sample) => Some(json!(sample.duplicates)),
                             Outcome::Failed(_) => None,
                         }),
-                        "failures": json_outcomes(&row.outcomes[server], |outcome| match outcome {
+                        "failures": json_outcomes(&row.outcomes[column], |outcome| match outcome {
                             Outcome::Failed(reason) => Some(json!(reason)),
                             Outcome::Done(_) => None,
                         }),
@@ -210,23 +221,23 @@ impl Report {
             "cores": cores,
             "rounds": self.rounds,
             "seconds": self.seconds,
-            "reference": self.reference.map(|server| &self.servers[server]),
+            "reference": self.reference.map(|column| &self.columns[column]),
             "results": results,
         })
     }
 
-    fn json_metrics(row: &Row, server: usize) -> Vec<Value> {
+    fn json_metrics(row: &Row, column: usize) -> Vec<Value> {
         row.metrics()
             .iter()
             .filter_map(|metric| {
-                let cell = row.cell(server, metric.name)?;
+                let cell = row.cell(column, metric.name)?;
                 Some(json!({
                     "name": metric.name,
                     "unit": unit_name(metric.unit),
                     "median": cell.median,
                     "min": cell.min,
                     "max": cell.max,
-                    "rounds": row.values(server, metric.name),
+                    "rounds": row.values(column, metric.name),
                 }))
             })
             .collect()
@@ -323,7 +334,6 @@ fn render(lines: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workloads;
 
     fn done(rate: f64) -> Outcome {
         let mut sample = Sample::default();
@@ -333,12 +343,12 @@ mod tests {
     }
 
     fn report(outcomes: Vec<Vec<Outcome>>) -> Report {
-        let workload = workloads::find("pub1").unwrap();
         let names = ["nsqd", "go", "null"].map(str::to_owned).to_vec();
         Report {
-            servers: names,
+            subject: "server",
+            columns: names,
             reference: Some(1),
-            rows: vec![Row { workload, outcomes }],
+            rows: vec![Row { name: "pub1", title: "PUB one at a time", outcomes }],
             rounds: 3,
             seconds: 1.0,
         }

@@ -4,32 +4,24 @@ use std::{
     fs::{self, File},
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::{Mutex, MutexGuard, PoisonError},
+    process::Stdio,
     thread,
     time::Duration,
 };
 
-use nix::{
-    sys::{
-        prctl,
-        resource::{Resource, getrlimit, setrlimit},
-        signal::{SigSet, Signal, kill},
-    },
-    unistd::{Pid, getppid},
+use nix::sys::{
+    resource::{Resource, getrlimit, setrlimit},
+    signal::{SigSet, Signal},
 };
 
 use crate::{
     failure::Failure,
     http,
+    leash::{self, Leashed},
     limit::Limit,
     target::{Kind, Target},
 };
-
-/// The hidden subcommand under which this program becomes a server that dies with its parent.
-pub(crate) const LEASH: &str = "leash";
 
 /// Bytes of either end of a server's log that are shown when a run fails.
 const LOG_END_BYTES: usize = 300;
@@ -45,6 +37,8 @@ pub(crate) struct Spec {
     pub(crate) program: PathBuf,
     /// Flags in addition to those of the workload.
     pub(crate) args: Vec<String>,
+    /// The address it listens on for protocol V2: loopback, or unspecified for all of `127.0.0.0/8`.
+    pub(crate) host: Ipv4Addr,
 }
 
 /// The directory that holds the data of the servers, removed at the end.
@@ -77,18 +71,18 @@ impl Scratch {
         let root = self.root.clone();
         thread::spawn(move || {
             let signal = signals.wait();
-            let running = running();
-            for pid in running.iter() {
-                // An error means that it is gone already.
-                let _ = kill(*pid, Signal::SIGKILL);
-            }
+            let _held = leash::kill_all();
             remove(&root);
             end(128 + signal.map_or(0, |signal| signal as i32))
         });
         Ok(())
     }
 
-    fn next(&mut self) -> Result<PathBuf, Failure> {
+    /// Makes another directory in it.
+    ///
+    /// # Errors
+    /// The system's refusal.
+    pub(crate) fn next(&mut self) -> Result<PathBuf, Failure> {
         self.runs += 1;
         let directory = self.root.join(self.runs.to_string());
         fs::create_dir(&directory)
@@ -120,17 +114,9 @@ fn end(code: i32) -> ! {
     std::process::exit(code)
 }
 
-/// The servers that run, so that an interrupt can end them. A process is taken off the list only
-/// while the list is locked and before its id can be given to another process.
-fn running() -> MutexGuard<'static, Vec<Pid>> {
-    static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
-    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// A running server; it is killed and its data removed when this value goes.
 pub(crate) struct Server {
-    child: Child,
-    pid: Pid,
+    process: Leashed,
     directory: PathBuf,
     /// Where it is and what can be measured.
     pub(crate) target: Target,
@@ -163,41 +149,36 @@ impl Server {
     fn spawn(spec: &Spec, workload_args: &[String], directory: PathBuf) -> Result<Self, Failure> {
         let data = directory.join("data");
         fs::create_dir(&data).map_err(Failure::io(format!("create {}", data.display())))?;
-        let [address, http] = free_addresses().map_err(Failure::io("find free ports"))?;
+        let [listen, http] = free_addresses(spec.host).map_err(Failure::io("find free ports"))?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, listen.port()));
         let log = |name| File::create(directory.join(name)).map_err(Failure::io("create a log"));
-        let own = std::env::current_exe().map_err(Failure::io("find the own program"))?;
-        let mut command = Command::new(own);
-        command.arg(LEASH).arg(std::process::id().to_string()).arg(&spec.program);
+        let mut command = leash::command(&spec.program)?;
         match spec.kind {
             Kind::Null => {
                 command.args(["null", "--address"]).arg(address.to_string());
             }
             Kind::Nsqd => {
-                command.args(["-tcp-address", &address.to_string()]);
+                command.args(["-tcp-address", &listen.to_string()]);
                 command.args(["-http-address", &http.to_string()]);
                 command.arg("-data-path").arg(&data).arg("-log-level=warn");
                 command.args(workload_args).args(&spec.args);
             }
         }
         command.stdin(Stdio::null()).stdout(log("stdout")?).stderr(log("stderr")?);
-        let mut running = running();
-        let child = command.spawn().map_err(Failure::io("start a server"))?;
-        let pid = Pid::from_raw(child.id().cast_signed());
-        running.push(pid);
+        let process = Leashed::start(&mut command)?;
         let target = Target {
             kind: spec.kind,
             address,
             http: (spec.kind == Kind::Nsqd).then_some(http),
-            pid: Some(pid),
+            pid: Some(process.pid()),
             data: (spec.kind == Kind::Nsqd).then_some(data),
         };
-        Ok(Self { child, pid, directory, target })
+        Ok(Self { process, directory, target })
     }
 
     fn await_ready(&mut self, limit: &Limit) -> Result<(), Failure> {
         loop {
-            let exited = self.child.try_wait().map_err(Failure::io("look after a server"))?;
-            if let Some(status) = exited {
+            if let Some(status) = self.process.exited()? {
                 return Err(Failure::Exited(status));
             }
             let answers = TcpStream::connect(self.target.address).is_ok()
@@ -215,55 +196,35 @@ impl Server {
         let read = |name| fs::read(self.directory.join(name)).unwrap_or_default();
         let log = [read("stdout"), read("stderr")].concat();
         let log = String::from_utf8_lossy(&log);
-        let text = log.split_whitespace().collect::<Vec<_>>().join(" ");
-        let cut = |at| text.floor_char_boundary(at);
-        if text.is_empty() {
-            String::new()
-        } else if text.len() <= 2 * LOG_END_BYTES {
-            format!("; its log: {text}")
-        } else {
-            let (begin, end) = (cut(LOG_END_BYTES), cut(text.len() - LOG_END_BYTES));
-            format!("; its log: {} [...] {}", &text[..begin], &text[end..])
-        }
+        ends(&log).map_or_else(String::new, |text| format!("; its log: {text}"))
+    }
+}
+
+/// Shortens a log to one line with its beginning and its end; `None` when nothing is in it.
+pub(crate) fn ends(log: &str) -> Option<String> {
+    let text = log.split_whitespace().collect::<Vec<_>>().join(" ");
+    let cut = |at| text.floor_char_boundary(at);
+    if text.is_empty() {
+        None
+    } else if text.len() <= 2 * LOG_END_BYTES {
+        Some(text)
+    } else {
+        let (begin, end) = (cut(LOG_END_BYTES), cut(text.len() - LOG_END_BYTES));
+        Some(format!("{} [...] {}", &text[..begin], &text[end..]))
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let mut running = running();
-        // Errors mean that it is gone already, which is what is wanted.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        running.retain(|pid| *pid != self.pid);
-        drop(running);
+        self.process.end();
         remove(&self.directory);
     }
 }
 
-fn free_addresses() -> io::Result<[SocketAddr; 2]> {
-    let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    let (one, two) = (listen()?, listen()?);
+fn free_addresses(host: Ipv4Addr) -> io::Result<[SocketAddr; 2]> {
+    let listen = |host| TcpListener::bind((host, 0));
+    let (one, two) = (listen(host)?, listen(Ipv4Addr::LOCALHOST)?);
     Ok([one.local_addr()?, two.local_addr()?])
-}
-
-/// Becomes the program in `args`, after asking the kernel to kill it when the bench ends, however
-/// that happens. `args` are the bench's process id, the program and the program's arguments.
-///
-/// # Errors
-/// Always, if it returns at all.
-pub(crate) fn leash(args: &[String]) -> Failure {
-    let [parent, program, args @ ..] = args else {
-        return Failure::Usage("leash needs a process id and a program".into());
-    };
-    if let Err(errno) = prctl::set_pdeathsig(Signal::SIGKILL) {
-        return Failure::os("ask to die with the parent")(errno);
-    }
-    // The parent may have died before it was asked for.
-    if getppid().to_string() != *parent {
-        return Failure::Server("the bench is gone".into());
-    }
-    let error = Command::new(program).args(args).exec();
-    Failure::io(format!("execute {program}"))(error)
 }
 
 /// Allows this process, and so the servers, as many open files as the system lets it.

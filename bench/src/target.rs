@@ -112,6 +112,37 @@ impl Target {
             "all messages are finished, but the server still has {depths:?}"
         )))
     }
+
+    /// As [`Target::check_finished`], but first waits a moment for what clients that are gone have
+    /// said last.
+    ///
+    /// # Errors
+    /// As [`Target::check_finished`], or the end of the limit.
+    pub(crate) fn await_finished(&self, topic: &str, limit: &Limit) -> Result<(), Failure> {
+        for _ in 0..100 {
+            if self.check_finished(topic).is_ok() {
+                return Ok(());
+            }
+            limit.check("waiting for the server to see the last answers")?;
+            thread::sleep(Duration::from_millis(20));
+        }
+        self.check_finished(topic)
+    }
+
+    /// Checks that the channels of a topic have `consumers` connections together.
+    ///
+    /// Does nothing for a server whose HTTP API is not known.
+    ///
+    /// # Errors
+    /// [`Failure::Wrong`] for any other number, or what the HTTP API refuses.
+    pub(crate) fn check_consumers(&self, topic: &str, consumers: usize) -> Result<(), Failure> {
+        let Some(http) = self.http else { return Ok(()) };
+        let there = Depths::fetch(http, topic)?.consumers;
+        if there == consumers as u64 {
+            return Ok(());
+        }
+        Err(Failure::Wrong(format!("{there} connections are subscribed instead of {consumers}")))
+    }
 }
 
 /// What `/stats` says about a topic.
@@ -120,6 +151,7 @@ struct Depths {
     topic: u64,
     channels: Vec<u64>,
     in_flight: u64,
+    consumers: u64,
 }
 
 impl Depths {
@@ -135,6 +167,7 @@ impl Depths {
         Ok(Self {
             topic: number(&topic["depth"]),
             channels: channels.iter().map(|channel| number(&channel["depth"])).collect(),
+            consumers: channels.iter().map(|channel| number(&channel["client_count"])).sum(),
             in_flight: channels.iter().map(|channel| number(&channel["in_flight_count"])).sum(),
         })
     }

@@ -21,6 +21,8 @@ mod idle;
 mod latency;
 mod publish;
 
+pub(crate) use consume::preload;
+
 /// One workload.
 #[derive(Debug)]
 pub(crate) struct Workload {
@@ -152,6 +154,13 @@ impl Sample {
     pub(crate) fn add_cpu(&mut self, name: &'static str, spent: &Spent, messages: usize) {
         if let Some(server) = spent.server {
             self.add(name, Unit::Micros, server.as_secs_f64() * 1e6 / messages as f64);
+        }
+    }
+
+    /// Adds the server's CPU for each of `messages`, if it is known, as a detail.
+    pub(crate) fn add_detail_cpu(&mut self, name: &'static str, spent: &Spent, messages: usize) {
+        if let Some(server) = spent.server {
+            self.add_detail(name, Unit::Micros, server.as_secs_f64() * 1e6 / messages as f64);
         }
     }
 

@@ -45,7 +45,7 @@ pub(super) const RDY1: Workload = Workload {
 ///
 /// # Errors
 /// What the server or the system refuses.
-pub(super) fn preload(run: &Run<'_>) -> Result<String, Failure> {
+pub(crate) fn preload(run: &Run<'_>) -> Result<String, Failure> {
     let topic = run.topic();
     consumer::create_channel(run.target.address, &topic, CHANNEL, run.limit)?;
     Publish::mpub(2).run(run.target.address, &topic, run.size, run.limit)?;

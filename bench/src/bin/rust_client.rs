@@ -1,0 +1,159 @@
+//! The Rust client under test in `nsq-bench client`. What it reads and writes is described in
+//! `src/client/child.rs`.
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    error::Error,
+    future::ready,
+    io::{self, Read, Write},
+    process::ExitCode,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use nsq_client::{Config, Consumer, ConsumerBuilder, Message, Producer};
+use tokio::{runtime, sync::oneshot};
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to be told if this cannot be written either.
+            let _ = writeln!(io::stderr(), "nsq-bench-client: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let mut args = std::env::args().skip(1);
+    let command = args.next().ok_or("a command is missing")?;
+    let options = Options(args.collect());
+    let mut builder = match options.text("runtime") {
+        Some("current") => runtime::Builder::new_current_thread(),
+        _ => runtime::Builder::new_multi_thread(),
+    };
+    let runtime = builder.enable_all().build()?;
+    say("ready");
+    let mut word = [0; 3];
+    io::stdin().read_exact(&mut word)?;
+    runtime.block_on(async {
+        match command.as_str() {
+            "consume" => consume(&options).await,
+            "publish" => publish(&options).await,
+            "idle" => idle(&options).await,
+            other => Err(format!("unknown command {other}").into()),
+        }
+    })
+}
+
+async fn consume(options: &Options) -> Result<()> {
+    let received = Arc::new(AtomicU64::new(0));
+    let all: u64 = options.number("messages")?;
+    let most = all * 95 / 100;
+    let handler = move |_: Message| {
+        match received.fetch_add(1, Ordering::Relaxed) + 1 {
+            count if count == most => say("most"),
+            count if count == all => say("all"),
+            _ => {}
+        }
+        ready(Ok::<_, Infallible>(()))
+    };
+    let consumer =
+        builder(options)?.concurrent_handlers(options.number("handlers")?, handler).build()?;
+    consumer.connect_to_nsqds(options.addresses()?).await?;
+    stop(&consumer).await
+}
+
+async fn idle(options: &Options) -> Result<()> {
+    let consumer =
+        builder(options)?.handler(|_: Message| ready(Ok::<_, Infallible>(()))).build()?;
+    consumer.connect_to_nsqds(options.addresses()?).await?;
+    say("all");
+    stop(&consumer).await
+}
+
+fn builder(options: &Options) -> Result<ConsumerBuilder> {
+    let config = Config {
+        max_in_flight: options.number("max-in-flight")?,
+        heartbeat_interval: Some(Duration::from_millis(options.number("heartbeat-ms")?)),
+        ..Config::default()
+    };
+    Ok(Consumer::builder(options.need("topic")?, options.need("channel")?).config(config))
+}
+
+async fn stop(consumer: &Consumer) -> Result<()> {
+    told_to_stop().await?;
+    consumer.stop().await;
+    Ok(())
+}
+
+async fn publish(options: &Options) -> Result<()> {
+    let producer = Producer::new(options.need("addresses")?, Config::default())?;
+    let topic = options.need("topic")?;
+    let messages: u64 = options.number("messages")?;
+    let window: usize = options.number("window")?;
+    let mut body = vec![b'x'; options.number("body-bytes")?];
+    let mut receipts = VecDeque::with_capacity(window);
+    for seq in 0..messages {
+        if receipts.len() == window
+            && let Some(receipt) = receipts.pop_front()
+        {
+            receipt.await?;
+        }
+        body[..8].copy_from_slice(&seq.to_be_bytes());
+        receipts.push_back(producer.enqueue(topic, &body).await?);
+    }
+    for receipt in receipts {
+        receipt.await?;
+    }
+    say("all");
+    told_to_stop().await?;
+    producer.close(Duration::from_secs(5)).await;
+    Ok(())
+}
+
+/// Waits for the end of the input, without keeping a thread of the runtime.
+async fn told_to_stop() -> Result<()> {
+    let (tell, told) = oneshot::channel();
+    // The receiver is only gone when the runtime is.
+    thread::spawn(move || tell.send(io::stdin().read_to_end(&mut Vec::new())));
+    told.await??;
+    Ok(())
+}
+
+fn say(word: &str) {
+    // The bench is gone if this cannot be written, and this process ends with it.
+    let _ = writeln!(io::stdout(), "{word}");
+}
+
+/// The arguments after the command, each `-name=value`.
+struct Options(Vec<String>);
+
+impl Options {
+    fn text(&self, name: &str) -> Option<&str> {
+        self.0
+            .iter()
+            .find_map(|option| option.strip_prefix('-')?.strip_prefix(name)?.strip_prefix('='))
+    }
+
+    fn need(&self, name: &str) -> Result<&str> {
+        self.text(name).ok_or_else(|| format!("-{name}=… is missing").into())
+    }
+
+    fn number<N: FromStr<Err: Error + Send + Sync + 'static>>(&self, name: &str) -> Result<N> {
+        Ok(self.need(name)?.parse()?)
+    }
+
+    fn addresses(&self) -> Result<impl Iterator<Item = &str>> {
+        Ok(self.need("addresses")?.split(','))
+    }
+}

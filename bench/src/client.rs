@@ -1,0 +1,164 @@
+//! The comparison of clients: the same work done by each of them, in turns, each time with a fresh
+//! nsqd and a fresh client process.
+
+use std::{
+    env, fs,
+    io::{self, Write},
+};
+
+use crate::{
+    client::{
+        child::Client,
+        rows::{ClientRow, ClientRun},
+    },
+    clock::now,
+    compare::{MEMORY_QUEUE_MARGIN, print},
+    failure::Failure,
+    limit::Limit,
+    report::{Outcome, Report, Row},
+    server::{self, Scratch, Server},
+    workloads::{Run, Sample},
+};
+
+mod child;
+mod go;
+pub(crate) mod options;
+pub(crate) mod raw;
+pub(crate) mod rows;
+mod targets;
+
+pub(crate) use options::Options;
+pub(crate) use raw::RAW;
+
+/// The column of the client library as most programs use it, with a runtime of many threads.
+const RUST: &str = "rust";
+/// The column of the client library on a runtime of one thread.
+const RUST_ONE_THREAD: &str = "rust, 1 thread";
+/// The column of the published Go client.
+const GO: &str = "go-nsq";
+/// The column of the load generator.
+const RAW_COLUMN: &str = "raw";
+
+/// Runs the comparison and prints the table; says whether every run was complete.
+///
+/// # Errors
+/// What keeps the comparison as a whole from being made.
+pub(crate) fn compare(options: &Options) -> Result<bool, Failure> {
+    let mut scratch = Scratch::create(&options.scratch)?;
+    scratch.clean_up_when_interrupted()?;
+    server::raise_open_files()?;
+    let clients = clients(options, &mut scratch)?;
+    let started = now();
+    let mut rows: Vec<Row> = options
+        .rows
+        .iter()
+        .map(|row| Row {
+            name: row.name,
+            title: row.title,
+            outcomes: clients.iter().map(|_| Vec::new()).collect(),
+        })
+        .collect();
+    for round in 0..options.rounds {
+        for (work, row) in options.rows.iter().zip(&mut rows) {
+            // Each round begins with another client, so that none profits from its place.
+            for turn in 0..clients.len() {
+                let index = (round + turn) % clients.len();
+                let client = &clients[index];
+                if client.name == RAW_COLUMN && !work.raw {
+                    continue;
+                }
+                row.outcomes[index].push(outcome(options, work, client, round, &mut scratch)?);
+            }
+        }
+    }
+    let report = Report {
+        subject: "client",
+        columns: clients.iter().map(|client| client.name.to_owned()).collect(),
+        reference: clients.iter().position(|client| client.name == GO),
+        rows,
+        rounds: options.rounds,
+        seconds: (now() - started).as_secs_f64(),
+    };
+    print(&format!("{}{}", report.table(options.all), targets::list(&report)))?;
+    if !options.go {
+        print("\nWITHOUT go-nsq: --no-go\n")?;
+    } else if report.reference.is_none() {
+        print(&format!("\nWITHOUT go-nsq: {}\n", go::MISSING))?;
+    }
+    if let Some(path) = &options.json {
+        fs::write(path, format!("{:#}\n", report.json()))
+            .map_err(Failure::io(format!("write {}", path.display())))?;
+    }
+    Ok(!report.has_failed())
+}
+
+/// The columns, in order. Builds the Go client, if Go is there.
+fn clients(options: &Options, scratch: &mut Scratch) -> Result<Vec<Client>, Failure> {
+    let own = env::current_exe().map_err(Failure::io("find the own program"))?;
+    let rust = own.with_file_name("nsq-bench-client");
+    if !rust.exists() {
+        return Err(Failure::Usage(format!(
+            "{} is missing: build nsq-bench again",
+            rust.display()
+        )));
+    }
+    let mut clients = vec![
+        Client { name: RUST, program: rust.clone(), args: &[] },
+        Client { name: RUST_ONE_THREAD, program: rust, args: &["-runtime=current"] },
+    ];
+    if options.go {
+        match go::build(&scratch.next()?)? {
+            Some(program) => clients.push(Client { name: GO, program, args: &[] }),
+            None => complain(&format!("!!!!! go-nsq is left out: {} !!!!!\n", go::MISSING))?,
+        }
+    }
+    clients.push(Client { name: RAW_COLUMN, program: own, args: &[] });
+    Ok(clients)
+}
+
+fn outcome(
+    options: &Options,
+    row: &ClientRow,
+    client: &Client,
+    round: usize,
+    scratch: &mut Scratch,
+) -> Result<Outcome, Failure> {
+    let started = now();
+    let result = run_once(options, row, client, scratch);
+    let seconds = (now() - started).as_secs_f64();
+    let (outcome, word) = match result {
+        Ok(sample) => (Outcome::Done(sample), "done"),
+        Err(failure) => (Outcome::Failed(failure), "FAILED"),
+    };
+    let (round, rounds) = (round + 1, options.rounds);
+    complain(&format!(
+        "round {round}/{rounds} {:10} {:14} {word} after {seconds:.1} s\n",
+        row.name, client.name
+    ))?;
+    Ok(outcome)
+}
+
+/// Does the work of one row with one client on a fresh server; a failure comes with the ends of the
+/// server's log.
+fn run_once(
+    options: &Options,
+    row: &ClientRow,
+    client: &Client,
+    scratch: &mut Scratch,
+) -> Result<Sample, String> {
+    let limit = Limit::start(options.limit_seconds);
+    let size = if options.quick { row.size_quick } else { row.size };
+    let memory_queue = ["-mem-queue-size".to_owned(), (size + MEMORY_QUEUE_MARGIN).to_string()];
+    let mut nsqd = options.nsqd.clone();
+    nsqd.host = row.host;
+    let server = Server::start(&nsqd, &memory_queue, scratch, &limit)
+        .map_err(|failure| failure.to_string())?;
+    let run = Run { target: &server.target, limit: &limit, size, quick: options.quick };
+    (row.run)(&ClientRun { run, client })
+        .map_err(|failure| format!("{failure}{}", server.log_ends()))
+}
+
+/// Says something where it is read while the comparison runs.
+fn complain(text: &str) -> Result<(), Failure> {
+    io::stderr().write_all(text.as_bytes()).map_err(Failure::io("report progress"))
+}
