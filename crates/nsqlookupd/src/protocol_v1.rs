@@ -17,10 +17,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{directory::Directory, identify};
 
-/// How much is read at once, at most; more is kept only for the body of an IDENTIFY.
+/// The room that is made before a read; more is kept only while the body of an IDENTIFY comes in.
 const READ_BYTES: usize = 4 << 10;
-/// How long a client may take to say which protocol it speaks. Later it may be silent for as long as it likes.
-const MAGIC_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a client may take to say which protocol it speaks, and to go on when it has begun a command. Between
+/// commands it may be silent for as long as it likes.
+const READ_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a client may take to accept a response.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a connection is read from after a refusal. To close it with input unread would make the operating
@@ -46,12 +47,8 @@ pub(crate) async fn serve(
 async fn converse(stream: &mut TcpStream, client: &mut Client<'_>) {
     let (logger, remote) = (&client.directory.logger, client.remote);
     let mut buf = Vec::new();
-    match timeout(MAGIC_PATIENCE, read_magic(stream, &mut buf)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            return logger.error(format_args!("failed to read protocol version - {error}"));
-        }
-        Err(_) => return logger.error(format_args!("failed to read protocol version - timeout")),
+    if let Err(error) = within(READ_PATIENCE, read_magic(stream, &mut buf)).await {
+        return logger.error(format_args!("failed to read protocol version - {error}"));
     }
     let magic: Vec<u8> = buf.drain(..MAGIC_V1.len()).collect();
     let shown = magic.escape_ascii();
@@ -63,16 +60,12 @@ async fn converse(stream: &mut TcpStream, client: &mut Client<'_>) {
         end
     } else {
         logger.error(format_args!("client({remote}) bad protocol magic '{shown}'"));
-        let refused = End::Refused(ClientError::new(Code::BadProtocol, ""));
-        match respond(stream, &refused.to_response()).await {
-            Ok(()) => refused,
-            Err(error) => End::Failed(error),
-        }
+        refuse(stream, &ClientError::new(Code::BadProtocol, ""), Vec::new()).await
     };
     match end {
         End::Eof => logger.info(format_args!("client({remote}) - EOF")),
         End::Failed(error) => logger.error(format_args!("client({remote}) - {error}")),
-        End::Refused(_) => {
+        End::Refused => {
             client.directory.metrics.refusals.fetch_add(1, Relaxed);
             linger(stream).await;
         }
@@ -86,17 +79,7 @@ enum End {
     /// The connection broke.
     Failed(io::Error),
     /// The client has been told that it may not go on.
-    Refused(ClientError),
-}
-
-impl End {
-    fn to_response(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        if let Self::Refused(error) = self {
-            v1::encode_error(error, &mut out);
-        }
-        out
-    }
+    Refused,
 }
 
 /// Reads until `buf` holds a magic, and perhaps more.
@@ -113,32 +96,38 @@ async fn read_magic(stream: &mut TcpStream, buf: &mut Vec<u8>) -> io::Result<()>
 async fn serve_commands(stream: &mut TcpStream, client: &mut Client<'_>, mut buf: Vec<u8>) -> End {
     let mut out = Vec::new();
     loop {
-        let served = client.serve(&mut buf, &mut out);
-        if let Err(error) = &served {
-            client.log_refusal(error);
-            v1::encode_error(error, &mut out);
-        }
+        let missing = match client.serve(&mut buf, &mut out) {
+            Ok(missing) => missing,
+            Err(error) => {
+                client.log_refusal(&error);
+                return refuse(stream, &error, out).await;
+            }
+        };
         if let Err(error) = respond(stream, &out).await {
             return End::Failed(error);
         }
         out.clear();
-        let missing = match served {
-            Ok(missing) => missing,
-            Err(error) => return End::Refused(error),
+        let more = if buf.is_empty() {
+            read(stream, &mut buf).await
+        } else {
+            within(READ_PATIENCE, read(stream, &mut buf)).await
         };
-        match read(stream, &mut buf).await {
+        match more {
             Ok(0) => {
                 let Some(error) = missing.error() else { return End::Eof };
                 client.log_refusal(&error);
-                let refused = End::Refused(error);
-                // A client that has closed only its sending side takes the answer; others do not want it.
-                let _ = respond(stream, &refused.to_response()).await;
-                return refused;
+                return refuse(stream, &error, out).await;
             }
             Ok(_) => {}
             Err(error) => return End::Failed(error),
         }
     }
+}
+
+/// Sends the responses that are still to be sent, and `error` as the last one.
+async fn refuse(stream: &mut TcpStream, error: &ClientError, mut out: Vec<u8>) -> End {
+    v1::encode_error(error, &mut out);
+    respond(stream, &out).await.map_or_else(End::Failed, |()| End::Refused)
 }
 
 async fn read(stream: &mut TcpStream, buf: &mut Vec<u8>) -> io::Result<usize> {
@@ -147,10 +136,15 @@ async fn read(stream: &mut TcpStream, buf: &mut Vec<u8>) -> io::Result<usize> {
 }
 
 async fn respond(stream: &mut TcpStream, out: &[u8]) -> io::Result<()> {
-    match timeout(WRITE_PATIENCE, stream.write_all(out)).await {
-        Ok(written) => written,
-        Err(_) => Err(io::ErrorKind::TimedOut.into()),
-    }
+    within(WRITE_PATIENCE, stream.write_all(out)).await
+}
+
+/// What `future` comes to; an error when it takes longer than `patience`.
+async fn within<T>(
+    patience: Duration,
+    future: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    timeout(patience, future).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// Ends a connection on which the client may still be sending, so that it can take the last response.

@@ -1,6 +1,7 @@
 //! Clients that mean harm, or do not know what they are doing.
 
 use nsq_protocol::{LINE_BYTES_MAX, v1};
+use tokio::io::AsyncReadExt;
 
 use crate::harness::TestLookupd;
 
@@ -73,4 +74,35 @@ async fn a_client_that_takes_no_answers_does_not_hold_up_others() {
     nsqd.register("t", None).await;
     assert_eq!(lookupd.producers("t").await, ["a"]);
     lookupd.stop().await;
+}
+
+/// With the clock paused, time passes as soon as nobody has anything to do.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_says_its_magic_is_given_up() {
+    let lookupd = TestLookupd::start().await;
+    let mut conn = lookupd.connect().await;
+    conn.send("  ").await;
+    let mut rest = Vec::new();
+    conn.stream.read_to_end(&mut rest).await.unwrap();
+    assert_eq!(rest, b"");
+    let line = "ERROR: failed to read protocol version - timed out".to_owned();
+    assert!(lookupd.log.texts().contains(&line));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_stops_inside_a_command_is_given_up_and_a_silent_one_is_not() {
+    let lookupd = TestLookupd::start().await;
+    let mut silent = lookupd.client().await;
+    let mut stuck = lookupd.client().await;
+    stuck.send("PING\nREGIST").await;
+    let mut rest = Vec::new();
+    stuck.stream.read_to_end(&mut rest).await.unwrap();
+    assert_eq!(rest, b"\0\0\0\x02OK");
+    let line = format!("ERROR: client({}) - timed out", stuck.address());
+    assert!(lookupd.log.texts().contains(&line));
+    tokio::time::advance(std::time::Duration::from_secs(3600)).await;
+    silent.send("PING\n").await;
+    let mut answer = [0; 6];
+    silent.stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"\0\0\0\x02OK");
 }
