@@ -111,7 +111,10 @@ pub(crate) enum Phase {
 pub(crate) enum Change {
     Nothing,
     /// A pause begins, after which a single message is tried.
-    Pause { level: u32, length: Duration },
+    Pause {
+        level: u32,
+        length: Duration,
+    },
     /// It is over.
     Resume,
 }

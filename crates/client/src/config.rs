@@ -8,12 +8,15 @@ mod table;
 use std::{net::SocketAddr, time::Duration};
 
 pub(crate) use self::duration::format_duration;
-use self::table::{OPTIONS, Unsupported};
+use self::table::OPTIONS;
 pub use self::{
     option::{ConfigOption, OptionValue},
     secret::Secret,
 };
-use crate::tls::{TlsConfig, TlsConfigError, TlsMode};
+use crate::{
+    backoff::Backoff,
+    tls::{TlsConfig, TlsConfigError, TlsMode},
+};
 
 /// The options of a [`Consumer`](crate::Consumer) or [`Producer`](crate::Producer).
 ///
@@ -53,8 +56,24 @@ pub struct Config {
     pub max_requeue_delay: Duration,
     /// The delay of an automatic requeue for each attempt made.
     pub default_requeue_delay: Duration,
+    /// How the pauses of backing off grow: after a handler fails, all connections pause, then a single message is tried,
+    /// and its outcome makes the next pause longer or shorter.
+    pub backoff_strategy: Backoff,
+    /// The longest pause of backing off; zero for never backing off.
+    pub max_backoff_duration: Duration,
+    /// The unit of the backoff strategy: the first pause is twice as long, unless the strategy says otherwise.
+    pub backoff_multiplier: Duration,
     /// Give up on a message when its attempts exceed this; 0 never gives up.
     pub max_attempts: u16,
+    /// With more connections than `max_in_flight`, only some of them may have a message in flight at a time: one that
+    /// has received none for this long lets another one have its turn.
+    pub low_rdy_idle_timeout: Duration,
+    /// With more connections than `max_in_flight`, a connection lets another one have its turn after this long, even if
+    /// it receives messages. Also how often the connections change that have one message more than others because
+    /// `max_in_flight` cannot be divided evenly.
+    pub low_rdy_timeout: Duration,
+    /// With more connections than `max_in_flight`, how often is looked whose turn is over.
+    pub rdy_redistribute_interval: Duration,
     /// What nsqd calls this client in its statistics; the first label of the host name when empty.
     pub client_id: String,
     /// The host name nsqd is told; that of the system when empty.
@@ -117,7 +136,13 @@ impl Default for Config {
             lookupd_poll_timeout: Duration::from_secs(60),
             max_requeue_delay: Duration::from_secs(15 * 60),
             default_requeue_delay: Duration::from_secs(90),
+            backoff_strategy: Backoff::Exponential,
+            max_backoff_duration: Duration::from_secs(2 * 60),
+            backoff_multiplier: Duration::from_secs(1),
             max_attempts: 5,
+            low_rdy_idle_timeout: Duration::from_secs(10),
+            low_rdy_timeout: Duration::from_secs(30),
+            rdy_redistribute_interval: Duration::from_secs(5),
             client_id: String::new(),
             hostname: String::new(),
             user_agent: String::new(),
@@ -147,27 +172,22 @@ impl Default for Config {
 impl Config {
     /// Sets an option by its NSQ name, in which `-` and `_` are the same.
     ///
-    /// Durations are text with units (`1m30s`) or a number of milliseconds. Options of features that this crate does
-    /// not have yet are refused, unless the value says that the feature is not wanted.
+    /// Durations are text with units (`1m30s`) or a number of milliseconds.
     ///
     /// # Errors
     /// [`ConfigError`] for a name that is no option, and for a value of the wrong kind or out of bounds; the
     /// configuration is unchanged then.
     pub fn set(&mut self, name: &str, value: impl Into<OptionValue>) -> Result<(), ConfigError> {
         let (name, value) = (name.replace('-', "_"), value.into());
-        if let Some(option) = OPTIONS.iter().find(|option| option.name == name) {
-            let mut changed = self.clone();
-            option.set(&mut changed, &value)?;
-            option.check(&changed)?;
-            changed.check_features()?;
-            *self = changed;
-            return Ok(());
-        }
-        match Unsupported::named(&name) {
-            Some(unsupported) if unsupported.is_off(&value) => Ok(()),
-            Some(_) => Err(ConfigError::Unsupported(name)),
-            None => Err(ConfigError::Unknown(name)),
-        }
+        let Some(option) = OPTIONS.iter().find(|option| option.name == name) else {
+            return Err(ConfigError::Unknown(name));
+        };
+        let mut changed = self.clone();
+        option.set(&mut changed, &value)?;
+        option.check(&changed)?;
+        changed.check_features()?;
+        *self = changed;
+        Ok(())
     }
 
     /// Sets the option that a command line names.
@@ -229,9 +249,6 @@ pub enum ConfigError {
     /// There is no option of this name.
     #[error("invalid option {0}")]
     Unknown(String),
-    /// The option belongs to a feature that is still missing here.
-    #[error("option {0} is not supported yet")]
-    Unsupported(String),
     /// The value is not of the option's kind.
     #[error("failed to coerce option {option} ({value}) - {reason}")]
     WrongKind {

@@ -7,6 +7,7 @@ pub(crate) mod event;
 mod flow;
 mod link;
 mod messages;
+mod pace;
 mod pauses;
 mod queue;
 pub(crate) mod subscriber;

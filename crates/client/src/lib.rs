@@ -14,7 +14,7 @@
 //!         Ok::<_, std::str::Utf8Error>(())
 //!     })
 //!     .build()?;
-//! consumer.connect_to_nsqds(["10.0.0.1:4150", "10.0.0.2:4150"]).await?;
+//! consumer.connect_to_nsqlookupds(["10.0.0.1:4161", "10.0.0.2:4161"]).await?;
 //! tokio::signal::ctrl_c().await?;
 //! consumer.stop().await;
 //! # Ok(())
@@ -27,16 +27,24 @@
 //!    closure that takes a [`Message`] and returns a future is. [`ConsumerBuilder::build`] checks all of it.
 //! 2. [`Consumer::connect_to_nsqd`] dials, introduces the client by IDENTIFY, subscribes by SUB, and comes back when
 //!    nsqd has accepted. From then on the connection is kept: when it is lost, it is made anew.
+//!    [`Consumer::connect_to_nsqlookupd`] does this with every nsqd that an nsqlookupd knows to have the topic, and asks
+//!    again every `lookupd_poll_interval` and when a connection was lost.
 //! 3. `max_in_flight` is shared out over the connections, and each nsqd is told its share by RDY. It sends that many
-//!    messages ahead; they wait in one queue for the handlers of all connections.
+//!    messages ahead; they wait in one queue for the handlers of all connections. When there are more connections than
+//!    messages allowed, they take turns.
 //! 4. A handler's result is the answer: `Ok` is FIN, an error or a panic is REQ, to come again after a delay that grows
 //!    with the attempts. Beyond `max_attempts` a message is handed to [`ConsumerBuilder::on_give_up`] and finished. A
 //!    handler may also answer itself, with [`Message::finish`] or [`Message::requeue`], or take the message elsewhere
 //!    with [`Message::disable_auto_response`].
-//! 5. [`Consumer::stop`] asks every nsqd for no more (CLS), lets what is in flight be handled, and closes. It always
+//! 5. After a failure the consumer backs off: RDY 0 on all connections, a pause of `backoff_multiplier` × 2^level up to
+//!    `max_backoff_duration`, then a single message to try. Its failure makes the next pause longer, its success
+//!    shorter, and after as many successes as failures everything is as before. [`Message::requeue_without_backoff`]
+//!    is for messages that come too early rather than fail; `max_backoff_duration` 0 switches all of it off.
+//! 6. [`Consumer::stop`] asks every nsqd for no more (CLS), lets what is in flight be handled, and closes. It always
 //!    comes to an end.
 //!
-//! Instead of handlers there is [`ConsumerBuilder::into_stream`], for messages to be pulled.
+//! Instead of handlers there is [`ConsumerBuilder::into_stream`], for messages to be pulled. [`Consumer::events`] tells
+//! what happens meanwhile, [`Consumer::stats`] how much.
 //!
 //! # Publishing
 //!
@@ -64,18 +72,13 @@
 //! - Futures can be dropped at any point without breaking a connection.
 //! - What comes from the network is never trusted to be well-formed, and makes nothing panic.
 //!
-//! # What is not there yet
-//!
-//! Discovery through nsqlookupd, pausing after failures (backoff), moving RDY between idle connections, TLS,
-//! compression and authorization. Options for them are refused by [`Config::set`] with
-//! [`ConfigError::Unsupported`].
-//!
 //! # Logging
 //!
 //! Events go to [`tracing`], with the fields `nsqd`, `topic`, `channel`, `id`, `attempts` and `error`: connections come
 //! and go at INFO, what is unexpected is WARN, failed handlers are ERROR. Message bodies are never logged.
 #![forbid(unsafe_code)]
 
+mod backoff;
 #[cfg(feature = "compression")]
 mod compression;
 mod config;
@@ -95,6 +98,7 @@ mod tls;
 pub use nsq_protocol::{ChannelName, Code, FrameError, InvalidName, MessageId, TopicName};
 
 pub use crate::{
+    backoff::{Backoff, BackoffStrategy},
     config::{Config, ConfigError, ConfigOption, OptionValue, Secret},
     connection::handshake::identify,
     consumer::{

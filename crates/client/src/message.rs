@@ -2,17 +2,20 @@
 
 use std::{
     fmt,
+    future::Future,
+    pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU8, AtomicU32, Ordering},
     },
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
 use nsq_protocol::MessageId;
+use tokio::time::{Instant, timeout};
 
-use crate::{connection::driver::MessageHead, consumer::subscriber::Subscriber};
+use crate::{backoff::Outcome, connection::driver::MessageHead, consumer::subscriber::Subscriber};
 
 /// A message to be answered: finished, or requeued to come again.
 ///
@@ -32,6 +35,9 @@ pub struct Message {
     body: Bytes,
     subscriber: Arc<Subscriber>,
     response: Response,
+    received: Instant,
+    /// How long after it was received it was touched last, in milliseconds.
+    touched_ms: AtomicU32,
 }
 
 /// Who answers.
@@ -104,8 +110,10 @@ impl Delay {
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnDrop {
-    /// It is requeued.
+    /// It is requeued, and counts as failed.
     Requeue(Delay),
+    /// It is requeued, and does not count as failed: the consumer does not back off.
+    RequeueWithoutBackoff(Delay),
     /// It is finished.
     Finish,
     /// Nothing: nsqd delivers it again when its timeout is over.
@@ -113,8 +121,14 @@ pub enum OnDrop {
 }
 
 impl Message {
-    pub(crate) fn new(head: MessageHead, body: Bytes, subscriber: Arc<Subscriber>) -> Self {
-        Self { head, body, subscriber, response: Response::Owner }
+    pub(crate) fn new(
+        head: MessageHead,
+        body: Bytes,
+        received: Instant,
+        subscriber: Arc<Subscriber>,
+    ) -> Self {
+        let touched_ms = AtomicU32::new(0);
+        Self { head, body, subscriber, response: Response::Owner, received, touched_ms }
     }
 
     /// Lets the worker answer, by the handler's result.
@@ -169,10 +183,20 @@ impl Message {
         }
     }
 
-    /// Tells nsqd to deliver the message again.
-    pub fn requeue(mut self, delay: impl Into<Delay>) {
+    /// Tells nsqd to deliver the message again, because handling it failed: the consumer backs off.
+    pub fn requeue(self, delay: impl Into<Delay>) {
+        self.requeue_as(Outcome::Failure, delay.into());
+    }
+
+    /// Tells nsqd to deliver the message again, for a reason that says nothing about other messages: the consumer does
+    /// not back off.
+    pub fn requeue_without_backoff(self, delay: impl Into<Delay>) {
+        self.requeue_as(Outcome::Neutral, delay.into());
+    }
+
+    fn requeue_as(mut self, outcome: Outcome, delay: Delay) {
         if self.claim() {
-            self.subscriber.requeue(self.head, delay.into());
+            self.subscriber.requeue(self.head, delay, outcome);
             self.subscriber.wake();
         }
     }
@@ -180,7 +204,47 @@ impl Message {
     /// Asks nsqd for more time: its timeout starts anew. Does nothing when the message has been answered.
     pub fn touch(&self) {
         if !self.is_answered() {
+            let ms = u32::try_from(self.received.elapsed().as_millis()).unwrap_or(u32::MAX);
+            self.touched_ms.store(ms, Ordering::Relaxed);
             self.subscriber.touch(self.head.id);
+        }
+    }
+
+    /// When nsqd will stop waiting for the answer and deliver the message again, as far as can be known here: `msg_timeout`
+    /// after it came or was touched, but no later than nsqd's `--max-msg-timeout` after it came.
+    pub fn deadline(&self) -> Instant {
+        let timeouts = self.subscriber.timeouts();
+        let touched = Duration::from_millis(self.touched_ms.load(Ordering::Relaxed).into());
+        self.received + (touched + timeouts.answer).min(timeouts.answer_max)
+    }
+
+    /// How long until [`Message::deadline`]; zero when it has passed.
+    pub fn time_left(&self) -> Duration {
+        self.deadline().saturating_duration_since(Instant::now())
+    }
+
+    /// The output of `work`, during which the message is touched whenever half of the time until its deadline has
+    /// passed, for as long as touching helps.
+    ///
+    /// ```
+    /// # async fn render(body: &[u8]) -> Result<(), std::io::Error> { Ok(()) }
+    /// # async fn handle(message: nsq_client::Message) -> Result<(), std::io::Error> {
+    /// message.touch_while(render(message.body())).await
+    /// # }
+    /// ```
+    pub async fn touch_while<F: Future>(&self, work: F) -> F::Output {
+        let mut work = pin!(work);
+        let deadline_max = self.received + self.subscriber.timeouts().answer_max;
+        loop {
+            let deadline = self.deadline();
+            if deadline >= deadline_max {
+                return work.await;
+            }
+            match timeout(self.time_left() / 2, work.as_mut()).await {
+                Ok(output) => return output,
+                Err(_) if self.is_answered() => return work.await,
+                Err(_) => self.touch(),
+            }
         }
     }
 

@@ -7,7 +7,10 @@ use super::{
     duration::format_duration,
     option::{OptionValue, wrong_kind},
 };
-use crate::tls::{TlsConfigError, TlsMode};
+use crate::{
+    backoff::Backoff,
+    tls::{TlsConfigError, TlsMode},
+};
 
 /// An option that can be set by name.
 pub(super) struct OptionDef {
@@ -107,7 +110,20 @@ pub(super) static OPTIONS: &[OptionDef] = &[
     duration!(lookupd_poll_timeout, Duration::ZERO, UNBOUNDED),
     duration!(max_requeue_delay, Duration::ZERO, ms(60 * MINUTE)),
     duration!(default_requeue_delay, Duration::ZERO, ms(60 * MINUTE)),
+    special!(backoff_strategy, |config, value| {
+        config.backoff_strategy = match value.to_string().as_str() {
+            "" | "exponential" => Backoff::Exponential,
+            "full_jitter" => Backoff::FullJitter,
+            _ => return Err("not exponential or full_jitter".to_owned()),
+        };
+        Ok(())
+    }),
+    duration!(max_backoff_duration, Duration::ZERO, ms(60 * MINUTE)),
+    duration!(backoff_multiplier, Duration::ZERO, ms(60 * MINUTE)),
     number!(max_attempts: u16, 0, 65_535),
+    duration!(low_rdy_idle_timeout, ms(1000), ms(5 * MINUTE)),
+    duration!(low_rdy_timeout, ms(1000), ms(5 * MINUTE)),
+    duration!(rdy_redistribute_interval, ms(1), ms(5000)),
     text!(client_id),
     text!(hostname),
     text!(user_agent),
@@ -252,40 +268,5 @@ impl OptionDef {
 
     fn too_big(&self, value: impl Display, max: impl Display) -> ConfigError {
         ConfigError::TooBig { option: self.name, value: value.to_string(), max: max.to_string() }
-    }
-}
-
-/// An option of NSQ whose feature is missing here; it may be set to what means "without".
-pub(super) struct Unsupported {
-    name: &'static str,
-    off: Off,
-}
-
-/// Which values mean that the feature is not wanted.
-#[derive(Copy, Clone)]
-enum Off {
-    Zero,
-    Never,
-}
-
-static UNSUPPORTED: &[Unsupported] = &[
-    Unsupported { name: "backoff_strategy", off: Off::Never },
-    Unsupported { name: "max_backoff_duration", off: Off::Zero },
-    Unsupported { name: "backoff_multiplier", off: Off::Never },
-    Unsupported { name: "low_rdy_idle_timeout", off: Off::Never },
-    Unsupported { name: "low_rdy_timeout", off: Off::Never },
-    Unsupported { name: "rdy_redistribute_interval", off: Off::Never },
-];
-
-impl Unsupported {
-    pub(super) fn named(name: &str) -> Option<&'static Self> {
-        UNSUPPORTED.iter().find(|option| option.name == name)
-    }
-
-    pub(super) fn is_off(&self, value: &OptionValue) -> bool {
-        match self.off {
-            Off::Zero => value.nanoseconds() == Ok(0),
-            Off::Never => false,
-        }
     }
 }

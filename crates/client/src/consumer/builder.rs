@@ -12,6 +12,7 @@ use super::{
     Consumer, Messages,
     discovery::{Discovery, DiscoveryFilter},
     engine::{Engine, StartWorkers},
+    event::Emitter,
     queue::Queue,
     subscriber::AnswerRules,
     worker::{GiveUp, Work, run_worker},
@@ -128,6 +129,7 @@ impl ConsumerBuilder {
             on_give_up: self.on_give_up,
             given_up: AtomicU64::new(0),
             panics: AtomicU64::new(0),
+            events: Emitter::new(),
         };
         let rules = AnswerRules::new(&self.config, self.on_drop);
         let workers = self.handlers.into_iter().map(|(_, start)| start).collect();

@@ -25,6 +25,7 @@ use super::{
     event::Emitter,
     flow::Flow,
     link::{Link, Wish},
+    pace::Pace,
     subscriber::{AnswerRules, Counts, Subscriber},
     worker::Work,
 };
@@ -47,6 +48,8 @@ pub(crate) struct Engine {
     pub(crate) answers_lost: Arc<AtomicU64>,
     pub(crate) events: Emitter,
     pub(crate) discovery: Discovery,
+    /// Changed only with the state locked, so that every connection is in it, leaving, or ended.
+    pub(crate) pace: Arc<Pace>,
     state: Mutex<State>,
     /// What a stop came to, once it is over.
     stopped: watch::Sender<Option<StopReport>>,
@@ -60,7 +63,6 @@ struct State {
     addresses: HashMap<String, Address>,
     /// The addresses that the application has given up, which discovery must not bring back.
     excluded: HashSet<String>,
-    flow: Flow,
     /// Connections that are closing, which get no share any more.
     leaving: Vec<Arc<Subscriber>>,
     /// The counters of connections that have ended.
@@ -69,6 +71,8 @@ struct State {
     workers: JoinSet<()>,
     /// Tasks that end with the consumer.
     keepers: JoinSet<()>,
+    /// Whether the task that watches the clock runs.
+    is_paced: bool,
     runtime: Option<Handle>,
     stopping: bool,
 }
@@ -100,16 +104,18 @@ impl Engine {
             waiting_workers,
             addresses: HashMap::new(),
             excluded: HashSet::new(),
-            flow: Flow::new(config.max_in_flight),
             leaving: Vec::new(),
             ended: Counts::default(),
             links: JoinSet::new(),
             workers: JoinSet::new(),
             keepers: JoinSet::new(),
+            is_paced: false,
             runtime: None,
             stopping: false,
         };
         let (topic, channel) = names;
+        let events = work.events.clone();
+        let pace = Arc::new(Pace::new(&config, events.clone()));
         Self {
             topic,
             channel,
@@ -117,8 +123,9 @@ impl Engine {
             rules,
             work,
             answers_lost: Arc::default(),
-            events: Emitter::new(),
+            events,
             discovery,
+            pace,
             state: Mutex::new(state),
             stopped: watch::Sender::new(None),
         }
@@ -151,6 +158,9 @@ impl Engine {
         links.spawn(link.run(report, wish));
         let entry = Address { wish, _link: wanted, away_since: Some(Instant::now()) };
         state.addresses.insert(address.to_owned(), entry);
+        if !std::mem::replace(&mut state.is_paced, true) {
+            state.keepers.spawn(Arc::clone(&self.pace).run());
+        }
         state.runtime.get_or_insert_with(Handle::current);
         Ok(first_attempt)
     }
@@ -224,7 +234,7 @@ impl Engine {
             if let Some(entry) = state.addresses.get_mut(subscriber.address()) {
                 entry.away_since = None;
             }
-            state.flow.add(Arc::clone(subscriber));
+            self.pace.change(|flow, now| flow.add(Arc::clone(subscriber), now));
         }
         wanted
     }
@@ -245,7 +255,7 @@ impl Engine {
             }
         }
         if !state.stopping {
-            state.flow.remove(subscriber);
+            self.pace.remove(subscriber);
         }
     }
 
@@ -255,9 +265,11 @@ impl Engine {
             return Err(NotConnected(address.to_owned()));
         }
         state.excluded.insert(address.to_owned());
-        let found = state.flow.subscribers().find(|s| s.address() == address).cloned();
+        let found = self
+            .pace
+            .with_flow(|flow| flow.subscribers().find(|s| s.address() == address).cloned());
         if let Some(subscriber) = found {
-            state.flow.remove(&subscriber);
+            self.pace.remove(&subscriber);
             subscriber.close_when_answered();
             state.leaving.push(subscriber);
         }
@@ -265,21 +277,19 @@ impl Engine {
     }
 
     pub(crate) fn change_max_in_flight(&self, max_in_flight: u32) {
-        let mut state = lock(&self.state);
-        if !state.stopping {
-            state.flow.change_max_in_flight(max_in_flight);
-        }
+        self.pace.change(|flow, now| flow.change_max_in_flight(max_in_flight, now));
     }
 
     pub(crate) fn is_starved(&self) -> bool {
-        lock(&self.state).flow.is_starved()
+        self.pace.with_flow(Flow::is_starved)
     }
 
     pub(crate) fn stats(&self) -> Stats {
         let state = lock(&self.state);
         let mut counts = state.ended;
         let mut in_flight = 0;
-        for subscriber in state.flow.subscribers().chain(&state.leaving) {
+        let connected: Vec<_> = self.pace.with_flow(|flow| flow.subscribers().cloned().collect());
+        for subscriber in connected.iter().chain(&state.leaving) {
             let of_one = subscriber.counts();
             in_flight += of_one.in_flight();
             counts.add(of_one);
@@ -293,7 +303,7 @@ impl Engine {
             handler_panics: self.work.panics.load(Ordering::Relaxed),
             answers_lost: self.answers_lost.load(Ordering::Relaxed),
             answers_refused: counts.refused,
-            connections: state.flow.len() + state.leaving.len(),
+            connections: connected.len() + state.leaving.len(),
         }
     }
 
@@ -306,9 +316,9 @@ impl Engine {
                 return;
             }
             state.addresses.clear();
-            let State { flow, leaving, .. } = &mut *state;
-            leaving.extend(flow.drain());
-            leaving.iter().for_each(|subscriber| subscriber.close_when_answered());
+            let connected = self.pace.change(|flow, _| flow.drain());
+            state.leaving.extend(connected);
+            state.leaving.iter().for_each(|subscriber| subscriber.close_when_answered());
             let (links, workers) =
                 (std::mem::take(&mut state.links), std::mem::take(&mut state.workers));
             (links, workers, std::mem::take(&mut state.keepers), state.runtime.take())

@@ -115,8 +115,10 @@ impl Link {
         };
         let subscriber = Arc::new(Subscriber::new(
             &address,
-            established.response.max_rdy_count,
+            &established.response,
+            &engine.config,
             engine.rules,
+            Arc::clone(&engine.pace),
             Arc::clone(&engine.answers_lost),
         ));
         let is_wanted =

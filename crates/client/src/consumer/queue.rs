@@ -153,5 +153,5 @@ enum Taking {
 }
 
 fn send_back(message: Message) {
-    message.requeue(Delay::NONE);
+    message.requeue_without_backoff(Delay::NONE);
 }

@@ -10,15 +10,18 @@ use std::{
 
 use bytes::Bytes;
 use nsq_protocol::{CLOSE_WAIT, Command, MessageId};
+use tokio::time::Instant;
 
-use super::queue::Queue;
+use super::{event::Event, pace::Pace, queue::Queue};
 use crate::{
+    backoff::Outcome,
     config::Config,
     connection::{
         driver::{MessageHead, Role},
         outbox::Outbox,
     },
     error::{ConnectionError, ServerError},
+    identify::IdentifyResponse,
     message::{Delay, Message, OnDrop},
     millis::ms_rounded_up,
 };
@@ -27,12 +30,38 @@ use crate::{
 pub(crate) struct Subscriber {
     address: Box<str>,
     rdy_count_max: u32,
+    timeouts: MessageTimeouts,
     rules: AnswerRules,
+    pace: Arc<Pace>,
     outbox: Arc<Outbox<Answers>>,
     received: AtomicU64,
     refused: AtomicU64,
     /// Of all connections of the consumer together, because they come when the connection is gone.
     answers_lost: Arc<AtomicU64>,
+}
+
+/// How long nsqd waits for the answer to a message.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct MessageTimeouts {
+    /// After it was delivered or touched.
+    pub(crate) answer: Duration,
+    /// After it was delivered, however often it is touched.
+    pub(crate) answer_max: Duration,
+}
+
+/// What nsqd does when it does not say.
+const ANSWER_DEFAULT: Duration = Duration::from_secs(60);
+const ANSWER_MAX_DEFAULT: Duration = Duration::from_secs(15 * 60);
+
+impl MessageTimeouts {
+    fn new(response: &IdentifyResponse, config: &Config) -> Self {
+        let or = |ms: u64, default| if ms == 0 { default } else { Duration::from_millis(ms) };
+        let asked = if config.msg_timeout.is_zero() { ANSWER_DEFAULT } else { config.msg_timeout };
+        Self {
+            answer: or(response.msg_timeout, asked),
+            answer_max: or(response.max_msg_timeout, ANSWER_MAX_DEFAULT),
+        }
+    }
 }
 
 /// What was answered on a connection.
@@ -98,14 +127,18 @@ impl AnswerRules {
 impl Subscriber {
     pub(crate) fn new(
         address: &str,
-        rdy_count_max: u32,
+        response: &IdentifyResponse,
+        config: &Config,
         rules: AnswerRules,
+        pace: Arc<Pace>,
         answers_lost: Arc<AtomicU64>,
     ) -> Self {
         Self {
             address: address.into(),
-            rdy_count_max,
+            rdy_count_max: response.max_rdy_count,
+            timeouts: MessageTimeouts::new(response, config),
             rules,
+            pace,
             outbox: Arc::new(Outbox::new(Answers::default())),
             received: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -121,6 +154,15 @@ impl Subscriber {
         self.rdy_count_max
     }
 
+    pub(crate) fn timeouts(&self) -> MessageTimeouts {
+        self.timeouts
+    }
+
+    /// How many messages have come.
+    pub(crate) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn outbox(&self) -> &Arc<Outbox<Answers>> {
         &self.outbox
     }
@@ -128,15 +170,12 @@ impl Subscriber {
     pub(crate) fn counts(&self) -> Counts {
         // Answers first: what has been answered has been received before.
         let answers = self.outbox.with_extra(|answers| *answers);
-        Counts {
-            received: self.received.load(Ordering::Relaxed),
-            answers,
-            refused: self.refused.load(Ordering::Relaxed),
-        }
+        Counts { received: self.received(), answers, refused: self.refused.load(Ordering::Relaxed) }
     }
 
     /// Puts FIN into the outbox, without waking the driver.
     pub(crate) fn finish(&self, id: MessageId) {
+        self.pace.on_outcome(Outcome::Success);
         let answered = self.outbox.append(|out, answers| {
             answers.finished += 1;
             Command::Fin(id).encode(out);
@@ -144,8 +183,9 @@ impl Subscriber {
         self.count_if_lost(answered, id);
     }
 
-    /// Puts REQ into the outbox, without waking the driver.
-    pub(crate) fn requeue(&self, head: MessageHead, delay: Delay) {
+    /// Puts REQ into the outbox, without waking the driver. `outcome` says whether handling failed.
+    pub(crate) fn requeue(&self, head: MessageHead, delay: Delay, outcome: Outcome) {
+        self.pace.on_outcome(outcome);
         let delay_ms = self.rules.delay_ms(delay, head.attempts);
         let answered = self.outbox.append(|out, answers| {
             answers.requeued += 1;
@@ -163,7 +203,8 @@ impl Subscriber {
     /// Treats a message that was dropped without an answer.
     pub(crate) fn on_drop(&self, head: MessageHead) {
         match self.rules.on_drop {
-            OnDrop::Requeue(delay) => self.requeue(head, delay),
+            OnDrop::Requeue(delay) => self.requeue(head, delay, Outcome::Failure),
+            OnDrop::RequeueWithoutBackoff(delay) => self.requeue(head, delay, Outcome::Neutral),
             OnDrop::Finish => self.finish(head.id),
             OnDrop::LetTimeout => {
                 // It leaves this client all the same: a connection that is closing waits for it no longer.
@@ -202,13 +243,15 @@ pub(crate) struct Receiver {
     subscriber: Arc<Subscriber>,
     queue: Arc<Queue>,
     batch: Vec<Message>,
+    /// When the messages of this read came.
+    now: Option<Instant>,
     received: u64,
     close_wait: bool,
 }
 
 impl Receiver {
     pub(crate) fn new(subscriber: Arc<Subscriber>, queue: Arc<Queue>) -> Self {
-        Self { subscriber, queue, batch: Vec::new(), received: 0, close_wait: false }
+        Self { subscriber, queue, batch: Vec::new(), now: None, received: 0, close_wait: false }
     }
 }
 
@@ -216,7 +259,8 @@ impl Role for Receiver {
     type Extra = Answers;
 
     fn on_message(&mut self, head: MessageHead, body: Bytes) -> Result<(), ConnectionError> {
-        self.batch.push(Message::new(head, body, Arc::clone(&self.subscriber)));
+        let now = *self.now.get_or_insert_with(Instant::now);
+        self.batch.push(Message::new(head, body, now, Arc::clone(&self.subscriber)));
         Ok(())
     }
 
@@ -231,6 +275,8 @@ impl Role for Receiver {
         }
         self.subscriber.refused.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(nsqd = self.subscriber.address(), %error, "answer refused");
+        let nsqd = self.subscriber.address().to_owned();
+        self.subscriber.pace.events.emit(|| Event::AnswerRefused { nsqd, error });
         Ok(())
     }
 
@@ -239,6 +285,7 @@ impl Role for Receiver {
             self.received += self.batch.len() as u64;
             self.subscriber.received.store(self.received, Ordering::Relaxed);
             self.queue.push(&mut self.batch);
+            self.now = None;
         }
         Ok(())
     }

@@ -24,8 +24,13 @@ use std::{
 use nsq_protocol::MessageId;
 use tokio::{task::yield_now, time::Instant};
 
-use super::{queue::Queue, subscriber::Subscriber};
+use super::{
+    event::{Emitter, Event},
+    queue::Queue,
+    subscriber::Subscriber,
+};
 use crate::{
+    backoff::Outcome,
     handler::Handler,
     message::{Delay, Duty, Message},
 };
@@ -47,6 +52,7 @@ pub(crate) struct Work {
     pub(crate) on_give_up: Option<GiveUp>,
     pub(crate) given_up: AtomicU64,
     pub(crate) panics: AtomicU64,
+    pub(crate) events: Emitter,
 }
 
 /// Handles messages until the queue is closed.
@@ -111,7 +117,7 @@ impl Worker {
         }
         match handled {
             Ok(()) => subscriber.finish(head.id),
-            Err(_) => subscriber.requeue(head, Delay::Auto),
+            Err(_) => subscriber.requeue(head, Delay::Auto, Outcome::Failure),
         }
         self.answered = true;
     }
@@ -121,6 +127,11 @@ impl Worker {
         let nsqd = message.nsqd_address();
         tracing::warn!(nsqd, id = %head.id, attempts = head.attempts, "giving up on message");
         self.work.given_up.fetch_add(1, Ordering::Relaxed);
+        self.work.events.emit(|| Event::GaveUp {
+            nsqd: nsqd.to_owned(),
+            id: head.id,
+            attempts: head.attempts,
+        });
         let Some(hook) = self.work.on_give_up.clone() else { return Ok(()) };
         self.guard(async move {
             hook(message).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nsq_client::{Config, ConfigError, ConfigOption, Consumer, OptionValue, Producer};
+use nsq_client::{Backoff, Config, ConfigError, ConfigOption, Consumer, OptionValue, Producer};
 
 use crate::support::error;
 
@@ -21,6 +21,14 @@ fn defaults_are_those_of_nsq() {
     assert_eq!(config.lookupd_poll_interval, Duration::from_secs(60));
     assert_eq!(config.max_requeue_delay, Duration::from_secs(900));
     assert_eq!(config.default_requeue_delay, Duration::from_secs(90));
+    assert_eq!(config.lookupd_poll_jitter.to_bits(), 0.3_f64.to_bits());
+    assert_eq!(config.lookupd_poll_timeout, Duration::from_secs(60));
+    assert_eq!(config.backoff_strategy, Backoff::Exponential);
+    assert_eq!(config.max_backoff_duration, Duration::from_secs(120));
+    assert_eq!(config.backoff_multiplier, Duration::from_secs(1));
+    assert_eq!(config.low_rdy_idle_timeout, Duration::from_secs(10));
+    assert_eq!(config.low_rdy_timeout, Duration::from_secs(30));
+    assert_eq!(config.rdy_redistribute_interval, Duration::from_secs(5));
     assert_eq!(config.max_attempts, 5);
     assert_eq!(config.heartbeat_interval, Some(Duration::from_secs(30)));
     assert_eq!(config.output_buffer_size, 16_384);
@@ -42,6 +50,12 @@ fn every_bound_is_inclusive_and_enforced() {
         ("max_requeue_delay", "-1ns", "0", "60m", "60m1ns"),
         ("default_requeue_delay", "-1ns", "0", "60m", "60m1ns"),
         ("max_attempts", "-1", "0", "65535", "65536"),
+        ("lookupd_poll_jitter", "-0.01", "0", "1", "1.01"),
+        ("max_backoff_duration", "-1ns", "0", "60m", "60m1ns"),
+        ("backoff_multiplier", "-1ns", "0", "60m", "60m1ns"),
+        ("low_rdy_idle_timeout", "999ms", "1s", "5m", "5m1ns"),
+        ("low_rdy_timeout", "999ms", "1s", "5m", "5m1ns"),
+        ("rdy_redistribute_interval", "999us", "1ms", "5s", "5001ms"),
         ("sample_rate", "-1", "0", "99", "100"),
         ("deflate_level", "0", "1", "9", "10"),
         ("max_in_flight", "-1", "0", "4294967295", "4294967296"),
@@ -107,10 +121,41 @@ fn switches_have_many_spellings() {
 }
 
 #[test]
-fn options_of_missing_features_can_only_be_off() {
-    assert!(set("max_backoff_duration", "0").is_ok());
+fn strategies_of_backing_off_have_names() {
+    // C10
+    assert_eq!(
+        set("backoff_strategy", "full_jitter").unwrap().backoff_strategy,
+        Backoff::FullJitter
+    );
+    for name in ["exponential", ""] {
+        assert_eq!(set("backoff_strategy", name).unwrap().backoff_strategy, Backoff::Exponential);
+    }
     let text = error(set("backoff_strategy", "x")).to_string();
-    assert_eq!(text, "option backoff_strategy is not supported yet");
+    assert_eq!(
+        text,
+        "failed to coerce option backoff_strategy (x) - not exponential or full_jitter"
+    );
+}
+
+#[test]
+fn the_option_with_the_wrong_name_means_what_it_always_has() {
+    assert!(Config::default().lookupd_authorization);
+    assert!(set("skip_lookupd_authorization", true).unwrap().lookupd_authorization);
+    assert!(!set("skip_lookupd_authorization", "false").unwrap().lookupd_authorization);
+}
+
+#[test]
+fn jitter_is_a_fraction() {
+    for value in [OptionValue::from("0.5"), 0.5.into()] {
+        assert_eq!(
+            set("lookupd_poll_jitter", value).unwrap().lookupd_poll_jitter.to_bits(),
+            0.5_f64.to_bits()
+        );
+    }
+    for value in ["1.1", "NaN", "x", "-0.1"] {
+        assert!(set("lookupd_poll_jitter", value).is_err(), "{value}");
+    }
+    assert!(set("lookupd_poll_jitter", 1).is_ok());
 }
 
 #[test]
