@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
 
+mod auth;
+#[cfg(feature = "compression")]
+mod compression;
 mod config;
 mod connection;
 mod discovery;
@@ -16,3 +19,5 @@ mod rdy;
 mod stats;
 mod stop;
 mod support;
+#[cfg(feature = "tls")]
+mod tls;

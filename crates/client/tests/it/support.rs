@@ -8,8 +8,8 @@ use nsq_protocol::{
     decode_command, encode_frame, encode_message_frame,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpListener,
     sync::{mpsc, oneshot},
     time::timeout,
 };
@@ -44,10 +44,11 @@ impl Nsqd {
 
     /// The next connection, before it has said anything.
     pub(crate) async fn accept(&self) -> Peer {
-        let (stream, _) = soon(self.listener.accept()).await.unwrap();
+        let (stream, remote) = soon(self.listener.accept()).await.unwrap();
         let limits = Limits { message_bytes_max: 64 << 20, ..Limits::default() };
         Peer {
-            stream,
+            stream: Box::new(stream),
+            remote,
             buffer: Vec::new(),
             used: 0,
             phase: Phase::Init,
@@ -75,9 +76,15 @@ impl Nsqd {
     }
 }
 
+/// TCP, or what runs on it.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 /// nsqd's end of one connection.
 pub(crate) struct Peer {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
+    remote: SocketAddr,
     buffer: Vec<u8>,
     used: usize,
     phase: Phase,
@@ -100,7 +107,7 @@ impl Peer {
 
     /// Where the client dialed from.
     pub(crate) fn remote(&self) -> SocketAddr {
-        self.stream.peer_addr().unwrap()
+        self.remote
     }
 
     /// How many reads it took to get all that was said.
@@ -161,6 +168,17 @@ impl Peer {
         self.frame(FrameType::Error, text.as_bytes()).await;
     }
 
+    /// The connection, going on in what `upgrade` makes of its stream.
+    #[cfg(any(feature = "compression", feature = "tls"))]
+    pub(crate) async fn upgraded<S: Stream + 'static>(
+        self,
+        upgrade: impl AsyncFnOnce(Box<dyn Stream>) -> S,
+    ) -> Self {
+        assert_eq!(self.used, self.buffer.len(), "the client spoke before the upgrade");
+        let stream = Box::new(soon(upgrade(self.stream)).await);
+        Self { stream, buffer: Vec::new(), used: 0, ..self }
+    }
+
     async fn frame(&mut self, kind: FrameType, data: &[u8]) {
         let mut out = Vec::new();
         encode_frame(kind, data, &mut out);
@@ -183,6 +201,7 @@ impl Peer {
 
     pub(crate) async fn raw(&mut self, bytes: &[u8]) {
         soon(self.stream.write_all(bytes)).await.unwrap();
+        soon(self.stream.flush()).await.unwrap();
     }
 }
 
@@ -210,7 +229,7 @@ fn text_of(command: &Command<'_>) -> String {
     let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match command {
         Command::Identify(_) => "IDENTIFY".to_owned(),
-        Command::Auth(_) => "AUTH".to_owned(),
+        Command::Auth(secret) => format!("AUTH {}", show(secret)),
         Command::Sub { topic, channel } => format!("SUB {topic} {channel}"),
         Command::Pub { topic, body } => format!("PUB {topic} {}", show(body)),
         Command::MultiPub { topic, bodies } => {
