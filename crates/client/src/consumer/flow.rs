@@ -220,7 +220,7 @@ impl Flow {
         // Nobody shall be tried first again and again: those who wait equally long are taken at random.
         line.sort_by_cached_key(|&i| {
             let share = &self.shares[i];
-            (share.rdy == 0, if share.rdy > 0 { 0 } else { share.waiting_since }, random())
+            if share.rdy > 0 { (0, 0, 0) } else { (1, share.waiting_since, random()) }
         });
         let mut targets = vec![0; limits.len()];
         for i in line {

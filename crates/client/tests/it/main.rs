@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
 
 mod auth;
+mod backoff;
 #[cfg(feature = "compression")]
 mod compression;
 mod config;

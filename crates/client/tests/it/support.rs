@@ -257,10 +257,14 @@ pub(crate) fn consumer(max_in_flight: u32) -> ConsumerBuilder {
     Consumer::builder("t", "c").config(quick(max_in_flight))
 }
 
-/// A configuration that reconnects at once.
+/// A configuration that reconnects at once and does not back off.
 pub(crate) fn quick(max_in_flight: u32) -> Config {
-    let lookupd_poll_interval = Duration::from_millis(10);
-    Config { max_in_flight, lookupd_poll_interval, ..Config::default() }
+    Config {
+        max_in_flight,
+        lookupd_poll_interval: Duration::from_millis(10),
+        max_backoff_duration: Duration::ZERO,
+        ..Config::default()
+    }
 }
 
 /// Connects `consumer` to `nsqd`, and gives nsqd's end of the connection, its first RDY not read yet.
