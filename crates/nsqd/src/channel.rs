@@ -40,8 +40,9 @@ struct Inner {
     stalled: Vec<ClientId>,
     /// Whether the topic knows that there is something for its journal.
     dirty: bool,
-    /// When the node will look at this channel's deadlines.
-    armed: Option<Time>,
+    /// When the node will look at this channel's deadlines, the earliest last. A later time stays when an earlier
+    /// one comes up, so that it need not be entered again and again.
+    armed: Vec<Time>,
     /// Scratch, kept to spare allocations: clients to wake, pieces of the log to send.
     wake: Vec<ClientId>,
     slices: Vec<Slice>,
@@ -69,7 +70,7 @@ impl Channel {
             cold: ColdReads::default(),
             stalled: Vec::new(),
             dirty: false,
-            armed: None,
+            armed: Vec::new(),
             wake: Vec::new(),
             slices: Vec::new(),
         };
@@ -115,8 +116,8 @@ impl Channel {
             }
         }
         let Some(next) = inner.schedule.next_deadline() else { return };
-        if inner.armed.is_none_or(|armed| next < armed) {
-            inner.armed = Some(next);
+        if inner.armed.last().is_none_or(|earliest| next < *earliest) {
+            inner.armed.push(next);
             self.services.deadlines.arm(next, Arc::downgrade(self));
         }
     }
@@ -144,9 +145,7 @@ impl Channel {
     /// Lets time pass: messages in flight for too long come back, deferred ones become due.
     pub(crate) fn expire(self: &Arc<Self>, now: Time) {
         let mut inner = lock(&self.inner);
-        if inner.armed.is_some_and(|armed| armed <= now) {
-            inner.armed = None;
-        }
+        while inner.armed.pop_if(|earliest| *earliest <= now).is_some() {}
         let mut wake = std::mem::take(&mut inner.wake);
         inner.schedule.expire(now, &mut wake);
         inner.wake = wake;

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use crate::{channel::Channel, clock::Clock, lock::lock};
 
-/// The deadlines of a node. A channel has one entry at a time, or one more when an earlier deadline came up.
+/// The deadlines of a node. A channel has one entry as a rule, and one more whenever an earlier deadline came up.
 #[derive(Default)]
 pub(crate) struct Deadlines {
     heap: Mutex<BinaryHeap<Entry>>,
