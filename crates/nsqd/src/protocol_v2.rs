@@ -11,7 +11,8 @@ use std::{io, sync::Arc, time::Duration};
 use bytes::{Buf, BytesMut};
 use nsq_log::{BatchBuilder, SegmentSpan};
 use nsq_protocol::{
-    ClientError, Code, Decoded, FrameType, HEARTBEAT, MAGIC_V2, Phase, decode_command,
+    ClientError, Code, Decoded, FrameType, HEARTBEAT, MAGIC_V2, Phase, Progress, decode_command,
+    resume_command,
 };
 use tokio::{
     io::AsyncReadExt,
@@ -130,6 +131,8 @@ struct Session {
     heartbeat_interval: Option<Duration>,
     subscription: Option<Subscription>,
     input: BytesMut,
+    /// How far an incomplete command at the front of `input` has been checked.
+    progress: Progress,
     read_bytes: usize,
     output: Output,
     pending: Pending,
@@ -169,6 +172,7 @@ impl Session {
             heartbeat_interval: Some(HEARTBEAT_INTERVAL),
             subscription: None,
             input: BytesMut::new(),
+            progress: Progress::default(),
             read_bytes: READ_BYTES_MIN,
             output: Output::default(),
             pending: Pending { batch, topic: None, answers: Vec::new() },
@@ -296,7 +300,8 @@ impl Session {
         let mut input = std::mem::take(&mut self.input);
         let (mut used, mut flow) = (0, Flow::Continue);
         while used < input.len() && flow == Flow::Continue {
-            match decode_command(&input[used..], self.phase, &self.node.services.options.limits) {
+            let limits = &self.node.services.options.limits;
+            match resume_command(&input[used..], self.phase, limits, &mut self.progress) {
                 Decoded::Command(command, bytes) => {
                     used += bytes;
                     flow = self.execute(command, watch);

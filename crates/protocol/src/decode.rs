@@ -137,11 +137,32 @@ impl From<ClientError> for Stop {
     }
 }
 
+/// How far an incomplete MPUB has been checked, for [`resume_command`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Where the first message begins that was not checked, and how many come before it.
+    at: usize,
+    messages: u32,
+}
+
 /// Decodes the command at the front of `buf`.
 ///
 /// Pure: the same bytes give the same answer however they arrived. An incomplete command is answered with the
 /// number of bytes worth waiting for, never more than its limits allow.
 pub fn decode_command<'a>(buf: &'a [u8], phase: Phase, limits: &Limits) -> Decoded<'a> {
+    resume_command(buf, phase, limits, &mut Progress::default())
+}
+
+/// Like [`decode_command`], for a reader that asks again when more bytes have come: many messages that arrive
+/// little by little are not checked from the first one each time.
+///
+/// `progress` is what the last call left; the bytes it saw still have to be there.
+pub fn resume_command<'a>(
+    buf: &'a [u8],
+    phase: Phase,
+    limits: &Limits,
+    progress: &mut Progress,
+) -> Decoded<'a> {
     if let Some(id) = plain_fin(buf, phase) {
         return Decoded::Command(Command::Fin(id), FIN_BYTES);
     }
@@ -153,11 +174,14 @@ pub fn decode_command<'a>(buf: &'a [u8], phase: Phase, limits: &Limits) -> Decod
         return Decoded::Incomplete { needed: buf.len() + 1, missing: Missing::Line };
     };
     let line = buf[..line_end].strip_suffix(b"\r").unwrap_or(&buf[..line_end]);
-    let mut body = Body { buf, at: line_end + 1 };
+    let mut body = Body { buf, at: line_end + 1, progress: std::mem::take(progress) };
     match decode_line(line, &mut body, phase, limits) {
         Ok(command) => Decoded::Command(command, body.at),
         Err(Stop::Ignored) => Decoded::Ignored(body.at),
-        Err(Stop::Incomplete { needed, missing }) => Decoded::Incomplete { needed, missing },
+        Err(Stop::Incomplete { needed, missing }) => {
+            *progress = body.progress;
+            Decoded::Incomplete { needed, missing }
+        }
         Err(Stop::Rejected(rejection)) => Decoded::Rejected(rejection),
     }
 }
@@ -365,6 +389,7 @@ fn decimal(digits: &[u8]) -> Option<u64> {
 struct Body<'a> {
     buf: &'a [u8],
     at: usize,
+    progress: Progress,
 }
 
 impl<'a> Body<'a> {
@@ -439,7 +464,12 @@ impl<'a> Body<'a> {
             return Err(bad_body(format!("MPUB invalid message count {announced}")));
         }
         let first = self.at;
-        for i in 0..count {
+        let checked = self.progress.messages;
+        if checked > 0 {
+            self.at = self.progress.at;
+        }
+        for i in checked..count {
+            self.progress = Progress { at: self.at, messages: i };
             let size = self.size(Missing::MessageSizeAt(i))?;
             let bytes = u32::try_from(size).unwrap_or(0);
             if bytes == 0 {

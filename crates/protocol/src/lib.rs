@@ -38,7 +38,10 @@ pub mod v1;
 
 pub use crate::{
     command::{Bodies, Command, IntoIter, encode_multi_pub},
-    decode::{Decoded, LINE_BYTES_MAX, Limits, Missing, Phase, Rejection, decode_command},
+    decode::{
+        Decoded, LINE_BYTES_MAX, Limits, Missing, Phase, Progress, Rejection, decode_command,
+        resume_command,
+    },
     error::{ClientError, Code},
     frame::{
         CLOSE_WAIT, Frame, FrameError, FrameType, HEARTBEAT, MESSAGE_FRAME_HEAD_BYTES,

@@ -1,8 +1,8 @@
 //! What nsqd makes of the bytes a client sends, command by command.
 
 use nsq_protocol::{
-    Command, Decoded, LINE_BYTES_MAX, Limits, MessageId, Missing, Phase, TopicName, decode_command,
-    encode_multi_pub,
+    Command, Decoded, LINE_BYTES_MAX, Limits, MessageId, Missing, Phase, Progress, TopicName,
+    decode_command, encode_multi_pub, resume_command,
 };
 use proptest::prelude::*;
 
@@ -15,7 +15,18 @@ fn decode(bytes: &[u8], phase: Phase) -> Decoded<'_> {
         rdy_count_max: 2500,
         req_timeout_ms_max: 3_600_000,
     };
-    decode_command(bytes, phase, &limits)
+    let decoded = decode_command(bytes, phase, &limits);
+    // Whoever asks again with each byte that comes gets the same answer.
+    let mut progress = Progress::default();
+    for end in 0..bytes.len() {
+        let part = resume_command(&bytes[..end], phase, &limits, &mut progress);
+        if !matches!(part, Decoded::Incomplete { .. }) {
+            assert_eq!(part, decode_command(&bytes[..end], phase, &limits));
+            return decoded;
+        }
+    }
+    assert_eq!(resume_command(bytes, phase, &limits, &mut progress), decoded);
+    decoded
 }
 
 /// The error frame's data for commands that are refused.
