@@ -30,11 +30,13 @@ const CHECK_TOPIC: &str = "nsq_up_check#ephemeral";
 const CHECK_LIMIT: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let parsed = match Options::new("nsq up", definitions()).parse(args) {
+    let options = Options::new("nsq up", definitions());
+    let mut parsed = match options.parse(args) {
         Ok(parsed) => parsed,
         Err(error) => return error.report(),
     };
-    match start(&parsed) {
+    let started = options.load_config(&mut parsed).map_err(Box::from).and_then(|_| start(&parsed));
+    match started {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody is left to tell when stderr is closed.

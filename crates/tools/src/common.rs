@@ -73,8 +73,16 @@ pub(crate) fn client_config(tool: &str, options: &[String]) -> Result<Config, Fa
     Ok(config)
 }
 
-/// The nsqds to consume from, given by exactly one of two options.
-pub(crate) fn nsqd_addresses(parsed: &Parsed) -> Result<&[String], Failure> {
+/// Where messages come from: nsqds, or the nsqlookupds that know them.
+pub(crate) enum Source {
+    /// `host:port` of each nsqd.
+    Nsqds(Vec<String>),
+    /// `host:port` of each nsqlookupd's HTTP API.
+    Lookupds(Vec<String>),
+}
+
+/// The source of messages, given by exactly one of two options.
+pub(crate) fn source(parsed: &Parsed) -> Result<Source, Failure> {
     let nsqds = parsed.list("nsqd-tcp-address");
     let lookupds = parsed.list("lookupd-http-address");
     match (nsqds.is_empty(), lookupds.is_empty()) {
@@ -82,6 +90,7 @@ pub(crate) fn nsqd_addresses(parsed: &Parsed) -> Result<&[String], Failure> {
         (false, false) => {
             Err(Failure::new("use --nsqd-tcp-address or --lookupd-http-address not both"))
         }
-        _ => Ok(nsqds),
+        (true, false) => Ok(Source::Lookupds(lookupds.to_vec())),
+        (false, true) => Ok(Source::Nsqds(nsqds.to_vec())),
     }
 }

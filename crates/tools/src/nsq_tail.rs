@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use crate::{
-    common::{self, Failure},
+    common::{self, Failure, Source},
     log,
 };
 
@@ -91,7 +91,7 @@ fn options(program: &str) -> Options {
 struct Plan {
     topics: Vec<String>,
     channel: String,
-    nsqds: Vec<String>,
+    source: Source,
     config: Config,
     /// How many messages of each topic.
     limit: Option<u64>,
@@ -100,7 +100,7 @@ struct Plan {
 
 impl Plan {
     fn new(parsed: &Parsed) -> Result<Self, Failure> {
-        let nsqds = common::nsqd_addresses(parsed)?.to_vec();
+        let source = common::source(parsed)?;
         let topics = parsed.list("topic").to_vec();
         if topics.is_empty() {
             return Err(Failure::new("--topic required"));
@@ -115,11 +115,6 @@ impl Plan {
         if ChannelName::new(&channel).is_err() {
             return Err(Failure::new("invalid channel name"));
         }
-        if nsqds.is_empty() {
-            let text = "--lookupd-http-address: discovery through nsqlookupd is not supported yet, \
-                        use --nsqd-tcp-address";
-            return Err(Failure::new(text));
-        }
         let limit = u64::try_from(parsed.int("n")).ok().filter(|&limit| limit > 0);
         let max_in_flight = match parsed.int("n") {
             limit @ 1.. => parsed.int("max-in-flight").min(limit),
@@ -129,7 +124,7 @@ impl Plan {
         config.set("max_in_flight", max_in_flight).map_err(Failure::new)?;
         config.validate().map_err(Failure::new)?;
         let print_topic = parsed.bool("print-topic");
-        Ok(Self { topics, channel, nsqds, config, limit, print_topic })
+        Ok(Self { topics, channel, source, config, limit, print_topic })
     }
 
     async fn run(self) -> Result<(), Failure> {
@@ -144,7 +139,15 @@ impl Plan {
                 .on_drop(OnDrop::Requeue(Delay::After(Duration::ZERO)))
                 .into_stream()
                 .map_err(Failure::new)?;
-            messages.consumer().connect_to_nsqds(&self.nsqds).await.map_err(Failure::new)?;
+            let consumer = messages.consumer();
+            match &self.source {
+                Source::Nsqds(nsqds) => {
+                    consumer.connect_to_nsqds(nsqds).await.map_err(Failure::new)?;
+                }
+                Source::Lookupds(lookupds) => {
+                    consumer.connect_to_nsqlookupds(lookupds).await.map_err(Failure::new)?;
+                }
+            }
             consumers.push(messages.consumer().clone());
             tails.spawn(self.tail(topic, messages, Arc::clone(&stdout)).run());
         }
