@@ -5,10 +5,11 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nsq_client::{Backoff, Config, Delay, Event, Message, OnDrop};
+use tokio::time::Instant;
 
 use crate::support::{Nsqd, connect, consumer, error, fail, fin, quick, req, soon, with_hands};
 

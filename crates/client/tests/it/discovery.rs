@@ -1,11 +1,12 @@
 //! Finding nsqds through nsqlookupds.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nsq_client::{
     Config, ConnectError, Consumer, DisconnectLookupdError, Discovered, DiscoveryError, Event,
     LookupError, NotConnected,
 };
+use tokio::time::Instant;
 
 use crate::{
     lookupd::{Lookupd, listing},
@@ -105,7 +106,7 @@ async fn what_any_nsqlookupd_knows_is_connected_to() {
             c.subscribed(),
         )
     };
-    let (connected, _peers) = soon(async { tokio::join!(connecting, serve) }).await;
+    let (connected, _peers) = soon(Box::pin(async { tokio::join!(connecting, serve) })).await;
     connected.unwrap();
     assert_eq!(consumer.stats().connections, 3);
     let (mut failures, mut connections) = (Vec::new(), 0);

@@ -8,11 +8,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use nsq_client::{Delay, Message, MessageId, OnDrop};
-use tokio::sync::mpsc;
+use nsq_client::{Delay, Event, Message, MessageId, OnDrop};
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::support::{
-    Nsqd, connect, consumer, fail, fin, message_frame, ok, quick, req, soon, touch, with_hands,
+    Nsqd, Peer, connect, consumer, fail, fin, message_frame, ok, quick, req, soon, touch,
+    with_hands,
 };
 
 #[tokio::test]
@@ -374,4 +375,134 @@ async fn every_message_is_answered_once_under_load() {
         soon(task).await.unwrap();
     }
     assert_eq!(handled.load(Ordering::Relaxed), 10_000);
+}
+
+/// Connects `messages` to an nsqd that waits for answers as long as `identify` says.
+async fn connect_with(messages: &nsq_client::Messages, nsqd: &Nsqd, identify: &[u8]) -> Peer {
+    let connecting = messages.consumer().connect_to_nsqd(nsqd.address());
+    let serve = async {
+        let mut peer = nsqd.accept().await;
+        peer.magic().await;
+        peer.said(&["IDENTIFY"]).await;
+        peer.respond(identify).await;
+        peer.said(&["SUB t c"]).await;
+        peer.respond(b"OK").await;
+        peer.said(&["RDY 1"]).await;
+        peer
+    };
+    let (connected, peer) = soon(async { tokio::join!(connecting, serve) }).await;
+    connected.unwrap();
+    peer
+}
+
+#[tokio::test]
+async fn a_message_knows_how_long_nsqd_waits_for_its_answer() {
+    // M12
+    let seconds = Duration::from_secs;
+    for (identify, asked, wait) in [
+        (&br#"{"msg_timeout":20000,"max_msg_timeout":30000}"#[..], seconds(0), seconds(20)),
+        (b"OK", seconds(7), seconds(7)),
+        (b"OK", seconds(0), seconds(60)),
+    ] {
+        let nsqd = Nsqd::start().await;
+        let config = nsq_client::Config { msg_timeout: asked, ..quick(1) };
+        let mut messages = consumer(1).config(config).into_stream().unwrap();
+        let mut peer = connect_with(&messages, &nsqd, identify).await;
+        let before = Instant::now();
+        peer.message(1, 1).await;
+        let message = soon(messages.recv()).await.unwrap();
+        let deadline = message.deadline();
+        assert!(deadline >= before + wait && deadline <= Instant::now() + wait, "{wait:?}");
+        assert!(message.time_left() <= wait && message.time_left() > wait - seconds(1));
+        message.finish();
+    }
+}
+
+#[tokio::test]
+async fn touching_moves_the_deadline_but_not_beyond_what_nsqd_allows() {
+    // M12
+    let nsqd = Nsqd::start().await;
+    let mut messages = consumer(1).into_stream().unwrap();
+    let identify = br#"{"msg_timeout":1000,"max_msg_timeout":1020}"#;
+    let mut peer = connect_with(&messages, &nsqd, identify).await;
+    peer.message(1, 1).await;
+    let message = soon(messages.recv()).await.unwrap();
+    let first = message.deadline();
+    while message.deadline() == first {
+        message.touch();
+        peer.said(&[&touch(1)]).await;
+    }
+    soon(async {
+        while message.deadline() < first + Duration::from_millis(20) {
+            message.touch();
+            peer.said(&[&touch(1)]).await;
+        }
+    })
+    .await;
+    for _ in 0..20 {
+        message.touch();
+        peer.said(&[&touch(1)]).await;
+    }
+    assert_eq!(message.deadline(), first + Duration::from_millis(20));
+    message.finish();
+}
+
+#[tokio::test]
+async fn a_message_is_touched_while_work_on_it_goes_on() {
+    let nsqd = Nsqd::start().await;
+    let mut messages = consumer(1).into_stream().unwrap();
+    let identify = br#"{"msg_timeout":40,"max_msg_timeout":10000}"#;
+    let mut peer = connect_with(&messages, &nsqd, identify).await;
+    peer.message(1, 1).await;
+    let message = soon(messages.recv()).await.unwrap();
+    let work = async {
+        peer.said(&[&touch(1), &touch(1), &touch(1)]).await;
+        "done"
+    };
+    assert_eq!(soon(message.touch_while(work)).await, "done");
+    message.finish();
+    peer.said(&[&fin(1)]).await;
+}
+
+#[tokio::test]
+async fn touching_ends_when_it_helps_no_more() {
+    let nsqd = Nsqd::start().await;
+    let mut messages = consumer(1).into_stream().unwrap();
+    let identify = br#"{"msg_timeout":40,"max_msg_timeout":40}"#;
+    let mut peer = connect_with(&messages, &nsqd, identify).await;
+    peer.message(1, 1).await;
+    let message = soon(messages.recv()).await.unwrap();
+    let work = async {
+        while !message.time_left().is_zero() {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(message.touch_while(work)).await;
+    assert_eq!(message.time_left(), Duration::ZERO);
+    peer.says_nothing().await;
+    message.finish();
+    peer.said(&[&fin(1)]).await;
+}
+
+#[tokio::test]
+async fn refused_answers_and_messages_given_up_are_events() {
+    // M13, T02
+    let nsqd = Nsqd::start().await;
+    let consumer = consumer(2).handler(ok).build().unwrap();
+    let mut peer = connect(&consumer, &nsqd).await;
+    let mut events = consumer.events();
+    peer.message(1, 9).await;
+    peer.said(&["RDY 2", &fin(1)]).await;
+    let event = soon(events.recv()).await.unwrap();
+    let Event::GaveUp { nsqd: from, id, attempts: 9 } = event else { panic!("{event:?}") };
+    assert_eq!((from.as_str(), id), (nsqd.address(), MessageId::from_u64(1)));
+    peer.error("E_FIN_FAILED FIN 0000000000000001 failed ID not in flight").await;
+    let event = soon(events.recv()).await.unwrap();
+    let Event::AnswerRefused { error, .. } = event else { panic!("{event:?}") };
+    assert!(error.text().contains("0000000000000001"));
+    drop(peer);
+    let event = soon(events.recv()).await.unwrap();
+    assert!(matches!(event, Event::Disconnected { .. }), "{event:?}");
+    drop(consumer);
+    soon(async { while events.recv().await.is_some() {} }).await;
 }

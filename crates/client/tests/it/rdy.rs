@@ -1,9 +1,9 @@
 //! How `max_in_flight` is shared out over connections.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nsq_client::Config;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::support::{Nsqd, connect, consumer, fin, ok, quick, soon, with_hands};
 
