@@ -58,9 +58,10 @@ impl<'a> Cluster<'a> {
         self.nsqds.iter().map(ready).collect()
     }
 
-    /// How many nsqds an nsqlookupd knows.
+    /// How many nsqds an nsqlookupd knows to have the topic.
     fn known_nodes(&self, lookupd: usize) -> usize {
-        let Ok(body) = get(&self.lookupds[lookupd].port(4161), "/nodes") else { return 0 };
+        let target = format!("/lookup?topic={TOPIC}");
+        let Ok(body) = get(&self.lookupds[lookupd].port(4161), &target) else { return 0 };
         let nodes: serde_json::Value = serde_json::from_str(&body).unwrap();
         nodes["producers"].as_array().map_or(0, Vec::len)
     }
