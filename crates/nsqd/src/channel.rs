@@ -267,6 +267,9 @@ impl Channel {
             let loaded = tokio::task::spawn_blocking(move || log.load(first, bytes)).await;
             let failed = match loaded {
                 Ok(Ok(chunk)) => {
+                    for notice in chunk.notices() {
+                        channel.services.logger.error(format_args!("{notice}"));
+                    }
                     lock(&channel.inner).cold.loaded(chunk, attempts);
                     None
                 }

@@ -1,1 +1,172 @@
+//! kill -9 at any moment: nothing acknowledged is lost, and what a client may rely on is not undone.
 
+mod damage;
+mod disk;
+mod ledger;
+mod load;
+
+use std::{path::Path, process::Command as Process, time::Duration};
+
+use nsq_protocol::Command;
+
+use self::load::{Load, Random};
+use crate::support::{NsqdProcess, eventually};
+
+const ROUNDS: u64 = 25;
+/// A kill comes at most after so many answers and deliveries.
+const EVENTS_MAX: u64 = 3000;
+/// Small files and little memory: kills hit new segments, deletions and reads from disk.
+const SMALL: [&str; 3] = ["-max-bytes-per-file=100000", "-mem-queue-size=50", "-mem-bytes=20000"];
+
+#[test]
+fn nothing_acknowledged_is_lost_or_undone_by_kills_under_load() {
+    let seed = Random::seed();
+    eprintln!("seed {seed}, to be repeated with NSQ_TEST_SEED={seed}");
+    let mut random = Random(seed);
+    let folder = tempfile::tempdir().unwrap();
+    let load = Load::default();
+    for round in 0..ROUNDS {
+        if round % 5 == 4 {
+            kill_while_starting(folder.path(), &mut random);
+        }
+        let nsqd = NsqdProcess::start(folder.path(), &SMALL);
+        let log = load.until_killed(nsqd, random.below(EVENTS_MAX), &mut random);
+        expect_no_damage(&log);
+        load.expect_no_violations(seed, round);
+    }
+    let nsqd = NsqdProcess::start(folder.path(), &SMALL);
+    load.drain(&nsqd);
+    let (acknowledged, deliveries) = load.close();
+    eprintln!("{acknowledged} messages acknowledged, {deliveries} deliveries");
+    load.expect_no_violations(seed, ROUNDS);
+    let (code, log) = nsqd.stop();
+    assert_eq!(code, Some(0), "{log}");
+    expect_no_damage(&log);
+    nothing_is_left(folder.path());
+}
+
+/// Kills nsqd at some moment of its recovery.
+fn kill_while_starting(folder: &Path, random: &mut Random) {
+    let args = NsqdProcess::args(folder, &SMALL);
+    let mut command = Process::new(env!("CARGO_BIN_EXE_nsqd"));
+    let mut child = command.args(args).stderr(std::process::Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_micros(random.below(20_000)));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// A torn tail is what a kill may leave; anything else is a fault.
+fn expect_no_damage(log: &str) {
+    for word in ["lost", "missing", "damage", "panic", "FATAL"] {
+        assert!(!log.contains(word), "{log}");
+    }
+}
+
+/// After everything was finished and nsqd stopped in order there is nothing to deliver and little on disk.
+fn nothing_is_left(folder: &Path) {
+    let nsqd = NsqdProcess::start(folder, &SMALL);
+    for channel in ledger::CHANNELS {
+        nsqd.consumer(load::TOPIC, channel, 10).expect_nothing();
+    }
+    let segments = std::fs::read_dir(folder.join("topics/load.topic")).unwrap();
+    let is_segment = |name: &std::ffi::OsStr| Path::new(name).extension() == Some("seg".as_ref());
+    let segments = segments.filter(|entry| is_segment(&entry.as_ref().unwrap().file_name()));
+    assert_eq!(segments.count(), 1, "only the newest segment stays");
+    let (code, log) = nsqd.stop();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(!log.contains("WARNING"), "{log}");
+}
+
+#[test]
+fn what_was_finished_stays_finished_once_the_journal_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let nsqd = NsqdProcess::start(folder.path(), &[]);
+    let mut consumer = nsqd.consumer("t", "c", 100);
+    let mut producer = nsqd.client();
+    producer.publish_all("t", &["finished", "in flight"]);
+    let journal = folder.path().join("topics/t.topic/journal");
+    let messages = [consumer.message(), consumer.message()];
+    let before = std::fs::read(&journal).unwrap();
+    consumer.fin(messages[0].id);
+    // Nothing but the time that acknowledgements gather makes nsqd write.
+    eventually(|| std::fs::read(&journal).unwrap() != before);
+    let _ = nsqd.kill();
+    let nsqd = NsqdProcess::start(folder.path(), &[]);
+    let mut consumer = nsqd.consumer("t", "c", 100);
+    let again = consumer.message();
+    assert_eq!(again.body, b"in flight");
+    assert_eq!((again.id, again.timestamp_ns), (messages[1].id, messages[1].timestamp_ns));
+    consumer.expect_nothing();
+}
+
+#[test]
+fn a_requeue_survives_once_a_later_command_was_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let nsqd = NsqdProcess::start(folder.path(), &[]);
+    let mut consumer = nsqd.consumer("t", "c", 10);
+    nsqd.client().publish_all("t", &["later", "again"]);
+    let [later, mut again] = [consumer.message(), consumer.message()];
+    consumer.req(later.id, 3_600_000);
+    for attempts in 2..6 {
+        consumer.req(again.id, 0);
+        again = consumer.message();
+        assert_eq!(again.attempts, attempts);
+    }
+    consumer.req(again.id, 0);
+    consumer.send(Command::Rdy(0));
+    consumer.settle();
+    let _ = nsqd.kill();
+
+    let nsqd = NsqdProcess::start(folder.path(), &[]);
+    let channel = nsqd.stats()["topics"][0]["channels"][0].clone();
+    assert_eq!((&channel["deferred_count"], &channel["depth"]), (&1.into(), &1.into()));
+    let mut consumer = nsqd.consumer("t", "c", 10);
+    let message = consumer.message();
+    assert_eq!((message.body.as_slice(), message.attempts), (b"again".as_slice(), 6));
+    consumer.expect_nothing();
+}
+
+#[test]
+fn a_deferred_publish_survives_once_it_was_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let nsqd = NsqdProcess::start(folder.path(), &[]);
+    for channel in ["a", "b"] {
+        nsqd.consumer("t", channel, 0);
+    }
+    let mut producer = nsqd.client();
+    producer.ok(Command::DeferredPub { topic: "t", delay_ms: 3_600_000, body: b"later" });
+    producer.publish("t", b"now");
+    let _ = nsqd.kill();
+    for attempts in 1..4 {
+        let nsqd = NsqdProcess::start(folder.path(), &[]);
+        for (index, channel) in ["a", "b"].into_iter().enumerate() {
+            let stats = nsqd.stats()["topics"][0]["channels"][index].clone();
+            assert_eq!((&stats["deferred_count"], &stats["depth"]), (&1.into(), &1.into()));
+            let mut consumer = nsqd.consumer("t", channel, 10);
+            let message = consumer.message();
+            assert_eq!((message.body.as_slice(), message.attempts), (b"now".as_slice(), attempts));
+            consumer.send(Command::Rdy(0));
+            consumer.req(message.id, 0);
+            consumer.expect_nothing();
+        }
+        let _ = nsqd.kill();
+    }
+}
+
+#[test]
+fn an_ephemeral_channel_does_not_make_its_topic_forget_how_far_it_got() {
+    let folder = tempfile::tempdir().unwrap();
+    let nsqd = NsqdProcess::start(folder.path(), &[]);
+    let mut consumer = nsqd.consumer("t", "tail#ephemeral", 100);
+    nsqd.client().publish_all("t", &["1", "2", "3"]);
+    consumer.finish_next(3);
+    consumer.settle();
+    let journal = folder.path().join("topics/t.topic/journal");
+    eventually(|| journal.exists());
+    let _ = nsqd.kill();
+    let nsqd = NsqdProcess::start(folder.path(), &[]);
+    nsqd.client().publish("t", b"4");
+    let mut consumer = nsqd.consumer("t", "tail#ephemeral", 100);
+    assert_eq!(consumer.message().body, b"4");
+    consumer.expect_nothing();
+}

@@ -1,6 +1,7 @@
 //! A client of few words, and nsqd in this process or in one of its own.
 
 use std::{
+    ffi::OsString,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     path::Path,
@@ -21,7 +22,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// Waits for what comes true soon, without anybody saying when.
 #[track_caller]
 #[expect(clippy::disallowed_methods, reason = "only turns a hang into a failure")]
-pub(crate) fn eventually(condition: impl Fn() -> bool) {
+pub(crate) fn eventually(mut condition: impl FnMut() -> bool) {
     let start = std::time::Instant::now();
     while !condition() {
         assert!(start.elapsed() < PATIENCE, "never came true");
@@ -354,18 +355,24 @@ pub(crate) struct NsqdProcess {
     pub(crate) tcp: SocketAddr,
     pub(crate) http: SocketAddr,
     /// Reads the log to its end, so that nsqd never waits for somebody to read it.
-    pub(crate) log: JoinHandle<String>,
+    log: Option<JoinHandle<String>>,
 }
 
 impl NsqdProcess {
     pub(crate) fn start(folder: &Path, args: &[&str]) -> Self {
-        let mut child = Process::new(env!("CARGO_BIN_EXE_nsqd"))
-            .args(["-tcp-address", "127.0.0.1:0", "-http-address", "127.0.0.1:0", "-data-path"])
-            .arg(folder)
-            .args(args)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::spawn(Process::new(env!("CARGO_BIN_EXE_nsqd")).args(Self::args(folder, args)))
+    }
+
+    /// What nsqd is to be told, to run on ports of its own.
+    pub(crate) fn args(folder: &Path, args: &[&str]) -> Vec<OsString> {
+        let ports = ["-tcp-address", "127.0.0.1:0", "-http-address", "127.0.0.1:0"];
+        let all = ports.into_iter().chain(["-data-path"]).map(OsString::from);
+        all.chain([folder.into()]).chain(args.iter().map(OsString::from)).collect()
+    }
+
+    /// Starts a command that turns into nsqd.
+    pub(crate) fn spawn(command: &mut Process) -> Self {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (mut tcp, mut http, mut seen) = (None, None, String::new());
         while tcp.is_none() || http.is_none() {
@@ -385,17 +392,52 @@ impl NsqdProcess {
             }
             seen
         });
-        Self { child, tcp: tcp.unwrap(), http: http.unwrap(), log }
+        Self { child, tcp: tcp.unwrap(), http: http.unwrap(), log: Some(log) }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(self.tcp)
+    }
+
+    pub(crate) fn consumer(&self, topic: &str, channel: &str, ready: u64) -> Client {
+        let mut client = self.client();
+        client.subscribe(topic, channel, ready);
+        client
+    }
+
+    pub(crate) fn stats(&self) -> serde_json::Value {
+        let (status, body) = http(self.http, "GET", "/stats?format=json", b"");
+        assert_eq!(status, 200);
+        serde_json::from_slice(&body).unwrap()
+    }
+
+    /// Asks nsqd to stop and waits until it has; its exit code and its log.
+    pub(crate) fn stop(mut self) -> (Option<i32>, String) {
+        self.signal(rustix::process::Signal::TERM);
+        self.ended()
     }
 
     pub(crate) fn kill(mut self) -> String {
         self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        self.log.join().unwrap()
+        self.ended().1
+    }
+
+    /// Waits until nsqd has ended; its exit code and its log.
+    pub(crate) fn ended(&mut self) -> (Option<i32>, String) {
+        eventually(|| self.child.try_wait().unwrap().is_some());
+        (self.child.wait().unwrap().code(), self.log.take().unwrap().join().unwrap())
     }
 
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
+    }
+}
+
+impl Drop for NsqdProcess {
+    fn drop(&mut self) {
+        // One that has ended already is no error here, and a failed test leaves nothing behind.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
