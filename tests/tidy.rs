@@ -119,3 +119,14 @@ fn architecture_names_every_crate() {
         assert!(named, "ARCHITECTURE.md does not name {folder}");
     }
 }
+
+#[test]
+fn the_program_in_the_readme_is_the_example() {
+    let read = |path: &str| {
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+    };
+    let readme = read("README.md");
+    let program =
+        readme.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    assert!(read("crates/client/examples/readme.rs").ends_with(program));
+}
