@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, fmt::Display, future::Future, process::ExitCode};
 
-use nsq_client::{Config, ConfigOption};
+use nsq_client::{Config, ConfigOption, Consumer};
 use nsq_daemon::options::{OptionDef, Parsed};
 use tokio::runtime::Builder;
 
@@ -79,6 +79,18 @@ pub(crate) enum Source {
     Nsqds(Vec<String>),
     /// `host:port` of each nsqlookupd's HTTP API.
     Lookupds(Vec<String>),
+}
+
+impl Source {
+    /// Connects `consumer`. That an nsqd cannot be reached is a failure when it was given by its address.
+    pub(crate) async fn connect(&self, consumer: &Consumer) -> Result<(), Failure> {
+        match self {
+            Self::Nsqds(nsqds) => consumer.connect_to_nsqds(nsqds).await.map_err(Failure::new),
+            Self::Lookupds(lookupds) => {
+                consumer.connect_to_nsqlookupds(lookupds).await.map_err(Failure::new)
+            }
+        }
+    }
 }
 
 /// The source of messages, given by exactly one of two options.

@@ -3,7 +3,9 @@
 //! Messages are finished when they have been written, so that none is lost to a terminal that goes away.
 
 use std::{
+    convert::Infallible,
     ffi::OsString,
+    future::pending,
     hash::{BuildHasher, RandomState},
     io::{self, Write},
     process::ExitCode,
@@ -136,22 +138,21 @@ impl Plan {
             log::line(format_args!("Adding consumer for topic: {topic}"));
             let messages = Consumer::builder(topic, &self.channel)
                 .config(self.config.clone())
-                .on_drop(OnDrop::Requeue(Delay::After(Duration::ZERO)))
+                .on_drop(OnDrop::RequeueWithoutBackoff(Delay::After(Duration::ZERO)))
                 .into_stream()
                 .map_err(Failure::new)?;
-            let consumer = messages.consumer();
-            match &self.source {
-                Source::Nsqds(nsqds) => {
-                    consumer.connect_to_nsqds(nsqds).await.map_err(Failure::new)?;
-                }
-                Source::Lookupds(lookupds) => {
-                    consumer.connect_to_nsqlookupds(lookupds).await.map_err(Failure::new)?;
-                }
-            }
             consumers.push(messages.consumer().clone());
             tails.spawn(self.tail(topic, messages, Arc::clone(&stdout)).run());
         }
+        // A first query can take long, and messages come as soon as there is one connection.
+        let connecting = async {
+            for consumer in &consumers {
+                self.source.connect(consumer).await?;
+            }
+            pending::<Result<Infallible, Failure>>().await
+        };
         let ended = select! {
+            connected = connecting => match connected? {},
             ended = tails.join_next() => ended,
             _ = stop => None,
         };

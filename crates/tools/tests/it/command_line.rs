@@ -39,6 +39,14 @@ fn nsq_tail_checks_in_the_documented_order() {
 }
 
 #[test]
+fn an_nsqlookupd_without_a_port_is_a_failure() {
+    let ended = run(NSQ_TAIL, &["-lookupd-http-address=localhost", "-topic=t"]);
+    assert_eq!(ended.code, Some(1));
+    let text = "invalid nsqlookupd address \"localhost\": missing port\n";
+    assert!(ended.stderr.ends_with(text), "{}", ended.stderr);
+}
+
+#[test]
 fn to_nsq_checks_in_the_documented_order() {
     for (args, text) in [
         (&[][..], "--topic required"),

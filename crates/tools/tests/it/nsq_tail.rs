@@ -1,6 +1,9 @@
 //! `nsq_tail`.
 
-use std::io::{BufRead, BufReader, Read};
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
+};
 
 use rustix::process::Signal;
 
@@ -170,4 +173,43 @@ fn a_lost_nsqd_is_connected_to_again() {
     let mut lines = BufReader::new(tail.stderr()).lines().map(Result::unwrap);
     let lost = lines.find(|line| line.contains("disconnected")).unwrap();
     assert!(lost.contains(" INF [t/c] (127.0.0.1:"), "{lost}");
+}
+
+#[test]
+fn nsqds_are_found_through_nsqlookupd() {
+    let (nsqd, lookupd) = (Nsqd::start(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let flag = format!("-lookupd-http-address={}", lookupd.local_addr().unwrap());
+    let tail =
+        Tool::start(NSQ_TAIL, &[&flag, "-topic=t", CHANNEL, "-consumer-opt=auth_secret,sesame"]);
+    let (mut asked, _) = lookupd.accept().unwrap();
+    let mut head = String::new();
+    let mut lines = BufReader::new(&asked);
+    while !head.ends_with("\r\n\r\n") {
+        assert_ne!(lines.read_line(&mut head).unwrap(), 0);
+    }
+    assert!(head.starts_with("GET /lookup?topic=t HTTP/1.1\r\n"), "{head}");
+    assert!(head.contains("Bearer sesame"), "{head}");
+    let port = nsqd.flag.rsplit_once(':').unwrap().1;
+    let body =
+        format!(r#"{{"producers":[{{"broadcast_address":"127.0.0.1","tcp_port":{port}}}]}}"#);
+    let length = body.len();
+    write!(asked, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
+    let mut peer = nsqd.subscribed("t");
+    peer.messages(&[(1, 1, b"found")]);
+    peer.said(&["RDY 200", "FIN 1"]);
+    tail.signal(Signal::TERM);
+    peer.said(&["CLS"]);
+    peer.closes();
+    let ended = tail.end();
+    assert_eq!((ended.code, &ended.stdout[..]), (Some(0), &b"found\n"[..]));
+}
+
+#[test]
+fn it_can_be_stopped_while_nsqlookupd_is_silent() {
+    let lookupd = TcpListener::bind("127.0.0.1:0").unwrap();
+    let flag = format!("-lookupd-http-address={}", lookupd.local_addr().unwrap());
+    let tail = Tool::start(NSQ_TAIL, &[&flag, "-topic=t", CHANNEL]);
+    let _asked = lookupd.accept().unwrap();
+    tail.signal(Signal::TERM);
+    assert_eq!(tail.end().code, Some(0));
 }

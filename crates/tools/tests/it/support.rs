@@ -1,7 +1,7 @@
 //! A running tool, and an nsqd that does what a test says.
 
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{TcpListener, TcpStream},
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Output, Stdio},
     thread,
@@ -175,7 +175,12 @@ impl Peer {
                 refused => panic!("the tool sent what nsqd refuses: {refused:?}"),
             }
             let mut read = [0; 4096];
-            let n = self.stream.read(&mut read).expect("something is said in time");
+            let n = loop {
+                match self.stream.read(&mut read) {
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    read => break read.expect("something is said in time"),
+                }
+            };
             if n == 0 {
                 return None;
             }
