@@ -19,6 +19,8 @@ use crate::{
 
 /// How long connections may take to end when nsqd stops.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long an HTTP client may take to send the rest of its request then.
+const HTTP_DRAIN: Duration = Duration::from_secs(1);
 
 /// Why nsqd did not start.
 #[derive(Debug, thiserror::Error)]
@@ -137,7 +139,16 @@ impl Nsqd {
                 return Ok(());
             };
             let router = router(node.clone(), tcp_address.port(), http_port.unwrap_or_default());
-            http::serve(listener, router, node.services.logger.clone(), token.clone()).await
+            let serving =
+                http::serve(listener, router, node.services.logger.clone(), token.clone());
+            let too_late = async {
+                token.cancelled().await;
+                tokio::time::sleep(HTTP_DRAIN).await;
+            };
+            tokio::select! {
+                served = serving => served,
+                () = too_late => Ok(()),
+            }
         };
         let stop = async {
             tokio::select! {

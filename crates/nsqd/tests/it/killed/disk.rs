@@ -21,6 +21,7 @@ fn unshare() -> Process {
 }
 
 /// nsqd on a disk of its own, and where to find that disk; `None` where nothing can be mounted.
+#[expect(clippy::print_stderr, reason = "a test that proves nothing has to say so")]
 fn start_on_small_disk(folder: &Path) -> Option<(NsqdProcess, PathBuf)> {
     let tried = unshare().arg(folder).arg("true").stderr(Stdio::piped()).output();
     let refusal = match &tried {
