@@ -29,6 +29,8 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(30);
 /// What a connection reads at once, at first and at most.
 const READ_BYTES_MIN: usize = 2 << 10;
 const READ_BYTES_MAX: usize = 256 << 10;
+/// A connection that brings at least so much at once lets others have their turn in between.
+const TURN_BYTES: usize = 16 << 10;
 /// Messages are handed out while less than this waits to be written.
 const OUTPUT_BYTES_HIGH: usize = 256 << 10;
 /// Commands are not read while more than this waits to be written: the client does not read its answers.
@@ -238,6 +240,10 @@ impl Session {
                 bytes => {
                     if bytes == room {
                         self.read_bytes = (self.read_bytes * 4).min(READ_BYTES_MAX);
+                    }
+                    if bytes >= TURN_BYTES {
+                        // Others on this thread have waited while the last of it was acted on.
+                        tokio::task::yield_now().await;
                     }
                     Ok(Flow::Continue)
                 }

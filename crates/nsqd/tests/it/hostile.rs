@@ -1,6 +1,12 @@
 //! Clients that mean no good, or no longer anything at all.
 
-use std::io::{Read, Write};
+use std::{
+    io::{Read, Write},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use nsq_protocol::Command;
 
@@ -378,4 +384,42 @@ fn a_topic_deleted_again_and_again_keeps_what_is_published_between() {
         server.client().publish("t", &body);
         assert_eq!(server.consumer("t", "c", 1).finish_next(1), [body]);
     }
+}
+
+#[test]
+fn a_flood_of_publishes_does_not_hold_up_others() {
+    let server = Server::with(|options| options.max_bytes_per_file = 16 << 20);
+    let threads = std::thread::available_parallelism().unwrap().get();
+    let stop = Arc::new(AtomicBool::new(false));
+    let flood = |_| {
+        let mut flood = server.client();
+        let mut answers = flood.stream.try_clone().unwrap();
+        let reading = std::thread::spawn(move || {
+            let mut buffer = [0; 64 << 10];
+            while answers.read(&mut buffer).is_ok_and(|read| read > 0) {}
+        });
+        let stop = stop.clone();
+        std::thread::spawn(move || {
+            let bytes = b"PUB f#ephemeral\n\0\0\0\x01x".repeat(10_000);
+            while !stop.load(Ordering::Relaxed) {
+                flood.send_bytes(&bytes);
+            }
+            flood.end_stream();
+            reading.join().unwrap();
+        })
+    };
+    // One for each thread of nsqd, so that whoever comes next has to share.
+    let floods: Vec<_> = (0..threads).map(flood).collect();
+    eventually(|| server.stats()["topics"][0]["message_count"].as_u64() > Some(50_000));
+    let mut client = server.client();
+    let start = now();
+    for _ in 0..10 {
+        client.publish("t", b"x");
+    }
+    let elapsed = start.elapsed();
+    stop.store(true, Ordering::Relaxed);
+    for flood in floods {
+        flood.join().unwrap();
+    }
+    assert!(elapsed < std::time::Duration::from_secs(5), "{elapsed:?}");
 }
