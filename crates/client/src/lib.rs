@@ -64,6 +64,20 @@
 //! sent, was refused, or may have been carried out although the answer was lost. Publish from many tasks, or with
 //! [`Producer::enqueue`], to have many on their way at once.
 //!
+//! # Encryption, compression, authorization
+//!
+//! All are asked for in the [`Config`], and agreed on with nsqd when a connection is made.
+//!
+//! - TLS: `tls_v1` asks for it; anything set in `tls_config` requires it, so that an nsqd without it is an error. See
+//!   [`Config::tls_mode`]. TLS 1.2 and 1.3; the authorities trusted are those of the operating system, or those in
+//!   [`TlsConfig::root_ca_file`]; the name in nsqd's certificate has to be the host that was dialed.
+//! - Compression: `snappy` or `deflate`, inside TLS. An nsqd that does not offer it is used without.
+//! - Authorization: `auth_secret` is sent to an nsqd that asks for it, and never in the clear when TLS was asked for.
+//!   `Debug` does not show it. [`identify()`] tells who one is to an nsqd.
+//!
+//! The cargo features `tls` and `compression`, both on by default, leave out what is not needed; a configuration that
+//! needs it is an error then.
+//!
 //! # What can be relied on
 //!
 //! - Delivery is at least once: a message may come again, for example when its answer was lost with a connection.

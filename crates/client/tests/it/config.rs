@@ -109,15 +109,28 @@ fn durations_are_text_with_units_or_milliseconds() {
 #[test]
 fn switches_have_many_spellings() {
     // C07
-    for on in ["1", "t", "T", "TRUE", "true", "True"] {
-        assert!(set("tls_v1", on).unwrap().tls_v1, "{on}");
-    }
     for off in ["0", "f", "F", "FALSE", "false", "False"] {
         assert_eq!(set("snappy", off), Ok(Config::default()), "{off}");
     }
-    assert!(set("deflate", "lol").is_err());
-    assert!(set("deflate", 1).unwrap().deflate);
     assert!(!set("deflate", 0).unwrap().deflate);
+    assert!(set("deflate", "lol").is_err());
+    for on in ["1", "t", "T", "TRUE", "true", "True"] {
+        assert_eq!(set("skip_lookupd_authorization", on), Ok(Config::default()), "{on}");
+    }
+}
+
+#[test]
+fn what_this_build_cannot_do_is_refused() {
+    for (feature, is_in, names) in [
+        ("tls", cfg!(feature = "tls"), &["tls_v1", "tls_insecure_skip_verify"][..]),
+        ("compression", cfg!(feature = "compression"), &["deflate", "snappy"]),
+    ] {
+        for name in names {
+            let expected = Err(ConfigError::MissingFeature(feature));
+            let done = set(name, true).map(drop);
+            assert_eq!(done, if is_in { Ok(()) } else { expected }, "{name}");
+        }
+    }
 }
 
 #[test]
@@ -184,10 +197,11 @@ fn a_command_line_splits_at_the_first_comma_and_a_bare_name_is_true() {
     let mut config = Config::default();
     config.apply(&option).unwrap();
     assert_eq!(config.user_agent, "a,b");
-    let bare: ConfigOption = "tls_v1".parse().unwrap();
+    config.lookupd_authorization = false;
+    let bare: ConfigOption = "skip_lookupd_authorization".parse().unwrap();
     assert_eq!(bare.value, OptionValue::Bool(true));
     config.apply(&bare).unwrap();
-    assert!(config.tls_v1);
+    assert!(config.lookupd_authorization);
     let local: ConfigOption = "local_addr,127.0.0.1:0".parse().unwrap();
     config.apply(&local).unwrap();
     assert_eq!(config.local_addr.unwrap().to_string(), "127.0.0.1:0");
