@@ -255,13 +255,13 @@ impl Channel {
         }
         let read = inner.cold.read(offer, bytes_max, &mut inner.slices);
         if let Some((first, bytes)) = inner.cold.wanted(offer, self.log.tail_start()) {
-            self.load(first, bytes, offer.attempts);
+            self.load(first, bytes, offer.was_put_aside());
         }
         read
     }
 
     /// Reads ahead on a thread that may block, then wakes those who wait for it.
-    fn load(self: &Arc<Self>, first: u64, bytes: usize, attempts: u16) {
+    fn load(self: &Arc<Self>, first: u64, bytes: usize, put_aside: bool) {
         let (channel, log) = (self.clone(), self.log.clone());
         tokio::spawn(async move {
             let loaded = tokio::task::spawn_blocking(move || log.load(first, bytes)).await;
@@ -270,7 +270,7 @@ impl Channel {
                     for notice in chunk.notices() {
                         channel.services.logger.error(format_args!("{notice}"));
                     }
-                    lock(&channel.inner).cold.loaded(chunk, attempts);
+                    lock(&channel.inner).cold.loaded(chunk, put_aside);
                     None
                 }
                 Ok(Err(error)) => Some(error.to_string()),

@@ -7,14 +7,14 @@ use nsq_log::{Chunk, Read, Slice};
 
 /// How much of a backlog is read at once.
 const AHEAD_BYTES: usize = 1 << 20;
-/// How much is read for a redelivery: its neighbours are hardly wanted.
-const REDELIVERY_BYTES: usize = 1;
+/// How much is read for what was requeued or deferred: its neighbours are hardly wanted.
+const ASIDE_BYTES: usize = 1;
 
-/// The cold reads of one channel: at most two pieces of its backlog, and one of what is delivered again.
+/// The cold reads of one channel: at most two pieces of its backlog, and one of what was put aside.
 #[derive(Debug, Default)]
 pub(crate) struct ColdReads {
     ahead: VecDeque<Chunk>,
-    redelivery: Option<Chunk>,
+    aside: Option<Chunk>,
     loading: bool,
 }
 
@@ -27,13 +27,13 @@ impl ColdReads {
         slices: &mut Vec<Slice>,
     ) -> Read {
         let first = offer.range.start;
-        if offer.attempts == 1 {
+        if !offer.was_put_aside() {
             while self.ahead.front().is_some_and(|chunk| chunk.range().end <= first) {
                 self.ahead.pop_front();
             }
         }
         let chunk =
-            self.ahead.iter().chain(&self.redelivery).find(|chunk| chunk.range().contains(&first));
+            self.ahead.iter().chain(&self.aside).find(|chunk| chunk.range().contains(&first));
         chunk.map_or(Read::Cold, |chunk| chunk.read(offer.range.clone(), bytes_max, slices))
     }
 
@@ -45,9 +45,9 @@ impl ColdReads {
         }
         let first = offer.range.start;
         let holds = |chunk: &Chunk| chunk.range().contains(&first);
-        let wanted = if offer.attempts > 1 {
-            let held = self.ahead.iter().chain(&self.redelivery).any(holds);
-            (!held).then_some((first, REDELIVERY_BYTES))
+        let wanted = if offer.was_put_aside() {
+            let held = self.ahead.iter().chain(&self.aside).any(holds);
+            (!held).then_some((first, ASIDE_BYTES))
         } else if !self.ahead.iter().any(holds) {
             self.ahead.clear();
             Some((first, AHEAD_BYTES))
@@ -59,11 +59,11 @@ impl ColdReads {
         wanted
     }
 
-    /// Takes what was loaded for an offer with these attempts.
-    pub(crate) fn loaded(&mut self, chunk: Chunk, attempts: u16) {
+    /// Takes what was loaded, for an offer that was put aside or for what comes next.
+    pub(crate) fn loaded(&mut self, chunk: Chunk, put_aside: bool) {
         self.loading = false;
-        if attempts > 1 {
-            self.redelivery = Some(chunk);
+        if put_aside {
+            self.aside = Some(chunk);
         } else {
             self.ahead.push_back(chunk);
         }

@@ -17,6 +17,14 @@ pub struct Offer {
     source: Source,
 }
 
+impl Offer {
+    /// Whether these messages were put aside before, requeued or deferred, and so come from anywhere in the log
+    /// instead of from where the channel has got to.
+    pub fn was_put_aside(&self) -> bool {
+        self.source == Source::Requeued
+    }
+}
+
 impl Channel {
     /// The next messages for a client: consecutive, delivered equally often before, no more than
     /// its spare ready count and its fair share. `None` when there is nothing for it; then
