@@ -249,11 +249,21 @@ impl Node {
         channel: &ChannelName,
     ) -> Result<(Arc<Topic>, Arc<Channel>), PublishError> {
         let topic = self.topic_or_create(topic)?;
+        let channel = self.channel_of(&topic, channel)?;
+        Ok((topic, channel))
+    }
+
+    /// The channel of a topic that is there, created when there is none of that name.
+    pub(crate) fn channel_of(
+        &self,
+        topic: &Arc<Topic>,
+        channel: &ChannelName,
+    ) -> Result<Arc<Channel>, PublishError> {
         let (channel, created) = topic.channel_or_create(channel)?;
         if created {
             self.changed(channel.name.is_ephemeral());
         }
-        Ok((topic, channel))
+        Ok(channel)
     }
 
     /// Publishes to a topic; to a new one of its name when it has gone with its last channel meanwhile, which

@@ -69,13 +69,8 @@ pub(super) async fn create_channel(node: Arc<Node>, request: Request) -> Answer 
     let (topic, channel) = args::channel(&request.query()?)?;
     let topic = node.existing_topic(topic.as_str()).ok_or_else(no_topic)?;
     let path = request.path().to_owned();
-    blocking(&node, move |node| match topic.channel_or_create(&channel) {
-        Ok((_, created)) => {
-            if created && !channel.is_ephemeral() {
-                node.metadata.touch();
-            }
-            Ok(Response::empty())
-        }
+    blocking(&node, move |node| match node.channel_of(&topic, &channel) {
+        Ok(_) => Ok(Response::empty()),
         // It is being deleted.
         Err(PublishError::Exiting) => Err(no_topic()),
         Err(error) => Err(failure(node, &path, &error)),

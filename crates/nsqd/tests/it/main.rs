@@ -11,6 +11,7 @@ mod hostile;
 mod identify;
 mod killed;
 mod lifecycle;
+mod lookup;
 mod process;
 mod protocol;
 mod restart;
