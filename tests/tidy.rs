@@ -1,4 +1,5 @@
 //! What the repository promises about itself.
+#![expect(clippy::unwrap_used, reason = "a test helper that fails fails the test")]
 
 use std::{collections::BTreeMap, path::Path, process::Command};
 

@@ -2,6 +2,7 @@
 //!
 //! The hosts are network namespaces, which takes root and iproute2. Without them the tests are skipped, loudly, and
 //! in CI they fail.
+#![expect(clippy::unwrap_used, reason = "a test helper that fails fails the test")]
 
 #[cfg(target_os = "linux")]
 mod hosts;

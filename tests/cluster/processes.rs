@@ -183,6 +183,7 @@ pub(crate) fn ready_counts(nsqd: &Host, topic: &str, channel: &str) -> BTreeMap<
 ///
 /// # Panics
 /// When that takes longer than anything here may.
+#[expect(clippy::disallowed_methods, reason = "only to give up on what hangs")]
 pub(crate) fn wait_for(what: &str, mut happened: impl FnMut() -> bool) {
     let started = Instant::now();
     while !happened() {

@@ -13,5 +13,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         })
         .build()?;
     consumer.connect_to_nsqlookupd("127.0.0.1:4161").await?;
-    Ok(consumer.stopped().await).map(drop)
+    consumer.stopped().await;
+    Ok(())
 }
