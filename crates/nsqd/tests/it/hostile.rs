@@ -10,7 +10,7 @@ use std::{
 
 use nsq_protocol::Command;
 
-use crate::support::{Client, Received, Server, eventually, http};
+use crate::support::{Client, Received, Server, eventually};
 
 /// Numbers that look random and are the same every time.
 struct Dice(u64);
@@ -292,98 +292,6 @@ fn a_client_that_never_reads_its_answers_is_no_longer_listened_to() {
     }
     works(&server);
     flood.stream.set_write_timeout(None).unwrap();
-}
-
-#[test]
-fn two_hundred_connections_at_once_are_served() {
-    let server = Server::start();
-    let mut clients: Vec<_> = (0..200).map(|_| Client::silent(server.tcp)).collect();
-    for client in &mut clients {
-        client.send_bytes(b"  V2");
-    }
-    for (i, client) in clients.iter_mut().enumerate() {
-        client.subscribe("t", "c", 2);
-        client.send(Command::Pub { topic: &format!("own{}", i % 20), body: b"x" });
-    }
-    for client in &mut clients {
-        assert_eq!(client.receive(), Received::Response("OK".to_owned()));
-        client.settle();
-    }
-    assert_eq!(server.stats()["topics"].as_array().unwrap().len(), 21);
-    server.client().publish_all("t", &vec!["x"; 400]);
-    for client in &mut clients {
-        assert_eq!(client.finish_next(2).len(), 2);
-    }
-    drop(clients);
-    let none_left = || {
-        let stats = server.stats();
-        let topics = stats["topics"].as_array().unwrap();
-        let topic = topics.iter().find(|topic| topic["topic_name"] == "t").unwrap();
-        topic["channels"][0]["client_count"] == 0 && topic["channels"][0]["depth"] == 0
-    };
-    eventually(none_left);
-    works(&server);
-}
-
-#[test]
-fn clients_that_come_and_go_leave_nothing_behind() {
-    let server = Server::start();
-    let mut producer = server.client();
-    for _ in 0..100 {
-        let mut client = server.consumer("t", "c", 5);
-        producer.publish("t", b"x");
-        assert_eq!(client.finish_next(1), [b"x"]);
-        // Or the next message might go to it still.
-        client.send(Command::Rdy(0));
-        client.settle();
-    }
-    eventually(|| server.channel_stats("c")["client_count"] == 0);
-    let channel = server.channel_stats("c");
-    assert_eq!((&channel["depth"], &channel["in_flight_count"]), (&0.into(), &0.into()));
-}
-
-#[test]
-fn what_is_ephemeral_never_goes_under_a_client_that_has_just_come() {
-    let server = Server::start();
-    let come_and_go = |topic: &'static str| {
-        let tcp = server.tcp;
-        std::thread::spawn(move || {
-            for _ in 0..150 {
-                let mut client = Client::connect(tcp);
-                client.publish(topic, b"x");
-                client.subscribe(topic, "c#ephemeral", 0);
-                // A client that was closed with the channel would not get this answer.
-                client.settle();
-            }
-        })
-    };
-    let topics = ["t", "t", "e#ephemeral", "e#ephemeral"];
-    for thread in topics.map(come_and_go) {
-        thread.join().unwrap();
-    }
-    eventually(|| server.stats()["topics"].as_array().unwrap().len() == 1);
-    assert_eq!(server.topic_stats()["channels"].as_array().unwrap().len(), 0);
-}
-
-#[test]
-fn a_topic_deleted_again_and_again_keeps_what_is_published_between() {
-    let server = Server::start();
-    let http_address = server.http;
-    let delete = || {
-        std::thread::spawn(move || {
-            let (status, _) = http(http_address, "POST", "/topic/delete?topic=t", b"");
-            assert!(status == 200 || status == 404, "{status}");
-        })
-    };
-    for round in 0..40 {
-        let deletions = [delete(), delete(), delete()];
-        for deletion in deletions {
-            deletion.join().unwrap();
-        }
-        let body = [round];
-        server.client().publish("t", &body);
-        assert_eq!(server.consumer("t", "c", 1).finish_next(1), [body]);
-    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod answers;
 mod cold;
+mod crowd;
 mod deferred;
 mod delivery;
 mod fairness;

@@ -82,6 +82,29 @@ fn a_due_time_is_not_put_off_by_a_restart() {
     );
 }
 
+#[test]
+fn a_delay_that_has_not_begun_begins_after_the_restart() {
+    let server = Server::start();
+    let mut producer = server.client();
+    producer.ok(Command::DeferredPub { topic: "t", delay_ms: 300, body: b"no channel" });
+    server.consumer("u", "c", 0).settle();
+    server.post("/topic/pause?topic=u");
+    producer.ok(Command::DeferredPub { topic: "u", delay_ms: 300, body: b"paused" });
+    let server = server.restart().restart();
+    let stats = server.stats();
+    assert_eq!(
+        (&stats["topics"][0]["depth"], &stats["topics"][1]["depth"]),
+        (&1.into(), &1.into())
+    );
+    let start = now();
+    let mut consumers = [server.consumer("t", "c", 1), server.consumer("u", "c", 1)];
+    server.post("/topic/unpause?topic=u");
+    assert_eq!(consumers[0].finish_next(1), [b"no channel"]);
+    assert!(start.elapsed() >= Duration::from_millis(295));
+    assert_eq!(consumers[1].finish_next(1), [b"paused"]);
+    assert!(start.elapsed() < Duration::from_secs(3));
+}
+
 #[expect(clippy::disallowed_methods, reason = "due times are about real time")]
 fn now() -> std::time::Instant {
     std::time::Instant::now()
