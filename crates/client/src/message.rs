@@ -15,7 +15,11 @@ use bytes::Bytes;
 use nsq_protocol::MessageId;
 use tokio::time::{Instant, timeout};
 
-use crate::{backoff::Outcome, connection::driver::MessageHead, consumer::subscriber::Subscriber};
+use crate::{
+    backoff::Outcome,
+    connection::driver::MessageHead,
+    consumer::subscriber::{ClockMs, Subscriber},
+};
 
 /// A message to be answered: finished, or requeued to come again.
 ///
@@ -35,9 +39,9 @@ pub struct Message {
     body: Bytes,
     subscriber: Arc<Subscriber>,
     response: Response,
-    received: Instant,
-    /// How long after it was received it was touched last, in milliseconds.
-    touched_ms: AtomicU32,
+    /// When it came and when it was touched last, by the connection's clock.
+    received: ClockMs,
+    touched: AtomicU32,
 }
 
 /// Who answers.
@@ -124,11 +128,11 @@ impl Message {
     pub(crate) fn new(
         head: MessageHead,
         body: Bytes,
-        received: Instant,
+        received: ClockMs,
         subscriber: Arc<Subscriber>,
     ) -> Self {
-        let touched_ms = AtomicU32::new(0);
-        Self { head, body, subscriber, response: Response::Owner, received, touched_ms }
+        let touched = AtomicU32::new(received.0);
+        Self { head, body, subscriber, response: Response::Owner, received, touched }
     }
 
     /// Lets the worker answer, by the handler's result.
@@ -204,8 +208,7 @@ impl Message {
     /// Asks nsqd for more time: its timeout starts anew. Does nothing when the message has been answered.
     pub fn touch(&self) {
         if !self.is_answered() {
-            let ms = u32::try_from(self.received.elapsed().as_millis()).unwrap_or(u32::MAX);
-            self.touched_ms.store(ms, Ordering::Relaxed);
+            self.touched.store(self.subscriber.clock(Instant::now()).0, Ordering::Relaxed);
             self.subscriber.touch(self.head.id);
         }
     }
@@ -214,8 +217,9 @@ impl Message {
     /// after it came or was touched, but no later than nsqd's `--max-msg-timeout` after it came.
     pub fn deadline(&self) -> Instant {
         let timeouts = self.subscriber.timeouts();
-        let touched = Duration::from_millis(self.touched_ms.load(Ordering::Relaxed).into());
-        self.received + (touched + timeouts.answer).min(timeouts.answer_max)
+        let touched = ClockMs(self.touched.load(Ordering::Relaxed));
+        let answer = self.subscriber.time_of(touched) + timeouts.answer;
+        answer.min(self.subscriber.time_of(self.received) + timeouts.answer_max)
     }
 
     /// How long until [`Message::deadline`]; zero when it has passed.
@@ -234,7 +238,8 @@ impl Message {
     /// ```
     pub async fn touch_while<F: Future>(&self, work: F) -> F::Output {
         let mut work = pin!(work);
-        let deadline_max = self.received + self.subscriber.timeouts().answer_max;
+        let deadline_max =
+            self.subscriber.time_of(self.received) + self.subscriber.timeouts().answer_max;
         loop {
             let deadline = self.deadline();
             if deadline >= deadline_max {

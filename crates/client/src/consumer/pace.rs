@@ -65,13 +65,18 @@ impl Pace {
     }
 
     /// A message is about to be answered: what follows for the flow is said before the answer.
+    #[inline]
     pub(crate) fn on_outcome(&self, outcome: Outcome) {
-        let phase = self.phase.load(Ordering::Acquire);
-        let may_change = match outcome {
-            Outcome::Failure => self.backs_off && phase != Phase::Pausing as u8,
-            Outcome::Success | Outcome::Neutral => phase == Phase::Trying as u8,
-        };
-        if may_change {
+        // Success changes nothing unless it was waited for: the usual case, and all that is to be done then.
+        if outcome == Outcome::Failure || self.phase.load(Ordering::Acquire) == Phase::Trying as u8
+        {
+            self.on_telling_outcome(outcome);
+        }
+    }
+
+    #[cold]
+    fn on_telling_outcome(&self, outcome: Outcome) {
+        if self.backs_off && self.phase.load(Ordering::Acquire) != Phase::Pausing as u8 {
             self.change(|flow, now| flow.handle_outcome(outcome, now));
         }
     }

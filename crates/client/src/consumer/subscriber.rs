@@ -29,6 +29,8 @@ use crate::{
 /// A subscribed connection, as its messages and the consumer see it.
 pub(crate) struct Subscriber {
     address: Box<str>,
+    /// When the connection's clock started.
+    since: Instant,
     rdy_count_max: u32,
     timeouts: MessageTimeouts,
     rules: AnswerRules,
@@ -39,6 +41,10 @@ pub(crate) struct Subscriber {
     /// Of all connections of the consumer together, because they come when the connection is gone.
     answers_lost: Arc<AtomicU64>,
 }
+
+/// Milliseconds since a connection was made, beginning again every 49 days: four bytes, because every message has two.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct ClockMs(pub(crate) u32);
 
 /// How long nsqd waits for the answer to a message.
 #[derive(Copy, Clone, Debug)]
@@ -135,6 +141,7 @@ impl Subscriber {
     ) -> Self {
         Self {
             address: address.into(),
+            since: Instant::now(),
             rdy_count_max: response.max_rdy_count,
             timeouts: MessageTimeouts::new(response, config),
             rules,
@@ -156,6 +163,24 @@ impl Subscriber {
 
     pub(crate) fn timeouts(&self) -> MessageTimeouts {
         self.timeouts
+    }
+
+    /// `time` by the connection's clock.
+    pub(crate) fn clock(&self, time: Instant) -> ClockMs {
+        let [.., a, b, c, d] = self.clock_ms(time).to_be_bytes();
+        ClockMs(u32::from_be_bytes([a, b, c, d]))
+    }
+
+    /// When the connection's clock showed `clock` last.
+    pub(crate) fn time_of(&self, clock: ClockMs) -> Instant {
+        let now = Instant::now();
+        let age = self.clock(now).0.wrapping_sub(clock.0);
+        let ms = self.clock_ms(now).saturating_sub(age.into());
+        self.since + Duration::from_millis(ms)
+    }
+
+    fn clock_ms(&self, time: Instant) -> u64 {
+        u64::try_from(time.saturating_duration_since(self.since).as_millis()).unwrap_or(u64::MAX)
     }
 
     /// How many messages have come.
@@ -244,7 +269,7 @@ pub(crate) struct Receiver {
     queue: Arc<Queue>,
     batch: Vec<Message>,
     /// When the messages of this read came.
-    now: Option<Instant>,
+    now: Option<ClockMs>,
     received: u64,
     close_wait: bool,
 }
@@ -253,13 +278,24 @@ impl Receiver {
     pub(crate) fn new(subscriber: Arc<Subscriber>, queue: Arc<Queue>) -> Self {
         Self { subscriber, queue, batch: Vec::new(), now: None, received: 0, close_wait: false }
     }
+
+    /// Once for each read.
+    #[cold]
+    fn look_at_the_clock(&mut self) -> ClockMs {
+        let now = self.subscriber.clock(Instant::now());
+        self.now = Some(now);
+        now
+    }
 }
 
 impl Role for Receiver {
     type Extra = Answers;
 
     fn on_message(&mut self, head: MessageHead, body: Bytes) -> Result<(), ConnectionError> {
-        let now = *self.now.get_or_insert_with(Instant::now);
+        let now = match self.now {
+            Some(now) => now,
+            None => self.look_at_the_clock(),
+        };
         self.batch.push(Message::new(head, body, now, Arc::clone(&self.subscriber)));
         Ok(())
     }
