@@ -22,6 +22,7 @@ var (
 	addresses   = flag.String("addresses", "", "nsqds, with commas between")
 	messages    = flag.Int64("messages", 0, "messages to receive or to publish")
 	bodyBytes   = flag.Int("body-bytes", 0, "bytes of a body")
+	batch       = flag.Int("batch", 1, "messages in a publish")
 	window      = flag.Int("window", 0, "publishes without an answer")
 	handlers    = flag.Int("handlers", 1, "concurrent handlers")
 	maxInFlight = flag.Int("max-in-flight", 0, "messages in flight")
@@ -120,22 +121,34 @@ func publish(in *bufio.Reader) error {
 	producer.SetLoggerLevel(nsq.LogLevelWarning)
 	answers := make(chan *nsq.ProducerTransaction, *window)
 	await := func() error { return (<-answers).Error }
-	// The producer keeps a body until it is answered, and answers come in order.
-	bodies := make([][]byte, *window)
+	// The producer keeps bodies until they are answered, and answers come in order.
+	bodies := make([][][]byte, *window)
 	for i := range bodies {
-		bodies[i] = []byte(strings.Repeat("x", *bodyBytes))
+		bodies[i] = make([][]byte, *batch)
+		for j := range bodies[i] {
+			bodies[i][j] = []byte(strings.Repeat("x", *bodyBytes))
+		}
 	}
 	unanswered := 0
-	for seq := int64(0); seq < *messages; seq++ {
+	seq := uint64(0)
+	for command := 0; seq < uint64(*messages); command++ {
 		if unanswered == *window {
 			if err := await(); err != nil {
 				return err
 			}
 			unanswered--
 		}
-		body := bodies[seq%int64(*window)]
-		binary.BigEndian.PutUint64(body, uint64(seq))
-		if err := producer.PublishAsync(*topic, body, answers); err != nil {
+		some := bodies[command%*window]
+		for _, body := range some {
+			binary.BigEndian.PutUint64(body, seq)
+			seq++
+		}
+		if *batch == 1 {
+			err = producer.PublishAsync(*topic, some[0], answers)
+		} else {
+			err = producer.MultiPublishAsync(*topic, some, answers)
+		}
+		if err != nil {
 			return err
 		}
 		unanswered++

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::ErrorKind,
+    io::{BufRead, BufReader, ErrorKind, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -164,6 +164,82 @@ fn a_running_server_can_be_loaded() {
     for name in ["rate", "CPU/msg", "peak memory"] {
         assert!(text(&output.stdout).lines().any(|line| line.starts_with(name)));
     }
+}
+
+/// Does what the bench does with a client, and returns what it says.
+fn be_the_bench_of(client: &mut Child) -> Vec<String> {
+    let output = client.stdout.take().expect("its output is a pipe");
+    let mut words = BufReader::new(output).lines().map_while(Result::ok);
+    let mut said = Vec::from_iter(words.next());
+    let input = client.stdin.as_mut().expect("its input is a pipe");
+    input.write_all(b"go\n").expect("it reads its input");
+    said.extend(words.by_ref().find(|word| word == "all"));
+    drop(client.stdin.take());
+    said.extend(words);
+    said
+}
+
+#[test]
+fn the_raw_client_says_when_it_is_ready_and_when_all_is_done_and_ends_with_its_input() {
+    let null = Null::start();
+    let common = format!("-addresses={} -topic=t -channel=c -messages=1000", null.address);
+    for command in ["consume -max-in-flight=100", "publish -batch=1 -window=10"] {
+        let mut client = bench()
+            .arg("raw-client")
+            .args(command.split(' '))
+            .args(common.split(' '))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        assert_eq!(be_the_bench_of(&mut client), ["ready", "all"], "{command}");
+        assert!(client.wait().unwrap().success(), "{command}");
+    }
+}
+
+#[test]
+fn a_client_that_cannot_connect_says_why_and_fails() {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let options = [format!("-addresses={}", free.unwrap()), "-topic=t".to_owned()];
+    let mut client = Command::new(env!("CARGO_BIN_EXE_nsq-bench-client"))
+        .args(["publish", "-messages=1", "-body-bytes=8", "-batch=1", "-window=1"])
+        .args(options)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    assert_eq!(be_the_bench_of(&mut client), ["ready"]);
+    let output = client.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).starts_with("nsq-bench-client: "));
+}
+
+#[test]
+fn without_go_the_other_clients_are_compared_and_it_is_told_who_is_missing() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut command = bench();
+    command.args(["client", "--nsqd", "/bin/false", "--quick", "--only", "publish", "--scratch"]);
+    let output = command.arg(scratch.path()).env("PATH", "").output().unwrap();
+    let table = text(&output.stdout);
+    assert!(text(&output.stderr).starts_with("!!!!! go-nsq is left out: there is no Go toolchain"));
+    assert!(table.contains("\nWITHOUT go-nsq: there is no Go toolchain"), "{table}");
+    let heading: Vec<_> = table.lines().next().unwrap().split('|').map(str::trim).collect();
+    assert_eq!(heading[3..6], ["rust", "rust, 1 thread", "raw"]);
+}
+
+#[test]
+fn a_client_whose_server_does_not_come_up_is_reported_as_failed() {
+    let scratch = tempfile::tempdir().unwrap();
+    let args = ["client", "--nsqd", "/bin/false", "--no-go", "--quick", "--only", "publish"];
+    let output = run(&args, scratch.path());
+    assert_eq!(output.status.code(), Some(1));
+    let table = text(&output.stdout);
+    for client in ["rust", "rust, 1 thread", "raw"] {
+        let note = format!("publish on {client}, round 1: failed: server process: it did not come");
+        assert!(table.contains(&note), "{table}");
+    }
+    assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
 }
 
 #[test]

@@ -45,14 +45,16 @@ fn run() -> Result<()> {
     say("ready");
     let mut word = [0; 3];
     io::stdin().read_exact(&mut word)?;
-    runtime.block_on(async {
+    // As a task, which is where programs do such work, and not on the thread that waits for it.
+    let work = runtime.spawn(async move {
         match command.as_str() {
             "consume" => consume(&options).await,
             "publish" => publish(&options).await,
             "idle" => idle(&options).await,
             other => Err(format!("unknown command {other}").into()),
         }
-    })
+    });
+    runtime.block_on(work)?
 }
 
 async fn consume(options: &Options) -> Result<()> {
@@ -101,16 +103,24 @@ async fn publish(options: &Options) -> Result<()> {
     let topic = options.need("topic")?;
     let messages: u64 = options.number("messages")?;
     let window: usize = options.number("window")?;
-    let mut body = vec![b'x'; options.number("body-bytes")?];
+    let batch: usize = options.number("batch")?;
+    let mut bodies = vec![vec![b'x'; options.number("body-bytes")?]; batch];
     let mut receipts = VecDeque::with_capacity(window);
-    for seq in 0..messages {
+    let mut seq: u64 = 0;
+    while seq < messages {
         if receipts.len() == window
             && let Some(receipt) = receipts.pop_front()
         {
             receipt.await?;
         }
-        body[..8].copy_from_slice(&seq.to_be_bytes());
-        receipts.push_back(producer.enqueue(topic, &body).await?);
+        for body in &mut bodies {
+            body[..8].copy_from_slice(&seq.to_be_bytes());
+            seq += 1;
+        }
+        receipts.push_back(match bodies.as_slice() {
+            [body] => producer.enqueue(topic, body).await?,
+            bodies => producer.enqueue_multi(topic, bodies).await?,
+        });
     }
     for receipt in receipts {
         receipt.await?;

@@ -1,7 +1,8 @@
 //! A client under test, in a process of its own.
 //!
 //! ```text
-//! program   PROGRAM COMMAND -name=value...      COMMAND is consume, publish or idle
+//! program   PROGRAM COMMAND -name=value...      COMMAND is consume, publish or idle; options are in
+//!                                               rows.rs, messages are a multiple of batch
 //! it says   ready     when its runtime is up; nothing is connected yet
 //! it hears  go
 //! it says   most      when 95 % of the messages have been handled (consume only)

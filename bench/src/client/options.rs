@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_run_is_refused_with_the_reason() {
-        let rows = "consume, consume8, publish, idle, idle_few";
+        let rows = "consume, consume8, publish, publish200, idle, idle_few";
         for (line, reason) in [
             ("", "client needs --nsqd PATH".to_owned()),
             ("--only pub", format!("no row pub; there are {rows}")),

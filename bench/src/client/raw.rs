@@ -53,8 +53,8 @@ fn consume(args: &[String], limit: &Limit) -> Result<(), Failure> {
 }
 
 fn publish(args: &[String], limit: &Limit) -> Result<(), Failure> {
-    let window = number(args, "window")?;
-    let publish = Publish { messages_per_command: 1, connections: 1, window, refill: window / 4 };
+    let (messages_per_command, window) = (number(args, "batch")?, number(args, "window")?);
+    let publish = Publish { messages_per_command, connections: 1, window, refill: window / 4 };
     publish.run(address(args)?, text(args, "topic")?, number(args, "messages")?, limit)?;
     say("all")?;
     told_to_stop()

@@ -65,7 +65,16 @@ pub(crate) const ALL: &[ClientRow] = &[
         size_quick: 20_000,
         raw: true,
         host: Ipv4Addr::LOCALHOST,
-        run: publish,
+        run: |run| publish(run, 1, 1000),
+    },
+    ClientRow {
+        name: "publish200",
+        title: "publish 200 at once, window 4",
+        size: 2_000_000,
+        size_quick: 40_000,
+        raw: true,
+        host: Ipv4Addr::LOCALHOST,
+        run: |run| publish(run, 200, 4),
     },
     ClientRow {
         name: "idle",
@@ -93,7 +102,6 @@ pub(super) const CPU_PER_MESSAGE: &str = "CPU/msg";
 pub(super) const CPU_IDLE: &str = "CPU of a core";
 
 const MAX_IN_FLIGHT: usize = 2500;
-const WINDOW: usize = 1000;
 const HEARTBEAT_MS_DEFAULT: u64 = 30_000;
 /// Every connection sees one heartbeat while idling is watched, three times as many as by default.
 const HEARTBEAT_MS_IDLE: u64 = 10_000;
@@ -129,7 +137,8 @@ fn consume(run: &ClientRun<'_>, handlers: usize) -> Result<Sample, Failure> {
     Ok(sample)
 }
 
-fn publish(run: &ClientRun<'_>) -> Result<Sample, Failure> {
+/// Publishes commands of `batch` messages, up to `window` of them unanswered.
+fn publish(run: &ClientRun<'_>, batch: usize, window: usize) -> Result<Sample, Failure> {
     let ClientRun { run, client } = run;
     let topic = run.topic();
     let options = [
@@ -137,7 +146,8 @@ fn publish(run: &ClientRun<'_>) -> Result<Sample, Failure> {
         ("topic", topic.clone()),
         ("messages", run.size.to_string()),
         ("body-bytes", BODY_BYTES.to_string()),
-        ("window", WINDOW.to_string()),
+        ("batch", batch.to_string()),
+        ("window", window.to_string()),
     ];
     let mut client = Running::start(client, "publish", &options, run.limit)?;
     let (cpu, meter) = (client.cpu()?, Meter::start(run.target)?);

@@ -48,6 +48,13 @@ const TARGETS: &[Target] = &[
         by: Some(RAW_COLUMN),
         bound: Bound::Most(2.0),
     },
+    Target {
+        row: "publish200",
+        metric: CPU_PER_MESSAGE,
+        of: RUST,
+        by: Some(RAW_COLUMN),
+        bound: Bound::Most(2.0),
+    },
     // Less than this cannot be told from a single timer.
     Target { row: "idle", metric: CPU_IDLE, of: RUST, by: None, bound: Bound::Most(0.1) },
     Target { row: "idle_few", metric: CPU_IDLE, of: RUST, by: None, bound: Bound::Most(0.1) },
