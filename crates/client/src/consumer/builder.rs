@@ -121,6 +121,11 @@ impl ConsumerBuilder {
 
     fn build_with(self, is_pulled: bool) -> Result<Consumer, ConfigError> {
         self.config.validate()?;
+        if self.config.low_rdy_timeout < self.config.low_rdy_idle_timeout {
+            tracing::warn!(
+                "low_rdy_timeout is below low_rdy_idle_timeout, which has no effect then"
+            );
+        }
         let names = (TopicName::new(&self.topic)?, ChannelName::new(&self.channel)?);
         let queue = Queue::new(self.handlers.iter().map(|(concurrency, _)| concurrency).sum());
         let work = Work {

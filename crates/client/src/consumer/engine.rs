@@ -172,7 +172,8 @@ impl Engine {
         }
         let linked = self.link(address, Wish::Discovered).ok();
         if linked.is_some() {
-            tracing::info!(nsqd = address, topic = %self.topic, "discovered");
+            let (topic, channel) = (&self.topic, &self.channel);
+            tracing::info!(nsqd = address, %topic, %channel, "discovered");
         }
         linked
     }
@@ -185,7 +186,8 @@ impl Engine {
                 || found.contains(address)
                 || entry.away_since.is_none_or(|since| since.elapsed() < grace);
             if !kept {
-                tracing::info!(nsqd = address, "gone, and forgotten");
+                let (topic, channel) = (&self.topic, &self.channel);
+                tracing::info!(nsqd = address, %topic, %channel, "gone, and forgotten");
             }
             kept
         });
