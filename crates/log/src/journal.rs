@@ -45,10 +45,10 @@ pub(crate) struct Journal {
     pub(crate) created: bool,
     /// Deferred batches of the active segment.
     active: Vec<Deferral>,
-    /// Those of the segment before it, repeated by every snapshot: a snapshot may be older than they are.
+    /// Those of closed segments that no snapshot has accounted for: one may be older than they are.
     sealed: Vec<Deferral>,
-    /// Whether `sealed` is in the file.
-    sealed_written: bool,
+    /// How many of `sealed` are in the file.
+    sealed_written: usize,
     scratch: Vec<u8>,
 }
 
@@ -68,7 +68,7 @@ impl Journal {
             created: false,
             active: Vec::new(),
             sealed: Vec::new(),
-            sealed_written: true,
+            sealed_written: 0,
             scratch: Vec::new(),
         }
     }
@@ -92,18 +92,21 @@ impl Journal {
         push_deferral(&mut self.active, range, delay);
     }
 
-    /// The active segment was closed: its deferred batches go into the file, since recovery walks only the newest.
-    pub(crate) fn segment_sealed(&mut self) {
-        if self.active.is_empty() {
-            return;
-        }
-        if self.sealed_written {
-            self.sealed.clear();
-        }
+    /// The active segment is about to be closed: its deferred batches go into the file, since recovery walks only
+    /// the newest.
+    ///
+    /// # Errors
+    /// When there is no space for them: the segment must not be closed yet. Any other failure is reported to
+    /// whoever journals next, and mended by the snapshot that follows.
+    pub(crate) fn seal_segment(&mut self) -> Result<(), IoError> {
         self.sealed.append(&mut self.active);
-        self.sealed_written = false;
-        // A failure is reported to whoever journals next, and mended by the snapshot that follows.
-        let _ = self.append(&[]);
+        if self.sealed_written == self.sealed.len() {
+            return Ok(());
+        }
+        match self.append(&[]) {
+            Err(Error::Io(error)) if error.is_temporary() => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Appends records with one write.
@@ -115,8 +118,9 @@ impl Journal {
         if self.bytes == 0 {
             out.extend_from_slice(&encode_header(self.topic_id, number));
         }
-        if !self.sealed_written {
-            encode_record(&mut out, &mut number, &JournalRecord::Deferrals(&self.sealed));
+        let unwritten = self.sealed.get(self.sealed_written..).unwrap_or_default();
+        if !unwritten.is_empty() {
+            encode_record(&mut out, &mut number, &JournalRecord::Deferrals(unwritten));
         }
         for record in records {
             encode_record(&mut out, &mut number, record);
@@ -126,7 +130,7 @@ impl Journal {
             self.created |= self.bytes == 0;
             self.bytes += out.len() as u64;
             self.next_number = number;
-            self.sealed_written = true;
+            self.sealed_written = self.sealed.len();
             self.dirty = true;
         }
         // A burst must not pin its buffer for the life of an idle topic.
@@ -206,15 +210,20 @@ impl Journal {
         for record in snapshot.records() {
             encode_record(&mut out, &mut number, &record);
         }
-        if !self.sealed.is_empty() {
-            encode_record(&mut out, &mut number, &JournalRecord::Deferrals(&self.sealed));
+        // What was published after the snapshot was taken is not in it.
+        let known = snapshot.deferred.last().map_or(0, |(last, _)| last.end).max(snapshot.fanout);
+        let sealed: Vec<_> =
+            self.sealed.iter().filter(|(range, _)| range.end > known).cloned().collect();
+        if !sealed.is_empty() {
+            encode_record(&mut out, &mut number, &JournalRecord::Deferrals(&sealed));
         }
         replace_file(&*self.disk, &self.path, &out)?;
         self.bytes = out.len() as u64;
         self.snapshot_bytes = self.bytes;
         self.next_number = number;
         self.broken = None;
-        self.sealed_written = true;
+        self.sealed_written = sealed.len();
+        self.sealed = sealed;
         Ok(())
     }
 

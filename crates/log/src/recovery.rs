@@ -93,7 +93,7 @@ pub(crate) fn recover_topic(
             writer.names_dirty = true;
             synced = newest.file.header.first;
             journal.restore_active(newest.deferrals);
-            journal.segment_sealed();
+            journal.seal_segment()?;
         }
     }
     let start = Start { id: topic_id, end, synced, table, writer, journal };

@@ -212,6 +212,11 @@ impl TopicLog {
         let file = if self.memory_only {
             None
         } else {
+            if writer.active.is_some() {
+                // First: as soon as the next segment exists, recovery does not look into this one.
+                let sealed = lock(&self.journal).seal_segment();
+                sealed.map_err(|error| writer.fail(&self.name, error, true))?;
+            }
             let created = self.create_segment(&header);
             Some(created.map_err(|error| writer.fail(&self.name, error, true))?)
         };
@@ -223,7 +228,6 @@ impl TopicLog {
             && !self.memory_only
         {
             writer.unsynced.push(closed.segment.number);
-            lock(&self.journal).segment_sealed();
         }
         writer.names_dirty = true;
         let mut table = lock(&self.table);

@@ -4,6 +4,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nsq_broker::Time;
 
+/// How often the clocks are read to find out how they relate.
+const READINGS: usize = 16;
+
 /// Wall-clock time that never steps: the wall clock is read once, at start, and moved on by the monotonic clock.
 ///
 /// Deadlines and due times survive a restart as wall-clock times, yet a clock that is set back while nsqd runs
@@ -21,8 +24,21 @@ impl Clock {
         reason = "this is the driver that reads the clock for everyone"
     )]
     pub(crate) fn start() -> Self {
-        let wall_at_start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { wall_at_start, started: Instant::now() }
+        // The two clocks are read one after the other, and the process may be suspended in between. What it
+        // misses then, every due time would be early or late after a restart; so the closest readings count.
+        let read = || {
+            let started = Instant::now();
+            let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            (started.elapsed(), Self { wall_at_start: wall, started })
+        };
+        let (mut gap, mut clock) = read();
+        for _ in 1..READINGS {
+            let (next_gap, next) = read();
+            if next_gap < gap {
+                (gap, clock) = (next_gap, next);
+            }
+        }
+        clock
     }
 
     /// The time now.

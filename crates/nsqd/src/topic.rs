@@ -5,7 +5,7 @@ mod disk;
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -36,6 +36,8 @@ pub(crate) struct Topic {
     /// The disk did not take something: the mender tries again, and journals are left to it.
     ailing: AtomicBool,
     state: Mutex<State>,
+    /// Told when the topic has caught up with the log while somebody waits for that.
+    caught_up: Condvar,
 }
 
 type Synced = Result<u64, Arc<str>>;
@@ -49,6 +51,8 @@ struct State {
     channels: BTreeMap<ChannelName, Arc<Channel>>,
     /// A journal write failed: what it held is only in memory, so the next one has to be a whole snapshot.
     journal_behind: bool,
+    /// How many wait for [`Topic::caught_up`].
+    waiting: usize,
     /// Channels that no journal knows, because it could not be written when they were created.
     unwritten: Vec<ChannelName>,
     /// The fan-out as the journal knows it. Durable channels tell it themselves.
@@ -109,8 +113,10 @@ impl Topic {
                 fan,
                 channels: BTreeMap::new(),
                 journal_behind: false,
+                waiting: 0,
                 unwritten: Vec::new(),
             }),
+            caught_up: Condvar::new(),
         });
         if let Some(recovered) = recovered {
             topic.restore_channels(&recovered);
@@ -178,16 +184,39 @@ impl Topic {
         let mut state = lock(&self.state);
         let end = range.end;
         if let Some(fan_out) = state.fan.publish(range, defer) {
+            // It may bring what others have published since: their delays begin no earlier than they came.
+            let now = if fan_out.deferred.is_empty() { now } else { self.services.clock.now() };
             for channel in state.channels.values() {
                 channel.publish(&fan_out, now);
             }
         }
+        if state.waiting > 0 {
+            self.caught_up.notify_all();
+        }
         if defer.is_some() {
+            let mut state = self.caught_up_with(end, state);
             self.write_changes(&mut state)?;
         } else if self.name.is_ephemeral() {
             self.log.release(low(&state));
         }
         Ok(end)
+    }
+
+    /// Waits until everything below `end` has been fanned out, so that the journal can learn of it: whoever
+    /// appended before is on another thread, and between its append and this lock.
+    fn caught_up_with<'a>(
+        &self,
+        end: u64,
+        mut state: MutexGuard<'a, State>,
+    ) -> MutexGuard<'a, State> {
+        if state.fan.end() < end {
+            state.waiting += 1;
+            let behind = |state: &mut State| state.fan.end() < end;
+            let waited = self.caught_up.wait_while(state, behind);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
+        }
+        state
     }
 
     /// Whether what is published now would wait at an ephemeral topic that holds as much as it may.

@@ -31,6 +31,9 @@ fn nothing_acknowledged_is_lost_or_undone_by_kills_under_load() {
         }
         let nsqd = NsqdProcess::start(folder.path(), &SMALL);
         let log = load.until_killed(nsqd, random.below(EVENTS_MAX), &mut random);
+        for line in log.lines().filter(|line| line.contains("WARNING")) {
+            eprintln!("round {round}: {line}");
+        }
         expect_no_damage(&log);
         load.expect_no_violations(seed, round);
     }

@@ -114,8 +114,9 @@ impl Ledger {
             Finish::Done(_) => wrong.push("it is finished".to_owned()),
             Finish::Kept => wrong.push("it was finished before the kill".to_owned()),
         }
-        if body.not_before.max(track.not_before).is_some_and(|due| now < due) {
-            wrong.push("it is not due yet".to_owned());
+        let due = body.not_before.max(track.not_before).filter(|due| now < *due);
+        if let Some(due) = due {
+            wrong.push(format!("it is due in {:?}", due - now));
         }
         let seen = track.delivered.map_or(0, |_| track.attempts).max(track.attempts_kept);
         if message.attempts <= seen {

@@ -122,8 +122,10 @@ fn after_a_clean_stop_there_is_nothing_to_report() {
     producer.ok(Command::DeferredPub { topic: "t", delay_ms: 3_600_000, body: b"later" });
     let [finished, requeued, _in_flight] =
         [consumer.message(), consumer.message(), consumer.message()];
+    consumer.send(Command::Rdy(0));
     consumer.fin(finished.id);
     consumer.req(requeued.id, 3_600_000);
+    consumer.expect_nothing();
     let (code, _) = nsqd.stop();
     assert_eq!(code, Some(0));
     let first = incarnation(folder.path());
