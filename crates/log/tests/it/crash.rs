@@ -396,3 +396,44 @@ fn a_lost_node_file_is_rebuilt_without_giving_ids_twice() {
         [0, 1, 2, 3, 4, 5]
     );
 }
+
+/// Publishes deferred messages that no journal hears of, with snapshots between them that are older than they are.
+/// Answers how many were acknowledged.
+fn defer_until_stopped(opened: &Opened) -> u64 {
+    let mut acknowledged = 0;
+    let Ok(log) = opened.store.create_topic(&name("orders")) else { return 0 };
+    for step in 0..40 {
+        let delay = Duration::from_secs(acknowledged + 1);
+        let Ok(range) = try_append(&log, &[&[b'x'; 300]], Some(delay)) else { break };
+        acknowledged = range.end;
+        if step % 16 == 15 && log.compact(&TopicState::default()).is_err() {
+            break;
+        }
+    }
+    acknowledged
+}
+
+#[test]
+fn no_kill_makes_a_deferred_message_forget_its_delay() {
+    let whole = disk();
+    let opened = open(&whole, options(Durability::Log));
+    assert_eq!(defer_until_stopped(&opened), 40);
+    for at in 1..=whole.changes() {
+        let disk = disk();
+        disk.crash_at(at);
+        let path = std::path::Path::new(ROOT);
+        let opened = nsq_log::Store::open(path, Arc::new(disk.clone()), options(Durability::Log));
+        let Ok(opened) = opened else { continue };
+        let acknowledged = defer_until_stopped(&opened);
+        let opened = open(&disk.restart(Stop::Kill), options(Durability::Log));
+        let delays: BTreeMap<_, _> = opened
+            .topics
+            .iter()
+            .flat_map(|topic| &topic.state.deferred)
+            .flat_map(|(range, delay)| range.clone().map(|seq| (seq, delay.as_secs())))
+            .collect();
+        for seq in 0..acknowledged {
+            assert_eq!(delays.get(&seq), Some(&(seq + 1)), "crash at {at}, sequence {seq}");
+        }
+    }
+}
