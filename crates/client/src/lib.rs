@@ -64,6 +64,8 @@
 //! sent, was refused, or may have been carried out although the answer was lost. Publish from many tasks, or with
 //! [`Producer::enqueue`], to have many on their way at once.
 //!
+//! A [`ProducerPool`] publishes to whichever of several nsqds works.
+//!
 //! # Encryption, compression, authorization
 //!
 //! All are asked for in the [`Config`], and agreed on with nsqd when a connection is made.
@@ -127,6 +129,6 @@ pub use crate::{
     identify::{AuthResponse, IdentifyResponse},
     lookup::{Discovered, LookupError},
     message::{Delay, Message, OnDrop},
-    producer::{Producer, Receipt},
+    producer::{Producer, ProducerPool, Published, Receipt},
     tls::{TlsConfig, TlsConfigError, TlsMode, TlsVersion},
 };

@@ -1,5 +1,6 @@
-//! Producers: publish to one nsqd over one connection, which is made when it is needed.
+//! Producers: publish to one nsqd over one connection, which is made when it is needed, or to several by a pool.
 
+mod pool;
 mod replies;
 
 use std::{
@@ -21,6 +22,7 @@ use tokio::{
     time::timeout,
 };
 
+pub use self::pool::{ProducerPool, Published};
 use self::replies::{Outstanding, Replies, end};
 use crate::{
     config::{Config, ConfigError},
@@ -206,7 +208,7 @@ impl Producer {
     /// Closes the producer: refuses further publishes, waits up to `limit` for the answers to those outstanding, and
     /// closes the connection. What is not answered by then fails with [`PublishError::OutcomeUnknown`].
     pub async fn close(&self, limit: Duration) {
-        self.0.slots.close();
+        self.refuse();
         let Some(link) = lock(&self.0.current).clone() else { return };
         link.outbox.close_when_done(|_| ());
         let Some(mut task) = lock(&link.task).take() else { return };
@@ -215,6 +217,11 @@ impl Producer {
             // Nothing is waited for any more: the task ends at once, and does not panic.
             let _ = task.await;
         }
+    }
+
+    /// Refuses further publishes.
+    fn refuse(&self) {
+        self.0.slots.close();
     }
 
     /// Waits for room, then for a connection, and puts a command of about `bytes` into its outbox.

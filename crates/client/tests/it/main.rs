@@ -14,6 +14,7 @@ mod handshake;
 mod link;
 mod lookupd;
 mod messages;
+mod pool;
 mod producer;
 mod pull;
 mod rdy;
