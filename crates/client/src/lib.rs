@@ -64,7 +64,8 @@
 //! sent, was refused, or may have been carried out although the answer was lost. Publish from many tasks, or with
 //! [`Producer::enqueue`], to have many on their way at once.
 //!
-//! A [`ProducerPool`] publishes to whichever of several nsqds works.
+//! A [`ProducerPool`] publishes to whichever of several nsqds works. A [`BatchingProducer`], over either, gathers single
+//! messages into multi-publishes, for many small messages from many tasks.
 //!
 //! # Encryption, compression, authorization
 //!
@@ -129,6 +130,8 @@ pub use crate::{
     identify::{AuthResponse, IdentifyResponse},
     lookup::{Discovered, LookupError},
     message::{Delay, Message, OnDrop},
-    producer::{Producer, ProducerPool, Published, Receipt},
+    producer::{
+        BatchTarget, Batching, BatchingProducer, Producer, ProducerPool, Published, Receipt,
+    },
     tls::{TlsConfig, TlsConfigError, TlsMode, TlsVersion},
 };

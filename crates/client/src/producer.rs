@@ -1,5 +1,7 @@
-//! Producers: publish to one nsqd over one connection, which is made when it is needed, or to several by a pool.
+//! Producers: publish to one nsqd over one connection, which is made when it is needed, or to several by a pool, or in
+//! batches.
 
+mod batch;
 mod pool;
 mod replies;
 
@@ -22,8 +24,11 @@ use tokio::{
     time::timeout,
 };
 
-pub use self::pool::{ProducerPool, Published};
 use self::replies::{Outstanding, Replies, end};
+pub use self::{
+    batch::{BatchTarget, Batching, BatchingProducer},
+    pool::{ProducerPool, Published},
+};
 use crate::{
     config::{Config, ConfigError},
     connection::{

@@ -5,6 +5,7 @@
 
 mod auth;
 mod backoff;
+mod batch;
 #[cfg(feature = "compression")]
 mod compression;
 mod config;
