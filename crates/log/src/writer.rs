@@ -23,6 +23,8 @@ use crate::{
 
 /// At level `memory`, this much gathers before it is written.
 const GATHER_BYTES: usize = 256 << 10;
+/// A segment of which nothing is needed any more is closed early if it is longer than this.
+const DRAINED_BYTES_MAX: u64 = 4 << 20;
 /// Batches below this are copied into a block shared with others.
 const COPY_BYTES_MAX: usize = 4 << 10;
 /// Batches below this are copied too if they fill less than half of their buffer.
@@ -234,6 +236,26 @@ impl TopicLog {
         table.segments.push(segment);
         self.mark_table(&table);
         Ok(())
+    }
+
+    /// Begins a new segment if no channel needs anything, so that [`TopicLog::release`] can delete the newest one
+    /// too: a drained topic must not hold on to a long file. `low` is where the first message that is needed
+    /// would be. Answers whether there is something to release.
+    ///
+    /// # Errors
+    /// As [`TopicLog::append`]; the newest segment goes on then.
+    pub fn retire(&self, low: u64, wall_ns: i64) -> Result<bool, AppendError> {
+        let mut writer = lock(&self.writer);
+        if self.memory_only || writer.state != State::Open || low < self.end() {
+            return Ok(false);
+        }
+        let newest = lock(&self.table).segments.last().map(Arc::clone);
+        if newest.is_none_or(|newest| newest.extent().bytes <= DRAINED_BYTES_MAX) {
+            return Ok(false);
+        }
+        self.flush_pending(&mut writer)?;
+        self.roll(&mut writer, wall_ns)?;
+        Ok(true)
     }
 
     fn create_segment(&self, header: &SegmentHeader) -> Result<Arc<dyn File>, IoError> {

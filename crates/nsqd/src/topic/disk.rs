@@ -71,7 +71,13 @@ impl Topic {
             }
         }
         // In any case: what is finished is not needed, and its space may be what the disk lacks.
-        self.log.release(low(&state));
+        let low = low(&state);
+        self.log.release(low);
+        let now = self.services.clock.now().0.cast_signed();
+        // What cannot be had now is tried again with the next message that is finished.
+        if self.log.retire(low, now).unwrap_or(false) {
+            self.log.release(low);
+        }
     }
 
     /// Writes at once what changed in a channel, where a client may rely on it from now on.

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::support::{Client, NsqdProcess};
+use crate::support::{Client, NsqdProcess, eventually};
 
 /// Bytes in front of the first batch of a segment, and of a batch with one message of [`body`].
 const HEADER: u64 = 64;
@@ -27,6 +27,9 @@ fn killed_with(folder: &Path, count: u64, channels: &[&str], args: &[&str]) {
     for number in 0..count {
         producer.publish("t", &body(number));
     }
+    // Written after the channels were answered, and what is left of them when a journal is lost.
+    let catalog = || fs::read_to_string(folder.join("nsqd.dat")).unwrap();
+    eventually(|| channels.iter().all(|name| catalog().contains(&format!("\"{name}\""))));
     let _ = nsqd.kill();
 }
 

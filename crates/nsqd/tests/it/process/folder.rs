@@ -144,3 +144,34 @@ fn after_a_clean_stop_there_is_nothing_to_report() {
     assert_ne!(incarnation(folder.path()), first);
     assert_eq!(http(nsqd.http, "GET", "/ping", b"").0, 200);
 }
+
+#[test]
+fn a_topic_that_was_drained_holds_little_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let nsqd = NsqdProcess::start(folder.path(), &[]);
+    let mut consumer = nsqd.consumer("t", "c", 100);
+    let mut producer = nsqd.client();
+    let bytes = || {
+        let files = fs::read_dir(folder.path().join("topics/t.topic")).unwrap();
+        files.map(|file| file.unwrap().metadata().map_or(0, |it| it.len())).sum::<u64>()
+    };
+    for _ in 0..60 {
+        producer.publish("t", &[b'x'; 100_000]);
+    }
+    let held = consumer.message();
+    consumer.finish_next(59);
+    consumer.expect_nothing();
+    assert!(bytes() > 6_000_000, "one message is still needed");
+    consumer.fin(held.id);
+    eventually(|| bytes() < 100_000);
+    producer.publish("t", b"next");
+    let next = consumer.message();
+    assert_ne!(next.id, held.id);
+    let _ = nsqd.kill();
+    let nsqd = NsqdProcess::start(folder.path(), &[]);
+    let mut consumer = nsqd.consumer("t", "c", 100);
+    assert_eq!(consumer.message().id, next.id);
+    consumer.expect_nothing();
+    let (_, log) = nsqd.stop();
+    assert!(!log.contains("WARNING"), "{log}");
+}
