@@ -180,6 +180,7 @@ async fn a_producer_without_heartbeats_may_be_idle_but_not_wait_for_ever() {
     let (pinged, mut peer) = soon(async { tokio::join!(producer.ping(), nsqd.identified()) }).await;
     pinged.unwrap();
     peer.said(&["NOP"]).await;
+    // Being idle for longer than the timeout is what is tested; no event marks it.
     tokio::time::sleep(3 * read_timeout).await;
     let answer = async {
         peer.said(&["PUB t still here"]).await;
