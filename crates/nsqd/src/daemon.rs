@@ -13,8 +13,8 @@ use nsq_daemon::{http, log::Logger, tasks::Tasks};
 use tokio::net::TcpListener;
 
 use crate::{
-    http::router, node::Node, node::OpenError, options::Options, tcp, version_line,
-    workers::Workers,
+    http::router, node::Node, node::OpenError, options::Options, session::tcp,
+    session::workers::Workers, version_line,
 };
 
 /// How long connections may take to end when nsqd stops.

@@ -4,6 +4,7 @@ mod admin;
 mod args;
 mod config;
 mod publish;
+mod stats;
 
 use std::{future::Future, sync::Arc};
 
@@ -13,12 +14,8 @@ use nsq_daemon::{
 };
 use serde::Serialize;
 
-use crate::{
-    VERSION,
-    node::Node,
-    options::host_name,
-    stats::{Filter, Stats},
-};
+use self::stats::{Filter, Stats};
+use crate::{VERSION, node::Node, options::host_name};
 
 /// The routes of nsqd. The ports are those that are listened on, for `/info`.
 pub(crate) fn router(node: Arc<Node>, tcp_port: u16, http_port: u16) -> Router {

@@ -1,7 +1,7 @@
 //! nsqd, the daemon that receives, stores and delivers NSQ messages.
 //!
 //! The daemon is thin: it moves bytes between sockets, the log ([`nsq_log`]) and the broker ([`nsq_broker`]) and
-//! holds no queue rules of its own. A connection is one task ([`protocol_v2`](self)) that decodes what a read
+//! holds no queue rules of its own. A connection is one task ([`session`](self)) that decodes what a read
 //! brought, appends its publishes as one batch, tells the broker, and writes what the broker hands out.
 //!
 //! ```no_run
@@ -17,34 +17,17 @@
 //! # }
 //! ```
 
-mod adopt;
-mod channel;
+mod chores;
 mod cli;
-mod client;
 mod clock;
-mod cold;
 mod daemon;
-mod deadlines;
-mod health;
 mod http;
-mod identify;
-mod journal;
-mod keeper;
 mod lock;
 mod lookup;
-mod lookup_peer;
-mod mender;
-mod metadata;
 mod node;
 mod options;
-mod output;
-mod protocol_v2;
-mod services;
-mod stats;
-mod syncer;
-mod tcp;
+mod session;
 mod topic;
-mod workers;
 
 pub use crate::{
     cli::main,

@@ -1,5 +1,7 @@
 //! The nsqlookupds this nsqd announces itself to, and what it asks them.
 
+mod peer;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
@@ -13,12 +15,8 @@ use tokio::{
     task::{AbortHandle, JoinSet},
 };
 
-use crate::{
-    lock::lock,
-    lookup_peer::{self, PeerInfo},
-    node::Node,
-    topic::Topic,
-};
+use self::peer::PeerInfo;
+use crate::{lock::lock, node::Node, topic::Topic};
 
 /// The nsqlookupds of a node.
 pub(crate) struct Lookup {
@@ -83,7 +81,7 @@ impl Lookup {
                 }
                 let (info, infos) = watch::channel(None);
                 lock(&self.peers).insert(address.clone(), infos);
-                let task = tasks.spawn(lookup_peer::run(node.clone(), address.clone(), info));
+                let task = tasks.spawn(peer::run(node.clone(), address.clone(), info));
                 running.insert(address, task);
             }
             tokio::select! {

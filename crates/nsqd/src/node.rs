@@ -1,5 +1,8 @@
 //! The node: its topics, its clients, its data folder.
 
+mod adopt;
+pub(crate) mod metadata;
+
 use std::{
     collections::HashMap,
     sync::{
@@ -16,14 +19,14 @@ use nsq_log::{BatchBuilder, Store};
 use nsq_protocol::{ChannelName, TopicName};
 
 use crate::{
-    adopt::adopt_channels,
-    channel::Channel,
-    client::Clients,
     clock::Clock,
     lookup::{self, Lookup},
-    metadata::{Catalog, CatalogChannel, CatalogTopic, Metadata},
+    node::adopt::adopt_channels,
+    node::metadata::{Catalog, CatalogChannel, CatalogTopic, Metadata},
     options::Options,
-    services::Services,
+    topic::channel::Channel,
+    topic::client::Clients,
+    topic::services::Services,
     topic::{PublishError, Topic},
 };
 
@@ -80,12 +83,12 @@ impl Node {
             options,
             clock: Clock::start(),
             logger,
-            deadlines: crate::deadlines::Deadlines::default(),
-            keeper: crate::keeper::Keeper::default(),
-            syncer: crate::syncer::Syncer::default(),
-            mender: crate::mender::Mender::default(),
+            deadlines: crate::chores::deadlines::Deadlines::default(),
+            keeper: crate::chores::keeper::Keeper::default(),
+            syncer: crate::chores::syncer::Syncer::default(),
+            mender: crate::chores::mender::Mender::default(),
             lookup,
-            health: crate::health::Health::default(),
+            health: crate::chores::health::Health::default(),
         });
         let node = Arc::new(Self {
             services,

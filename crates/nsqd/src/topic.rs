@@ -1,6 +1,11 @@
 //! A topic: its log, its fan-out, its channels.
 
+pub(crate) mod channel;
+pub(crate) mod client;
+mod cold;
 mod disk;
+pub(crate) mod journal;
+pub(crate) mod services;
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +20,8 @@ use nsq_log::{Append, AppendError, BatchBuilder, TopicLog};
 use nsq_protocol::{ChannelName, MESSAGE_FRAME_HEAD_BYTES, TopicName};
 use tokio::sync::watch;
 
-use crate::{channel::Channel, journal, lock::lock, services::Services};
+use self::{channel::Channel, services::Services};
+use crate::lock::lock;
 
 /// A topic and everything that hangs on it.
 ///

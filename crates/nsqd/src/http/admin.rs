@@ -6,8 +6,8 @@ use nsq_daemon::http::{Error, Query, Request, Response, StatusCode};
 
 use super::{args, blocking};
 use crate::{
-    channel::Channel,
     node::Node,
+    topic::channel::Channel,
     topic::{PublishError, Topic},
 };
 

@@ -10,7 +10,7 @@ use nsq_log::{ChannelDelta, JournalRecord};
 use nsq_protocol::ChannelName;
 
 use super::{State, Synced, Topic, low};
-use crate::{channel::Channel, journal, lock::lock};
+use crate::{lock::lock, topic::channel::Channel, topic::journal};
 
 /// Why a topic still cannot write.
 #[derive(Debug, thiserror::Error)]

@@ -9,7 +9,7 @@ use std::{
 use nsq_broker::Time;
 use tokio::sync::Notify;
 
-use crate::{channel::Channel, clock::Clock, lock::lock};
+use crate::{clock::Clock, lock::lock, topic::channel::Channel};
 
 /// The deadlines of a node. A channel has one entry as a rule, and one more whenever an earlier deadline came up.
 #[derive(Default)]

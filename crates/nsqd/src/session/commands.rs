@@ -13,10 +13,10 @@ use tokio::time::Instant;
 use super::{BATCH_BYTES, Flow, Session, Subscription, Watch};
 use crate::{
     VERSION,
-    channel::JoinError,
-    client::ClientState,
-    identify::{Identify, Negotiation},
     options::Options,
+    session::identify::{Identify, Negotiation},
+    topic::channel::JoinError,
+    topic::client::ClientState,
     topic::{PublishError, Topic},
 };
 

@@ -6,7 +6,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::{client::Client, node::Node, workers::Workers};
+use crate::{node::Node, session::workers::Workers, topic::client::Client};
 
 /// How often the operating system asks a silent peer whether it is still there.
 const KEEPALIVE: Duration = Duration::from_secs(15);

@@ -6,7 +6,7 @@ use nsq_broker::Time;
 use nsq_log::{ChannelDelta, ChannelState, Outstanding, TopicState};
 use nsq_protocol::ChannelName;
 
-use crate::channel::Channel;
+use crate::topic::channel::Channel;
 
 /// The state of a topic as the journal keeps it. Ephemeral channels are not kept.
 pub(crate) fn snapshot<'a>(

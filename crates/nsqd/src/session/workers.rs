@@ -18,7 +18,7 @@ use nsq_daemon::tasks::Tasks;
 use tokio::{runtime::Runtime, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::{client::Client, node::Node, protocol_v2};
+use crate::{node::Node, session, topic::client::Client};
 
 /// The threads of one nsqd.
 pub(crate) struct Workers {
@@ -111,7 +111,7 @@ fn serve(
             let counted = Counted(count.clone());
             match tokio::net::TcpStream::from_std(stream) {
                 Ok(stream) => {
-                    let serve = protocol_v2::serve(node.clone(), stream, client);
+                    let serve = session::serve(node.clone(), stream, client);
                     tasks.spawn("connection", async move {
                         let _counted = counted;
                         serve.await;

@@ -15,8 +15,8 @@ use nsq_log::{ChannelDelta, ChannelState, Read, Slice, TopicLog};
 use nsq_protocol::ChannelName;
 
 use crate::{
-    client::Client, cold::ColdReads, journal, lock::lock, output::Output, services::Services,
-    topic::Topic,
+    lock::lock, topic::Topic, topic::client::Client, topic::cold::ColdReads, topic::journal,
+    topic::services::Services,
 };
 
 /// How long to wait before reading again what could not be read.
@@ -204,14 +204,15 @@ impl Channel {
         });
     }
 
-    /// Hands the client what it is entitled to, up to `bytes_max`, into `output`. When there is nothing, the
+    /// Hands the client what it is entitled to, up to `bytes_max`: `send` gets pieces of the log with
+    /// the attempts of their messages. When there is nothing, the
     /// client is woken once there is.
     pub(crate) fn deliver(
         self: &Arc<Self>,
         id: ClientId,
         now: Time,
         bytes_max: usize,
-        output: &mut Output,
+        mut send: impl FnMut(Slice, u16),
     ) {
         let mut guard = lock(&self.inner);
         let inner = &mut *guard;
@@ -229,7 +230,7 @@ impl Channel {
                     inner.schedule.take(id, &offer, count, now, &mut inner.wake);
                     for slice in inner.slices.drain(..) {
                         room = room.saturating_sub(slice.bytes.len());
-                        output.messages(slice, offer.attempts);
+                        send(slice, offer.attempts);
                     }
                 }
                 Read::Cold => {

@@ -3,8 +3,8 @@
 use nsq_daemon::log::Logger;
 
 use crate::{
-    clock::Clock, deadlines::Deadlines, health::Health, keeper::Keeper, lookup::Lookup,
-    mender::Mender, options::Options, syncer::Syncer,
+    chores::deadlines::Deadlines, chores::health::Health, chores::keeper::Keeper,
+    chores::mender::Mender, chores::syncer::Syncer, clock::Clock, lookup::Lookup, options::Options,
 };
 
 /// The services of a node.

@@ -5,6 +5,10 @@
 //! publishes are one batch of the log, its FINs one visit to the channel, its answers one write.
 
 mod commands;
+mod identify;
+mod output;
+pub(crate) mod tcp;
+pub(crate) mod workers;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -20,7 +24,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::{channel::Channel, client::Client, node::Node, output::Output, topic::Topic};
+use crate::{
+    node::Node, session::output::Output, topic::Topic, topic::channel::Channel,
+    topic::client::Client,
+};
 
 /// How long a client may take to say which protocol it speaks. NSQ waits for ever, and with it its shutdown.
 const MAGIC_TIMEOUT: Duration = Duration::from_secs(60);
@@ -369,7 +376,9 @@ impl Session {
         };
         let before = self.output.bytes();
         let now = self.node.services.clock.now();
-        subscription.channel.deliver(self.client.id, now, room, &mut self.output);
+        let output = &mut self.output;
+        let send = |slice, attempts| output.messages(slice, attempts);
+        subscription.channel.deliver(self.client.id, now, room, send);
         self.output.bytes() > before
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use nsq_log::{ChannelState, Event, Opened, RecoveredTopic};
 use nsq_protocol::{ChannelName, TopicName};
 
-use crate::metadata::{Catalog, CatalogChannel};
+use crate::node::metadata::{Catalog, CatalogChannel};
 
 /// Gives topics whose journal was lost, wholly or in part, the channels that `nsqd.dat` still lists. Each starts at
 /// the first message that may be waiting for it: messages come again rather than never. Answers which topics got

@@ -19,7 +19,8 @@ use serde::{Serialize, Serializer};
 
 use self::memory::Memory;
 use crate::{
-    VERSION, channel::Channel, client::Client, client::ClientState, node::Node, topic::Topic,
+    VERSION, node::Node, topic::Topic, topic::channel::Channel, topic::client::Client,
+    topic::client::ClientState,
 };
 
 /// What is asked for.
