@@ -1,7 +1,7 @@
-//! Work in the background that no client waits for: journals, flushes, retries, deadlines, health.
+//! Background work that no client waits for: a queue for threads that may block, deadlines, and the disk's health.
+//!
+//! This floor knows neither topics nor channels: they bring what is to be done.
 
 pub(crate) mod deadlines;
 pub(crate) mod health;
-pub(crate) mod keeper;
-pub(crate) mod mender;
-pub(crate) mod syncer;
+pub(crate) mod queue;

@@ -1,65 +1,127 @@
-//! The one place that reads the clock.
+//! The one place that reads clocks.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    fs,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use nsq_broker::Time;
+use rustix::time::{ClockId, clock_gettime};
 
-/// How often the clocks are read to find out how they relate.
-const READINGS: usize = 16;
+/// Where the operating system tells which boot this is.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Wall-clock time that never steps: the wall clock is read once, at start, and moved on by the monotonic clock.
+/// The clocks of a machine.
+pub trait Clocks: Send + Sync {
+    /// A number that changes with every boot of the machine; zeros if it is not known.
+    fn boot_id(&self) -> [u8; 16];
+
+    /// Time since the boot, suspended or not. It never steps.
+    fn since_boot(&self) -> Duration;
+
+    /// Wall-clock time since 1970. It may step forward and back.
+    fn wall(&self) -> Duration;
+}
+
+/// The clocks of this machine.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct SystemClocks;
+
+impl Clocks for SystemClocks {
+    fn boot_id(&self) -> [u8; 16] {
+        // A file that cannot be read is as good as a new boot: then the wall clock has to do.
+        fs::read_to_string(BOOT_ID).ok().and_then(|text| parse_uuid(&text)).unwrap_or_default()
+    }
+
+    fn since_boot(&self) -> Duration {
+        let time = clock_gettime(ClockId::Boottime);
+        let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+        Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "reads the clock for everyone")]
+    fn wall(&self) -> Duration {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+}
+
+fn parse_uuid(text: &str) -> Option<[u8; 16]> {
+    let digits: String = text.trim().chars().filter(|c| *c != '-').collect();
+    u128::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 32).map(u128::to_be_bytes)
+}
+
+/// Node time and wall-clock time.
 ///
-/// Deadlines and due times survive a restart as wall-clock times, yet a clock that is set back while nsqd runs
-/// must neither delay nor hurry a message.
-#[derive(Copy, Clone, Debug)]
+/// Delays, timeouts and due times are in *node time*: nanoseconds since 1970 on an axis that never steps and goes
+/// on across restarts. Timestamps of messages, and whatever people see, follow the wall clock.
+#[derive(Clone)]
 pub(crate) struct Clock {
+    clocks: Arc<dyn Clocks>,
+    node_at_start: Time,
     wall_at_start: Duration,
     started: Instant,
 }
 
 impl Clock {
-    /// A clock that starts at the system's wall-clock time.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the driver that reads the clock for everyone"
-    )]
-    pub(crate) fn start() -> Self {
-        // The two clocks are read one after the other, and the process may be suspended in between. What it
-        // misses then, every due time would be early or late after a restart; so the closest readings count.
-        let read = || {
-            let started = Instant::now();
-            let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            (started.elapsed(), Self { wall_at_start: wall, started })
-        };
-        let (mut gap, mut clock) = read();
-        for _ in 1..READINGS {
-            let (next_gap, next) = read();
-            if next_gap < gap {
-                (gap, clock) = (next_gap, next);
-            }
-        }
-        clock
+    /// A clock that goes on from `now`.
+    #[expect(clippy::disallowed_methods, reason = "reads the clock for everyone")]
+    pub(crate) fn from_node_time(clocks: Arc<dyn Clocks>, now: Time) -> Self {
+        let wall_at_start = clocks.wall();
+        Self { clocks, node_at_start: now, wall_at_start, started: Instant::now() }
     }
 
-    /// The time now.
+    /// Node time.
     pub(crate) fn now(&self) -> Time {
-        let since_epoch = self.wall_at_start + self.started.elapsed();
-        Time(u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX))
+        self.node_at_start + self.started.elapsed()
     }
 
-    /// When the clock started, in seconds since the Unix epoch.
+    /// Wall-clock time, ns since 1970.
+    pub(crate) fn wall_ns(&self) -> i64 {
+        nanos(self.clocks.wall()).cast_signed()
+    }
+
+    /// Wall-clock time in whole seconds since 1970.
+    pub(crate) fn wall_seconds(&self) -> u64 {
+        self.clocks.wall().as_secs()
+    }
+
+    /// How far the wall clock is ahead of node time, ns.
+    pub(crate) fn wall_minus_node_ns(&self) -> i64 {
+        self.wall_ns().saturating_sub_unsigned(self.now().0)
+    }
+
+    /// The wall-clock time at which the clock was made, in seconds since 1970.
     pub(crate) fn start_seconds(&self) -> u64 {
         self.wall_at_start.as_secs()
     }
 
-    /// How long the clock has run.
+    /// The time since the clock was made.
     pub(crate) fn uptime(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// The instant on tokio's clock at which `time` comes.
+    /// The instant on tokio's clock at which node time reaches `time`.
     pub(crate) fn instant(&self, time: Time) -> tokio::time::Instant {
-        let wait = Duration::from_nanos(time.0.saturating_sub(self.now().0));
-        tokio::time::Instant::now() + wait
+        tokio::time::Instant::now() + time.since(self.now())
+    }
+}
+
+/// Nanoseconds, saturating.
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_boot_id_is_read_as_the_kernel_writes_it() {
+        let id = parse_uuid("5f0c3c1e-8a53-4e0c-9b0e-0123456789ab\n").unwrap();
+        assert_eq!(id[..4], [0x5f, 0x0c, 0x3c, 0x1e]);
+        assert_eq!(id[15], 0xab);
+        assert_eq!(parse_uuid("none"), None);
+        assert_eq!(parse_uuid("5f0c"), None);
     }
 }

@@ -1,64 +1,56 @@
-//! One clock for all channels: a heap of the next moment each of them has to be looked at.
+//! One clock for everything that waits for a point in time.
+//!
+//! # Invariants
+//! 1. Each key has at most one entry, so memory follows from what waits, not from what has waited.
 
 use std::{
-    cmp::Reverse,
-    collections::BinaryHeap,
-    sync::{Mutex, Weak},
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, Weak},
 };
 
 use nsq_broker::Time;
 use tokio::sync::Notify;
 
-use crate::{clock::Clock, lock::lock, topic::channel::Channel};
+use crate::{clock::Clock, lock::lock};
 
-/// The deadlines of a node. A channel has one entry as a rule, and one more whenever an earlier deadline came up.
+/// Something that is told when its time has come.
+pub(crate) trait Expire: Send + Sync {
+    /// Does what is due at `now`.
+    fn expire(self: Arc<Self>, now: Time);
+}
+
+/// The deadlines of a node: a heap of the next moment of each channel.
 #[derive(Default)]
 pub(crate) struct Deadlines {
-    heap: Mutex<BinaryHeap<Entry>>,
+    entries: Mutex<BTreeMap<(Time, u64), Weak<dyn Expire>>>,
     earlier: Notify,
 }
 
-struct Entry {
-    at: Reverse<Time>,
-    channel: Weak<Channel>,
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.at == other.at
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.at.cmp(&other.at)
-    }
-}
-
 impl Deadlines {
-    /// Has `channel` looked at when `at` comes.
-    pub(crate) fn arm(&self, at: Time, channel: Weak<Channel>) {
-        let mut heap = lock(&self.heap);
-        let is_earliest = heap.peek().is_none_or(|earliest| at < earliest.at.0);
-        heap.push(Entry { at: Reverse(at), channel });
-        drop(heap);
+    /// Has `target` told when `at` comes, instead of at `before`, for which `key` was entered last.
+    pub(crate) fn arm(&self, key: u64, before: Option<Time>, at: Time, target: Weak<dyn Expire>) {
+        let mut entries = lock(&self.entries);
+        if let Some(before) = before {
+            entries.remove(&(before, key));
+        }
+        entries.insert((at, key), target);
+        let is_earliest = entries.first_key_value().is_some_and(|(first, _)| *first == (at, key));
+        drop(entries);
         if is_earliest {
             self.earlier.notify_one();
         }
     }
 
-    /// Looks at channels as their time comes, for ever.
-    pub(crate) async fn run(&self, clock: Clock) {
+    /// Takes back what `key` was entered for.
+    pub(crate) fn disarm(&self, key: u64, at: Time) {
+        lock(&self.entries).remove(&(at, key));
+    }
+
+    /// Tells those whose time has come, for ever.
+    pub(crate) async fn run(&self, clock: &Clock) {
         loop {
-            let next = lock(&self.heap).peek().map(|entry| entry.at.0);
+            let next = lock(&self.entries).first_key_value().map(|((at, _), _)| *at);
             let Some(next) = next else {
                 self.earlier.notified().await;
                 continue;
@@ -71,16 +63,22 @@ impl Deadlines {
     }
 
     fn fire(&self, now: Time) {
-        loop {
-            let mut heap = lock(&self.heap);
-            if heap.peek().is_none_or(|entry| entry.at.0 > now) {
-                return;
-            }
-            let due = heap.pop();
-            drop(heap);
-            if let Some(channel) = due.and_then(|entry| entry.channel.upgrade()) {
-                channel.expire(now);
+        while let Some(target) = self.pop_due(now) {
+            if let Some(target) = target.upgrade() {
+                target.expire(now);
             }
         }
+    }
+
+    fn pop_due(&self, now: Time) -> Option<Weak<dyn Expire>> {
+        let mut entries = lock(&self.entries);
+        let first = entries.first_entry()?;
+        (first.key().0 <= now).then(|| first.remove())
+    }
+}
+
+impl fmt::Debug for Deadlines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deadlines").field("count", &lock(&self.entries).len()).finish()
     }
 }

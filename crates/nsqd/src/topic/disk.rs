@@ -1,191 +1,284 @@
-//! What of a topic reaches the disk besides its messages: flushes, journals, and trying again what failed.
+//! A topic's journal and flushes: when they are written, what has been written, and what failed.
+//!
+//! # Locks
+//! `told` is taken first, then the topic's routes, then a channel. It is held while records are collected and
+//! appended to the journal, which is a write to the page cache; never while a file is flushed, created or renamed.
+//! A publish without a delay does not take it.
 
 use std::{
+    collections::BTreeSet,
     fmt::Display,
-    io,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
-use nsq_log::{ChannelDelta, JournalRecord};
+use nsq_log::{JournalRecord, TopicLog};
 use nsq_protocol::ChannelName;
+use tokio::sync::watch;
 
-use super::{State, Synced, Topic, low};
-use crate::{lock::lock, topic::channel::Channel, topic::journal};
+use super::{journal::Record, services::Services};
+use crate::{chores::queue::Errand, lock::lock};
 
-/// Why a topic still cannot write.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum MendError {
-    /// Its files cannot be opened, checked or written.
-    #[error(transparent)]
-    Log(#[from] nsq_log::Error),
-    /// They cannot be flushed.
-    #[error("flush - {0}")]
-    Flush(#[from] io::Error),
+/// How long acknowledgements gather before they are written to the journal. What was finished within this time
+/// before a crash may be delivered again.
+const GATHER: Duration = Duration::from_millis(50);
+/// How long to wait before retrying what failed: long enough to cost nothing while the disk is full.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The background work of a topic.
+pub(super) struct Errands {
+    /// Writes the journal.
+    pub(super) keep: Arc<Errand>,
+    /// Flushes log and journal.
+    pub(super) flush: Arc<Errand>,
+    /// Deletes segments, compacts the journal.
+    pub(super) tidy: Arc<Errand>,
+    /// Retries what failed.
+    pub(super) mend: Arc<Errand>,
 }
 
-impl Topic {
-    /// Flushes the log to the disk and tells those who wait for it.
-    pub(crate) fn sync(&self) {
+/// What the journal knows.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// The fan-out, as the last topic record has it. Durable channels tell it themselves.
+    pub(super) fanout: u64,
+    /// Channels whose creation has not reached the journal.
+    pub(super) unwritten: BTreeSet<ChannelName>,
+}
+
+/// How far a log is on the disk.
+#[derive(Clone, Debug, Default)]
+struct Synced {
+    end: u64,
+    /// The last flush failed.
+    error: Option<Arc<str>>,
+    /// Messages below this, and not below `end` when they were lost, may be gone: nothing promises them any more.
+    lost: std::ops::Range<u64>,
+}
+
+/// The disk side of a topic.
+pub(super) struct TopicDisk {
+    log: Arc<TopicLog>,
+    services: Arc<Services>,
+    errands: Errands,
+    told: Mutex<Told>,
+    /// Messages since the last flush began.
+    unsynced: AtomicU64,
+    synced: watch::Sender<Synced>,
+    failed: AtomicBool,
+}
+
+impl TopicDisk {
+    pub(super) fn new(
+        log: Arc<TopicLog>,
+        services: Arc<Services>,
+        errands: Errands,
+        fanout: u64,
+    ) -> Self {
+        Self {
+            log,
+            services,
+            errands,
+            told: Mutex::new(Told { fanout, ..Told::default() }),
+            unsynced: AtomicU64::new(0),
+            synced: watch::Sender::new(Synced::default()),
+            failed: AtomicBool::new(false),
+        }
+    }
+
+    fn owner(&self) -> String {
+        format!("TOPIC({})", self.log.name())
+    }
+
+    /// The errand that writes the journal, for channels to ask for.
+    pub(super) fn keep_errand(&self) -> Arc<Errand> {
+        Arc::clone(&self.errands.keep)
+    }
+
+    /// Has the journal written soon.
+    pub(super) fn keep_soon(&self) {
+        ask_to_keep(&self.services, &self.errands.keep);
+    }
+
+    pub(super) fn tidy_after(&self, delay: Duration) {
+        self.services.tidier.ask(&self.errands.tidy, delay);
+    }
+
+    /// Notes `count` messages that were appended: they are flushed when the options say so.
+    pub(super) fn appended(&self, count: u64) {
+        let options = &self.services.options;
+        if self.log.name().is_ephemeral() {
+            return;
+        }
+        let before = self.unsynced.fetch_add(count, Ordering::AcqRel);
+        let enough = |unsynced| options.sync_every > 0 && unsynced >= options.sync_every;
+        if options.waits_for_sync() || (enough(before + count) && !enough(before)) {
+            self.services.syncer.ask(&self.errands.flush, Duration::ZERO);
+        } else if before == 0 {
+            self.flush_in_time();
+        }
+        if self.log.waypoint_due() {
+            self.keep_soon();
+        }
+    }
+
+    fn flush_in_time(&self) {
+        self.services.syncer.ask(&self.errands.flush, self.services.options.sync_timeout);
+    }
+
+    /// Writes the records that `collect` gathers. Calls are in line, so records reach the journal in the order in
+    /// which they were collected. While an earlier record could not be written, nothing is collected.
+    ///
+    /// # Errors
+    /// When the journal cannot be written. What was collected is kept and written first the next time.
+    pub(super) fn record(
+        &self,
+        collect: impl FnOnce(&mut Told) -> Vec<Record>,
+    ) -> Result<(), nsq_log::Error> {
+        let mut told = lock(&self.told);
+        if self.log.journal_behind() {
+            self.log.retry_journal().inspect_err(|error| self.journal_failed(error))?;
+            told.unwritten.clear();
+        }
+        let records = collect(&mut told);
+        if records.is_empty() {
+            return Ok(());
+        }
+        let records: Vec<JournalRecord<'_>> = records.iter().map(Record::as_journal).collect();
+        let now = self.services.clock.now();
+        let written = self.log.journal(&records, now.0);
+        if written.is_ok() {
+            told.unwritten.clear();
+            self.flush_in_time();
+        }
+        written.inspect_err(|error| self.journal_failed(error))
+    }
+
+    /// Whether the creation of a channel has not reached the journal.
+    pub(super) fn is_unwritten(&self, channel: &ChannelName) -> bool {
+        lock(&self.told).unwritten.contains(channel)
+    }
+
+    fn journal_failed(&self, error: &nsq_log::Error) {
+        if !matches!(error, nsq_log::Error::Deleted(_) | nsq_log::Error::Closed) {
+            self.mark_failed("journal not written", error);
+        }
+    }
+
+    /// Flushes the log and the journal, and tells those who wait for it.
+    pub(super) fn flush(&self) {
         self.unsynced.store(0, Ordering::Release);
         match self.log.sync() {
             Ok(end) => {
-                self.synced.send_modify(|synced| *synced = Ok(end));
+                self.note_synced(end);
                 if self.log.end() == end {
-                    // What cannot be written now is kept, and fails again where somebody hears of it.
+                    // What level `memory` cannot write now stays in memory, and the next append reports it.
                     let _ = self.log.rest();
                 }
             }
             Err(error) => {
-                self.ail("flush failed", &error);
-                self.synced.send_modify(|synced| *synced = Err(error.to_string().into()));
+                self.mark_failed("flush failed", &error);
+                let error: Arc<str> = error.to_string().into();
+                self.synced.send_modify(|synced| synced.error = Some(error));
             }
         }
     }
 
-    /// Waits until everything below `end` is on the disk. Nothing of an ephemeral topic ever is.
+    fn note_synced(&self, end: u64) {
+        self.synced.send_modify(|synced| {
+            synced.end = synced.end.max(end);
+            synced.error = None;
+        });
+    }
+
+    /// Waits until everything below `end` is flushed. Nothing of an ephemeral topic ever is.
     ///
     /// # Errors
-    /// When it could not be flushed: nobody knows what of it is on the disk.
-    pub(crate) async fn synced(&self, end: u64) -> Result<(), Arc<str>> {
-        if self.name.is_ephemeral() {
+    /// When it could not be flushed: it may or may not be on the disk.
+    pub(super) async fn synced(&self, end: u64) -> Result<(), Arc<str>> {
+        if self.log.name().is_ephemeral() {
             return Ok(());
         }
         let mut synced = self.synced.subscribe();
-        let reached = |synced: &Synced| synced.as_ref().map_or(true, |synced| *synced >= end);
-        match synced.wait_for(reached).await.as_deref() {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(error.clone()),
+        let settled = |synced: &Synced| synced.error.is_some() || synced.end >= end;
+        match synced.wait_for(settled).await.as_deref() {
+            Ok(Synced { error: Some(error), .. }) => Err(Arc::clone(error)),
+            Ok(Synced { lost, .. }) if lost.start < end && end <= lost.end => {
+                Err("lost in a failed flush".into())
+            }
+            Ok(_) => Ok(()),
             Err(_) => Err("topic is gone".into()),
         }
     }
 
-    /// Writes what changed since the last time and frees the segments nobody needs.
-    pub(crate) fn keep(&self) {
-        self.dirty.store(false, Ordering::Release);
-        let mut state = lock(&self.state);
-        if !self.is_ailing() {
-            // Nothing is lost by a failure: the mender writes everything.
-            let written = self.write_changes(&mut state);
-            if written.is_ok() && self.log.needs_compaction() {
-                let _ = self.write_snapshot(&mut state);
+    /// Whether something is being retried.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// Has what failed retried in the background, and everything else with it.
+    pub(super) fn mark_failed(&self, what: &str, error: &dyn Display) {
+        let owner = self.owner();
+        self.services.health.failed(&owner, error);
+        if !self.failed.swap(true, Ordering::AcqRel) {
+            self.services.logger.error(format_args!("{owner}: {what}, retrying - {error}"));
+            self.services.tidier.ask(&self.errands.mend, RETRY);
+        }
+    }
+
+    /// Retries what failed; `release` frees what is not needed first, which may be the space that was lacking.
+    pub(super) fn mend(&self, release: impl FnOnce()) {
+        let owner = self.owner();
+        match self.try_to_mend(release) {
+            Ok(()) => {
+                self.failed.store(false, Ordering::Release);
+                self.services.health.recovered(&owner);
+                self.services.logger.info(format_args!("{owner}: writing works again"));
+                self.keep_soon();
+            }
+            Err(error) => {
+                self.services.health.failed(&owner, &error);
+                self.services.tidier.ask(&self.errands.mend, RETRY);
             }
         }
-        // In any case: what is finished is not needed, and its space may be what the disk lacks.
-        let low = low(&state);
-        self.log.release(low);
-        let now = self.services.clock.now().0.cast_signed();
-        // What cannot be had now is tried again with the next message that is finished.
-        if self.log.retire(low, now).unwrap_or(false) {
-            self.log.release(low);
-        }
     }
 
-    /// Writes at once what changed in a channel, where a client may rely on it from now on.
-    pub(crate) fn keep_channel(&self, channel: &Arc<Channel>) {
-        if channel.name.is_ephemeral() || self.is_ailing() {
-            return;
-        }
-        let mut state = lock(&self.state);
-        let deltas = journal::changes(std::iter::once(channel));
-        // Nothing is lost by a failure: the mender writes everything.
-        let _ = self.write_deltas(&mut state, &deltas);
-    }
-
-    /// Writes down what a channel's pause or emptying changed, at once.
-    pub(crate) fn persist(&self) -> Result<(), nsq_log::Error> {
-        self.write_snapshot(&mut lock(&self.state))
-    }
-
-    /// Whether something waits for the mender.
-    pub(crate) fn is_ailing(&self) -> bool {
-        self.ailing.load(Ordering::Acquire)
-    }
-
-    /// Tries again what the disk did not take.
-    ///
-    /// # Errors
-    /// When it still does not; nothing is lost by that.
-    pub(crate) fn mend(&self) -> Result<(), MendError> {
-        for notice in self.log.reopen()? {
+    fn try_to_mend(&self, release: impl FnOnce()) -> Result<(), nsq_log::Error> {
+        release();
+        self.log.recover_space()?;
+        let reopened = self.log.reopen()?;
+        for notice in &reopened.notices {
             self.services.logger.warn(format_args!("{notice}"));
         }
-        let mut state = lock(&self.state);
-        self.log.release(low(&state));
-        self.write_snapshot(&mut state)?;
-        drop(state);
+        if let Some(lost) = reopened.lost {
+            // Their publishers still wait, or have been told that the flush failed.
+            self.synced.send_modify(|synced| synced.lost = lost);
+        }
+        {
+            let mut told = lock(&self.told);
+            self.log.retry_journal()?;
+            told.unwritten.clear();
+        }
         let end = self.log.sync()?;
-        self.synced.send_modify(|synced| *synced = Ok(end));
-        self.ailing.store(false, Ordering::Release);
-        self.services.logger.info(format_args!("TOPIC({}): writing works again", self.name));
+        self.note_synced(end);
         Ok(())
     }
 
-    /// Leaves the topic to the mender, after the disk did not take something.
-    pub(super) fn ail(&self, what: &str, error: &dyn Display) {
-        if self.is_exiting() {
-            return;
-        }
-        self.services.health.failed(error);
-        if !self.ailing.swap(true, Ordering::AcqRel) {
-            self.services.logger.error(format_args!("TOPIC({}): {what} - {error}", self.name));
-            self.services.mender.wake();
-        }
+    /// Forgets failures and losses: the topic is gone.
+    pub(super) fn forget(&self) {
+        self.services.health.forget(&self.owner());
     }
 
-    pub(super) fn write_changes(&self, state: &mut State) -> Result<(), nsq_log::Error> {
-        let deltas = journal::changes(state.channels.values());
-        self.write_deltas(state, &deltas)
+    /// Notes that stored messages cannot be read back.
+    pub(super) fn note_loss(&self, what: &dyn Display) {
+        self.services.health.lost(&self.owner(), what);
     }
+}
 
-    fn write_deltas(
-        &self,
-        state: &mut State,
-        deltas: &[(ChannelName, ChannelDelta)],
-    ) -> Result<(), nsq_log::Error> {
-        if state.journal_behind {
-            return self.write_snapshot(state);
-        }
-        let delta = |(channel, delta)| JournalRecord::ChannelDelta { channel, delta };
-        let mut records: Vec<_> =
-            deltas.iter().map(|(channel, changes)| delta((channel, changes))).collect();
-        // Without durable channels nobody else tells how far the topic has got.
-        let durable = state.channels.keys().any(|name| !name.is_ephemeral());
-        let fan = (!durable && state.fan.fanout() != state.fanout_told).then(|| state.fan.state());
-        if let Some(fan) = &fan {
-            records.push(JournalRecord::Topic {
-                fanout: fan.fanout,
-                paused: state.paused,
-                deferred: &fan.deferred,
-            });
-        }
-        if records.is_empty() {
-            return Ok(());
-        }
-        let written = self.log.journal(&records);
-        if written.is_ok()
-            && let Some(fan) = &fan
-        {
-            state.fanout_told = fan.fanout;
-        }
-        self.note(state, written)
-    }
-
-    pub(super) fn write_snapshot(&self, state: &mut State) -> Result<(), nsq_log::Error> {
-        let snapshot = journal::snapshot(&state.fan, state.paused, state.channels.values());
-        let written = self.log.compact(&snapshot);
-        if written.is_ok() {
-            state.unwritten.clear();
-            state.fanout_told = snapshot.fanout;
-        }
-        self.note(state, written)
-    }
-
-    fn note(
-        &self,
-        state: &mut State,
-        written: Result<(), nsq_log::Error>,
-    ) -> Result<(), nsq_log::Error> {
-        state.journal_behind = written.is_err();
-        written.inspect_err(|error| self.ail("journal not written", error))
-    }
+/// Has a journal written soon.
+pub(super) fn ask_to_keep(services: &Services, keep: &Arc<Errand>) {
+    services.keeper.ask(keep, GATHER);
 }

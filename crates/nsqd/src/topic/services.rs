@@ -1,21 +1,26 @@
-//! What every topic and connection of a node shares.
+//! What every topic of a node shares.
+
+use std::sync::Arc;
 
 use nsq_daemon::log::Logger;
 
 use crate::{
-    chores::deadlines::Deadlines, chores::health::Health, chores::keeper::Keeper,
-    chores::mender::Mender, chores::syncer::Syncer, clock::Clock, lookup::Lookup, options::Options,
+    chores::{deadlines::Deadlines, health::Health, queue::Queue},
+    clock::Clock,
+    options::Options,
 };
 
-/// The services of a node.
+/// The options, clock, log and background work of a node.
 pub(crate) struct Services {
     pub(crate) options: Options,
     pub(crate) clock: Clock,
     pub(crate) logger: Logger,
     pub(crate) deadlines: Deadlines,
-    pub(crate) keeper: Keeper,
-    pub(crate) syncer: Syncer,
-    pub(crate) mender: Mender,
-    pub(crate) lookup: Lookup,
     pub(crate) health: Health,
+    /// Writes journals.
+    pub(crate) keeper: Arc<Queue>,
+    /// Flushes files.
+    pub(crate) syncer: Arc<Queue>,
+    /// Deletes, replaces and retries: work that may take long and that nothing else waits for.
+    pub(crate) tidier: Arc<Queue>,
 }
