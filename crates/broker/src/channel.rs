@@ -68,9 +68,9 @@ pub struct ClientStats {
 
 /// The scheduler of one channel.
 ///
-/// Whatever makes messages deliverable names the clients to call in `wake`: those that had found
-/// nothing ([`Channel::park`]) and now have something reserved. A client may be named for what it
-/// did itself. Whoever is named asks with [`Channel::offer`] soon.
+/// A call that makes messages deliverable wakes clients that had found nothing ([`Channel::park`])
+/// and now have messages reserved; [`Channel::drain_woken`] returns them. A client may be woken by a
+/// call of its own. A woken client is expected to call [`Channel::offer`] soon.
 #[derive(Debug)]
 pub struct Channel {
     config: ChannelConfig,
@@ -104,7 +104,7 @@ impl Channel {
 
     /// Takes messages over from the topic. What the channel was given before is ignored; if
     /// messages in front of `fan_out` are missing, they are taken as published with it.
-    pub fn publish(&mut self, fan_out: &FanOut, now: Time, wake: &mut Vec<ClientId>) {
+    pub fn publish(&mut self, fan_out: &FanOut, now: Time) {
         let mut next = self.end;
         let end = fan_out.range.end.max(next);
         self.message_count += end - next;
@@ -122,7 +122,7 @@ impl Channel {
             self.outstanding.insert_joining(Entry { from, to, attempts: 0, changed: true, state });
         }
         self.add_pending(next..end);
-        self.call(wake);
+        self.wake();
     }
 
     /// Passes over messages below `to` that the channel was never given: the topic has dropped them.
@@ -147,12 +147,7 @@ impl Channel {
 
     /// Removes a client and returns its counters. What is in flight to it waits for its timeout,
     /// or is ready at once when `requeue` is set, which counts as requeued.
-    pub fn remove_client(
-        &mut self,
-        id: ClientId,
-        requeue: bool,
-        wake: &mut Vec<ClientId>,
-    ) -> Option<ClientStats> {
+    pub fn remove_client(&mut self, id: ClientId, requeue: bool) -> Option<ClientStats> {
         let stats = self.clients.remove(id)?;
         if requeue && stats.in_flight > 0 {
             for entry in self.outstanding.take_client(id) {
@@ -160,14 +155,19 @@ impl Channel {
                 self.make_ready(&entry, entry.changed);
             }
         }
-        self.call(wake);
+        self.wake();
         Some(stats)
     }
 
+    /// Removes and returns the clients woken since the last call, in the order they were woken.
+    pub fn drain_woken(&mut self) -> impl Iterator<Item = ClientId> {
+        self.clients.drain_woken()
+    }
+
     /// Sets how many messages may be in flight to a client. Lowering it recalls nothing.
-    pub fn set_ready(&mut self, id: ClientId, count: u64, wake: &mut Vec<ClientId>) {
+    pub fn set_ready(&mut self, id: ClientId, count: u64) {
         self.clients.update(id, |stats| stats.ready = count);
-        self.call(wake);
+        self.wake();
     }
 
     /// Finishes messages that are in flight to `id` and returns how many; each of the others is
@@ -177,7 +177,6 @@ impl Channel {
         id: ClientId,
         range: Range<u64>,
         failed: &mut Vec<(u64, Refusal)>,
-        wake: &mut Vec<ClientId>,
     ) -> u64 {
         let mut count = 0;
         let mut next = range.start;
@@ -199,7 +198,7 @@ impl Channel {
                 stats.in_flight = stats.in_flight.saturating_sub(count);
                 stats.finish_count += count;
             });
-            self.call(wake);
+            self.wake();
         }
         count
     }
@@ -215,7 +214,6 @@ impl Channel {
         seq: u64,
         delay: Duration,
         now: Time,
-        wake: &mut Vec<ClientId>,
     ) -> Result<(), Refusal> {
         self.check(id)?;
         let entry = self.outstanding.take_one(id, seq)?;
@@ -230,7 +228,7 @@ impl Channel {
             stats.in_flight = stats.in_flight.saturating_sub(1);
             stats.requeue_count += 1;
         });
-        self.call(wake);
+        self.wake();
         Ok(())
     }
 
@@ -254,7 +252,7 @@ impl Channel {
     }
 
     /// Makes ready what was in flight for too long and what was deferred until `now`.
-    pub fn expire(&mut self, now: Time, wake: &mut Vec<ClientId>) {
+    pub fn expire(&mut self, now: Time) {
         let mut any = false;
         while let Some(entry) = self.outstanding.take_due(now) {
             any = true;
@@ -270,7 +268,7 @@ impl Channel {
             }
         }
         if any {
-            self.call(wake);
+            self.wake();
         }
     }
 
@@ -286,9 +284,9 @@ impl Channel {
     }
 
     /// Ends a pause.
-    pub fn unpause(&mut self, wake: &mut Vec<ClientId>) {
+    pub fn unpause(&mut self) {
         self.paused = false;
-        self.call(wake);
+        self.wake();
     }
 
     /// Whether deliveries are stopped.
@@ -372,8 +370,9 @@ impl Channel {
         if self.paused { 0 } else { self.ready.count() }
     }
 
-    fn call(&mut self, wake: &mut Vec<ClientId>) {
-        self.clients.call(self.available(), wake);
+    /// Wakes clients for what is ready and not reserved.
+    fn wake(&mut self) {
+        self.clients.wake(self.available());
     }
 
     /// Adds messages never delivered, as many as there is room for, and drops the others.

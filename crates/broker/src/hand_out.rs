@@ -53,6 +53,8 @@ pub(crate) struct Clients {
     wanting: BTreeMap<u64, ClientId>,
     reserved: u64,
     ticket_next: u64,
+    /// Clients that were called and are still to be told so.
+    woken: Vec<ClientId>,
 }
 
 impl Clients {
@@ -184,15 +186,20 @@ impl Clients {
         true
     }
 
+    /// Removes and returns the clients woken since the last call.
+    pub(crate) fn drain_woken(&mut self) -> impl Iterator<Item = ClientId> {
+        self.woken.drain(..)
+    }
+
     /// How many messages the clients that wait or were called would accept.
     pub(crate) fn spare_of_waiting(&self) -> u64 {
         let waiting = self.clients.values().filter(|it| it.attention != Attention::Awake);
         waiting.map(Client::spare).fold(0, u64::saturating_add)
     }
 
-    /// Shares out what is ready and not reserved: first to clients that wait, who are put into
-    /// `wake`, then to those called before.
-    pub(crate) fn call(&mut self, available: u64, wake: &mut Vec<ClientId>) {
+    /// Shares out what is ready and not reserved: first to clients that wait, which are woken, then
+    /// to those called before.
+    pub(crate) fn wake(&mut self, available: u64) {
         debug_assert!(self.reserved <= available || available == 0);
         let mut free = available.saturating_sub(self.reserved);
         let mut unserved = 0;
@@ -205,7 +212,7 @@ impl Clients {
             let Some(client) = self.clients.get_mut(&id) else { continue };
             let share = free.div_ceil(unserved).min(client.spare() - client.reserved);
             if let Attention::Waiting { .. } = client.attention {
-                wake.push(id);
+                self.woken.push(id);
             }
             let ticket = self.ticket_next;
             self.ticket_next += 1;

@@ -20,26 +20,26 @@
 //! let config = ChannelConfig { depth_max: None, max_msg_timeout: Duration::from_secs(900), seed: 1 };
 //! let mut channel = Channel::new(config, topic.add_channel().start);
 //!
-//! // A client that finds nothing parks, and is called when there is something.
-//! let (client, mut wake) = (ClientId(7), Vec::new());
+//! // A client that finds nothing parks, and is woken when there is something.
+//! let client = ClientId(7);
 //! channel.add_client(client, ClientConfig { msg_timeout: Duration::from_secs(60), sample_rate: 0 });
-//! channel.set_ready(client, 100, &mut wake);
+//! channel.set_ready(client, 100);
 //! assert!(channel.offer(client).is_none() && channel.park(client));
 //! let fan_out = topic.publish(0..3, None).expect("the topic has a channel and is not paused");
-//! channel.publish(&fan_out, Time(1_000), &mut wake);
-//! assert_eq!(wake, [client]);
+//! channel.publish(&fan_out, Time(1_000));
+//! assert!(channel.drain_woken().eq([client]));
 //!
 //! // It takes what is offered and finishes two of the three.
 //! let offer = channel.offer(client).expect("three messages are ready");
 //! assert_eq!((offer.range.clone(), offer.attempts), (0..3, 1));
-//! channel.take(client, &offer, 3, Time(2_000), &mut wake);
+//! channel.take(client, &offer, 3, Time(2_000));
 //! let mut failed = Vec::new();
-//! assert_eq!(channel.finish(client, 0..2, &mut failed, &mut wake), 2);
+//! assert_eq!(channel.finish(client, 0..2, &mut failed), 2);
 //! assert_eq!(channel.low(), 2);
 //!
 //! // The third times out and is delivered again.
 //! let deadline = channel.next_deadline().expect("a message is in flight");
-//! channel.expire(deadline, &mut wake);
+//! channel.expire(deadline);
 //! let offer = channel.offer(client).expect("it is ready again");
 //! assert_eq!((offer.range, offer.attempts), (2..3, 2));
 //! ```

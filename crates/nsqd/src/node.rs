@@ -136,7 +136,7 @@ impl Node {
                 };
                 let (channel, _) = topic.channel_or_create(&name).map_err(failed)?;
                 if listed.paused {
-                    channel.act(|schedule, _| schedule.pause());
+                    channel.pause();
                 }
             }
             if listed.paused {
@@ -423,7 +423,7 @@ fn catalog_topic(topic: &Topic) -> CatalogTopic {
     let channels: Vec<_> = durable
         .map(|channel| CatalogChannel {
             name: channel.name.to_string(),
-            paused: channel.see(nsq_broker::Channel::is_paused),
+            paused: channel.is_paused(),
         })
         .collect();
     CatalogTopic {

@@ -393,7 +393,7 @@ impl Topic {
         state.fan.empty();
         let fanout = state.fan.fanout();
         for channel in state.channels.values() {
-            channel.act(|schedule, _| schedule.skip(fanout));
+            channel.skip(fanout);
         }
         self.write_snapshot(&mut state)
     }
@@ -429,9 +429,5 @@ fn body_bytes(batch: &BatchBuilder) -> u64 {
 /// Every message below is finished with in every channel, and not waiting at the topic.
 fn low(state: &State) -> u64 {
     let fanout = state.fan.fanout();
-    state
-        .channels
-        .values()
-        .map(|channel| channel.see(nsq_broker::Channel::low))
-        .fold(fanout, u64::min)
+    state.channels.values().map(|channel| channel.low()).fold(fanout, u64::min)
 }

@@ -58,14 +58,7 @@ impl Channel {
     /// It belongs to the [`Channel::offer`] right before it; an offer that is out of date is not
     /// taken. Whoever takes less than was offered is not coming back at once, so what is reserved
     /// for it goes to others; whoever takes all is expected to ask again.
-    pub fn take(
-        &mut self,
-        id: ClientId,
-        offer: &Offer,
-        count: u64,
-        now: Time,
-        wake: &mut Vec<ClientId>,
-    ) -> u64 {
+    pub fn take(&mut self, id: ClientId, offer: &Offer, count: u64, now: Time) -> u64 {
         let Offer { range, attempts, source } = offer.clone();
         let offered = range.end - range.start;
         let entitled = self.clients.entitled(id, self.available());
@@ -92,12 +85,12 @@ impl Channel {
             });
         }
         if count < offered {
-            self.release(id, wake);
+            self.release(id);
         }
         count
     }
 
-    /// Says that a client found nothing: it is named in a later `wake` when there is something.
+    /// Marks a client that found nothing as waiting: it is woken once there is something for it.
     /// That also holds when it has no spare ready count at the moment.
     ///
     /// Returns false, and does nothing, when there is something for it right now.
@@ -108,9 +101,9 @@ impl Channel {
 
     /// Gives what is reserved for a client to others, because it cannot come for it soon. It is
     /// expected to ask again, or park, when it can.
-    pub fn release(&mut self, id: ClientId, wake: &mut Vec<ClientId>) {
+    pub fn release(&mut self, id: ClientId) {
         self.clients.release(id);
-        self.call(wake);
+        self.wake();
     }
 
     /// Whether a sampled client gets a message; `None` for a client that gets all.

@@ -12,25 +12,25 @@ fn channel() -> Channel {
     let mut channel = Channel::new(ChannelConfig { depth_max: None, max_msg_timeout, seed: 1 }, 0);
     let msg_timeout = Duration::from_secs(60);
     channel.add_client(CLIENT, ClientConfig { msg_timeout, sample_rate: 0 });
-    channel.set_ready(CLIENT, 100, &mut Vec::new());
+    channel.set_ready(CLIENT, 100);
     channel
 }
 
 /// Passes `count` messages through the channel, 50 at a time, and finishes all but those in `keep`.
 fn pass(channel: &mut Channel, count: u64, keep: Range<u64>) -> usize {
-    let (mut wake, mut most) = (Vec::new(), 0);
+    let mut most = 0;
     for start in (0..count).step_by(50) {
         let fan_out = FanOut { range: start..start + 50, deferred: Vec::new() };
-        channel.publish(&fan_out, Time(start), &mut wake);
+        channel.publish(&fan_out, Time(start));
         while let Some(offer) = channel.offer(CLIENT) {
-            channel.take(CLIENT, &offer, u64::MAX, Time(start), &mut wake);
+            channel.take(CLIENT, &offer, u64::MAX, Time(start));
             let low = offer.range.start..offer.range.end.min(keep.start);
             let high = offer.range.start.max(keep.end)..offer.range.end;
             for range in [low, high] {
-                channel.finish(CLIENT, range, &mut Vec::new(), &mut wake);
+                channel.finish(CLIENT, range, &mut Vec::new());
             }
         }
-        wake.clear();
+        channel.drain_woken().for_each(drop);
         let outstanding = channel.outstanding.entry_count() + channel.ready.run_count();
         most = most.max(outstanding + channel.unreported.finished.len());
     }
@@ -58,11 +58,10 @@ fn a_message_touched_for_ever_costs_no_memory() {
 fn a_message_requeued_for_ever_costs_no_memory() {
     let mut channel = channel();
     pass(&mut channel, 50, 10..20);
-    let mut wake = Vec::new();
     for now in 0..10_000 {
-        channel.requeue(CLIENT, 15, Duration::ZERO, Time(now), &mut wake).unwrap();
+        channel.requeue(CLIENT, 15, Duration::ZERO, Time(now)).unwrap();
         let offer = channel.offer(CLIENT).unwrap();
-        channel.take(CLIENT, &offer, 1, Time(now), &mut wake);
+        channel.take(CLIENT, &offer, 1, Time(now));
     }
     assert!(channel.outstanding.entry_count() <= 3);
     assert!(channel.ready.run_count() == 0);
@@ -71,17 +70,17 @@ fn a_message_requeued_for_ever_costs_no_memory() {
 #[test]
 fn messages_handed_out_at_once_are_one_entry_until_something_happens_to_a_part() {
     let mut channel = channel();
-    channel.set_ready(CLIENT, 3_000, &mut Vec::new());
+    channel.set_ready(CLIENT, 3_000);
     let fan_out = FanOut { range: 0..2_500, deferred: Vec::new() };
-    channel.publish(&fan_out, Time(0), &mut Vec::new());
+    channel.publish(&fan_out, Time(0));
     let offer = channel.offer(CLIENT).unwrap();
-    channel.take(CLIENT, &offer, 2_500, Time(0), &mut Vec::new());
+    channel.take(CLIENT, &offer, 2_500, Time(0));
     assert_eq!(channel.outstanding.entry_count(), 1);
     for seq in 0..1_000 {
-        channel.finish(CLIENT, seq..seq + 1, &mut Vec::new(), &mut Vec::new());
+        channel.finish(CLIENT, seq..seq + 1, &mut Vec::new());
     }
     assert_eq!(channel.outstanding.entry_count(), 1);
-    channel.finish(CLIENT, 1_500..1_501, &mut Vec::new(), &mut Vec::new());
+    channel.finish(CLIENT, 1_500..1_501, &mut Vec::new());
     assert_eq!(channel.outstanding.entry_count(), 2);
     for seq in 1_000..2_500 {
         channel.touch(CLIENT, seq, Time(5)).ok();
@@ -98,7 +97,7 @@ fn a_client_that_left_leaves_nothing_behind() {
         clients.update(id, |stats| stats.ready = 5);
         clients.park(id, 0);
     }
-    clients.call(1_500, &mut Vec::new());
+    clients.wake(1_500);
     for id in (0..1_000).map(ClientId) {
         clients.remove(id);
     }

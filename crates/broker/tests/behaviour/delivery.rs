@@ -42,7 +42,7 @@ fn a_paused_channel_delivers_nothing() {
     assert!(bench.channel.park(A));
     bench.publish(5);
     assert_eq!((bench.counts(), bench.woken()), ((8, 0, 0), vec![]));
-    bench.channel.unpause(&mut bench.wake);
+    bench.channel.unpause();
     assert_eq!(bench.woken(), [A]);
     assert_eq!(bench.take(A), Some((2..4, 1)));
 }
@@ -151,7 +151,7 @@ fn a_deferral_of_zero_is_none() {
 fn what_the_channel_was_given_before_is_ignored() {
     let mut bench = Bench::with(5, 10);
     let again = nsq_broker::FanOut { range: 3..7, deferred: vec![(2..4, seconds(1))] };
-    bench.channel.publish(&again, bench.now, &mut bench.wake);
+    bench.channel.publish(&again, bench.now);
     assert_eq!((bench.channel.message_count(), bench.channel.end()), (7, 7));
     assert_eq!(bench.take(A), Some((0..7, 1)));
 }
@@ -160,7 +160,7 @@ fn what_the_channel_was_given_before_is_ignored() {
 fn what_was_not_fanned_out_in_order_is_not_skipped() {
     let mut bench = Bench::with(5, 10);
     let ahead = nsq_broker::FanOut { range: 7..9, deferred: Vec::new() };
-    bench.channel.publish(&ahead, bench.now, &mut bench.wake);
+    bench.channel.publish(&ahead, bench.now);
     assert_eq!(bench.take(A), Some((0..9, 1)));
 }
 

@@ -93,10 +93,10 @@ fn a_busy_client_takes_what_nobody_waits_for() {
 #[test]
 fn what_a_called_client_leaves_goes_to_those_who_wait() {
     let leave: [Way; 4] = [
-        ("removed", |bench| _ = bench.channel.remove_client(A, false, &mut bench.wake)),
+        ("removed", |bench| _ = bench.channel.remove_client(A, false)),
         ("lowered", |bench| bench.ready(A, 0)),
         ("short", |bench| _ = bench.take_up_to(A, 2)),
-        ("released", |bench| bench.channel.release(A, &mut bench.wake)),
+        ("released", |bench| bench.channel.release(A)),
     ];
     for (how, leave) in leave {
         let (mut bench, _) = idle_clients(1, 10);
@@ -167,6 +167,6 @@ fn pausing_takes_back_what_was_reserved() {
     bench.channel.pause();
     assert_eq!(bench.take(A), None);
     assert!(bench.channel.park(A));
-    bench.channel.unpause(&mut bench.wake);
+    bench.channel.unpause();
     assert_eq!(bench.woken(), [B], "it waits for longer");
 }

@@ -159,7 +159,7 @@ fn attempts_stop_counting_at_the_largest_the_wire_knows() {
 fn messages_of_a_client_that_left_wait_for_their_timeout() {
     let mut bench = Bench::with(2, 2);
     bench.take(A);
-    bench.channel.remove_client(A, false, &mut bench.wake);
+    bench.channel.remove_client(A, false);
     bench.client(B, 2);
     assert_eq!(bench.counts(), (0, 2, 0));
     assert_eq!(bench.finish(B, 0..1), [(0, NotOwner)]);
@@ -176,7 +176,7 @@ fn messages_of_a_client_that_left_are_ready_at_once_when_asked_for() {
     bench.finish(A, 0..1);
     bench.client(B, 2);
     bench.take(B);
-    let stats = bench.channel.remove_client(A, true, &mut bench.wake).unwrap();
+    let stats = bench.channel.remove_client(A, true).unwrap();
     assert_eq!((stats.in_flight, stats.finish_count), (1, 1));
     assert_eq!(bench.counts(), (1, 2, 0));
     assert_eq!(bench.channel.client_count(), 1);

@@ -21,11 +21,10 @@ pub(crate) fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// A channel with a clock and the clients it named.
+/// A channel with a clock.
 pub(crate) struct Bench {
     pub(crate) channel: Channel,
     pub(crate) now: Time,
-    pub(crate) wake: Vec<ClientId>,
 }
 
 impl Bench {
@@ -42,7 +41,7 @@ impl Bench {
     }
 
     fn of(channel: Channel) -> Bench {
-        Bench { channel, now: Time(1_000_000_000), wake: Vec::new() }
+        Bench { channel, now: Time(1_000_000_000) }
     }
 
     /// A channel that was given `count` messages and has client A with a ready count of `ready`.
@@ -70,7 +69,7 @@ impl Bench {
     }
 
     pub(crate) fn ready(&mut self, id: ClientId, count: u64) {
-        self.channel.set_ready(id, count, &mut self.wake);
+        self.channel.set_ready(id, count);
     }
 
     pub(crate) fn publish(&mut self, count: u64) {
@@ -80,7 +79,7 @@ impl Bench {
     pub(crate) fn publish_deferred(&mut self, count: u64, deferred: Vec<(Range<u64>, Duration)>) {
         let end = self.channel.end();
         let fan_out = FanOut { range: end..end + count, deferred };
-        self.channel.publish(&fan_out, self.now, &mut self.wake);
+        self.channel.publish(&fan_out, self.now);
     }
 
     /// What the client is offered, all of which it takes.
@@ -90,7 +89,7 @@ impl Bench {
 
     pub(crate) fn take_up_to(&mut self, id: ClientId, count: u64) -> Option<(Range<u64>, u16)> {
         let offer = self.channel.offer(id)?;
-        let taken = self.channel.take(id, &offer, count, self.now, &mut self.wake);
+        let taken = self.channel.take(id, &offer, count, self.now);
         Some((offer.range.start..offer.range.start + taken, offer.attempts))
     }
 
@@ -106,7 +105,7 @@ impl Bench {
 
     pub(crate) fn finish(&mut self, id: ClientId, range: Range<u64>) -> Vec<(u64, Refusal)> {
         let mut failed = Vec::new();
-        self.channel.finish(id, range, &mut failed, &mut self.wake);
+        self.channel.finish(id, range, &mut failed);
         failed
     }
 
@@ -116,7 +115,7 @@ impl Bench {
         seq: u64,
         delay: Duration,
     ) -> Result<(), Refusal> {
-        self.channel.requeue(id, seq, delay, self.now, &mut self.wake)
+        self.channel.requeue(id, seq, delay, self.now)
     }
 
     pub(crate) fn touch(&mut self, id: ClientId, seq: u64) -> Result<(), Refusal> {
@@ -125,7 +124,7 @@ impl Bench {
 
     pub(crate) fn wait(&mut self, time: Duration) {
         self.now = self.now + time;
-        self.channel.expire(self.now, &mut self.wake);
+        self.channel.expire(self.now);
     }
 
     /// Ready, in flight and deferred.
@@ -134,8 +133,8 @@ impl Bench {
         (channel.depth(), channel.in_flight_count(), channel.deferred_count())
     }
 
-    /// The clients named since this was last asked.
+    /// The clients woken since the last call.
     pub(crate) fn woken(&mut self) -> Vec<ClientId> {
-        std::mem::take(&mut self.wake)
+        self.channel.drain_woken().collect()
     }
 }

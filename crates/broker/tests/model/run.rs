@@ -49,23 +49,22 @@ impl Run {
     }
 
     pub(crate) fn apply(&mut self, operation: &Operation) {
-        let mut wake = Vec::new();
         match operation.clone() {
-            Operation::Publish { count, deferred } => self.publish(count, &deferred, &mut wake),
+            Operation::Publish { count, deferred } => self.publish(count, &deferred),
             Operation::AddClient { timeout, sample_rate, ready } => {
-                self.add_client(timeout, sample_rate, ready, &mut wake);
+                self.add_client(timeout, sample_rate, ready);
             }
-            Operation::Wait { time } => self.expire(self.now + time, &mut wake),
+            Operation::Wait { time } => self.expire(self.now + time),
             Operation::WaitForDeadline => {
                 let next = self.model.next_deadline().unwrap_or(self.now);
-                self.expire(self.now.max(next), &mut wake);
+                self.expire(self.now.max(next));
             }
             Operation::Pause => {
                 self.channel.pause();
                 self.model.paused = true;
             }
             Operation::Unpause => {
-                self.channel.unpause(&mut wake);
+                self.channel.unpause();
                 self.model.paused = false;
             }
             Operation::Empty => self.empty(),
@@ -74,15 +73,15 @@ impl Run {
                 self.drain_journal();
                 self.recover(self.replay.state());
             }
-            Operation::Crash => self.crash(&mut wake),
+            Operation::Crash => self.crash(),
             Operation::Settle => self.settle(),
-            other => self.apply_to_client(&other, &mut wake),
+            other => self.apply_to_client(&other),
         }
-        self.called(&wake);
-        self.trace.push(format!("{wake:?} {:?}", self.channel.state()));
+        let woken = self.note_woken();
+        self.trace.push(format!("{woken:?} {:?}", self.channel.state()));
     }
 
-    fn apply_to_client(&mut self, operation: &Operation, wake: &mut Vec<ClientId>) {
+    fn apply_to_client(&mut self, operation: &Operation) {
         match *operation {
             Operation::Configure { client, timeout } => {
                 let Some(id) = self.pick(client) else { return };
@@ -93,34 +92,34 @@ impl Run {
             }
             Operation::RemoveClient { client, requeue } => {
                 let Some(id) = self.pick(client) else { return };
-                self.remove_client(id, requeue, wake);
+                self.remove_client(id, requeue);
             }
             Operation::SetReady { client, count } => {
                 let Some(id) = self.pick(client) else { return };
                 self.model.clients.get_mut(&id).unwrap().stats.ready = count;
-                self.channel.set_ready(id, count, wake);
+                self.channel.set_ready(id, count);
             }
             Operation::Visit { client, ref takes } => {
                 let Some(id) = self.pick(client) else { return };
-                self.visit(id, takes, wake);
+                self.visit(id, takes);
             }
             Operation::Release { client } => {
                 let Some(id) = self.pick(client) else { return };
-                self.channel.release(id, wake);
+                self.channel.release(id);
             }
             Operation::Finish { client, from, count } => {
                 let id = self.pick(client).unwrap_or(ClientId(999));
                 let from = self.message(from);
-                self.finish(id, from..from + count, wake);
+                self.finish(id, from..from + count);
             }
             Operation::FinishOwn { client, skip, count } => {
                 let Some(id) = self.pick(client) else { return };
                 let Some(&from) = self.model.owned(id).get(skip) else { return };
-                self.finish(id, from..from + count, wake);
+                self.finish(id, from..from + count);
             }
             Operation::Requeue { client, own, message, delay } => {
                 let Some((id, seq)) = self.pick_message(client, own, message) else { return };
-                self.requeue(id, seq, delay, wake);
+                self.requeue(id, seq, delay);
             }
             Operation::Touch { client, own, message } => {
                 let Some((id, seq)) = self.pick_message(client, own, message) else { return };
@@ -130,7 +129,7 @@ impl Run {
         }
     }
 
-    fn publish(&mut self, count: u64, deferred: &[(u64, u64, u64)], wake: &mut Vec<ClientId>) {
+    fn publish(&mut self, count: u64, deferred: &[(u64, u64, u64)]) {
         let range = self.model.end..self.model.end + count;
         let mut ranges = Vec::new();
         let mut next = range.start;
@@ -144,7 +143,7 @@ impl Run {
         let before = self.model.depth();
         let spare: u64 = self.model.clients.values().map(Client::spare).sum();
         let fan_out = FanOut { range: range.clone(), deferred: ranges };
-        self.channel.publish(&fan_out, Time(self.now), wake);
+        self.channel.publish(&fan_out, Time(self.now));
         self.model.end = range.end;
         self.model.message_count += count;
         for seq in range.clone() {
@@ -169,21 +168,21 @@ impl Run {
         }
     }
 
-    fn add_client(&mut self, timeout: u64, sample_rate: u8, ready: u64, wake: &mut Vec<ClientId>) {
+    fn add_client(&mut self, timeout: u64, sample_rate: u8, ready: u64) {
         let id = ClientId(self.clients_made);
         self.clients_made += 1;
         let mut client = Client { timeout, sample_rate, ..Client::default() };
         client.stats.ready = ready;
         self.channel.add_client(id, client_config(&client));
-        self.channel.set_ready(id, ready, wake);
+        self.channel.set_ready(id, ready);
         self.model.clients.insert(id, client);
     }
 
-    fn remove_client(&mut self, id: ClientId, requeue: bool, wake: &mut Vec<ClientId>) {
+    fn remove_client(&mut self, id: ClientId, requeue: bool) {
         let owned = self.model.owned(id);
         let client = self.model.clients.remove(&id).unwrap();
         self.model.asleep.remove(&id);
-        assert_eq!(self.channel.remove_client(id, requeue, wake), Some(client.stats));
+        assert_eq!(self.channel.remove_client(id, requeue), Some(client.stats));
         for seq in owned.into_iter().filter(|_| requeue) {
             let Message::InFlight { attempts, .. } = self.model.messages[&seq] else { continue };
             self.model.messages.insert(seq, Message::Ready { attempts });
@@ -191,13 +190,13 @@ impl Run {
         }
     }
 
-    fn visit(&mut self, id: ClientId, takes: &[u64], wake: &mut Vec<ClientId>) {
+    fn visit(&mut self, id: ClientId, takes: &[u64]) {
         for &take in takes {
             let Some(offer) = self.channel.offer(id) else { break };
             self.note_dropped(id);
             assert!(!self.model.paused);
             let count = take.min(offer.range.end - offer.range.start);
-            let taken = self.channel.take(id, &offer, take, Time(self.now), wake);
+            let taken = self.channel.take(id, &offer, take, Time(self.now));
             assert_eq!(taken, count);
             let range = offer.range.start..offer.range.start + count;
             self.model.deliver(id, range, offer.attempts, self.now);
@@ -208,8 +207,7 @@ impl Run {
         let parked = self.channel.park(id);
         assert_eq!(parked, !something, "{id:?} parked in front of an offer, or the reverse");
         if parked {
-            self.called(wake);
-            wake.clear();
+            self.note_woken();
             self.model.asleep.insert(id);
         }
     }
@@ -227,9 +225,9 @@ impl Run {
         }
     }
 
-    fn finish(&mut self, id: ClientId, range: std::ops::Range<u64>, wake: &mut Vec<ClientId>) {
+    fn finish(&mut self, id: ClientId, range: std::ops::Range<u64>) {
         let mut refused = Vec::new();
-        let count = self.channel.finish(id, range.clone(), &mut refused, wake);
+        let count = self.channel.finish(id, range.clone(), &mut refused);
         let mut expected = Vec::new();
         for seq in range.clone() {
             match self.model.check(id, seq) {
@@ -247,9 +245,9 @@ impl Run {
         }
     }
 
-    fn requeue(&mut self, id: ClientId, seq: u64, delay: u64, wake: &mut Vec<ClientId>) {
+    fn requeue(&mut self, id: ClientId, seq: u64, delay: u64) {
         let now = Time(self.now);
-        let outcome = self.channel.requeue(id, seq, Duration::from_nanos(delay), now, wake);
+        let outcome = self.channel.requeue(id, seq, Duration::from_nanos(delay), now);
         let expected = self.model.check(id, seq);
         assert_eq!(outcome, expected.map(|_| ()));
         if let Ok(Message::InFlight { attempts, .. }) = expected {
@@ -277,9 +275,9 @@ impl Run {
         }
     }
 
-    fn expire(&mut self, now: u64, wake: &mut Vec<ClientId>) {
+    fn expire(&mut self, now: u64) {
         self.now = now;
-        self.channel.expire(Time(now), wake);
+        self.channel.expire(Time(now));
         self.model.expire(now);
     }
 
@@ -290,7 +288,7 @@ impl Run {
     }
 
     /// Loses what the journal was not told, and gets back what the topic still has.
-    fn crash(&mut self, wake: &mut Vec<ClientId>) {
+    fn crash(&mut self) {
         let state = self.replay.state();
         let kept = Model::messages_of(&state, self.start);
         for (seq, message) in &self.model.messages {
@@ -301,7 +299,7 @@ impl Run {
         self.recover(state);
         if range.start < range.end {
             self.model.end = range.start;
-            self.publish(range.end - range.start, &[], wake);
+            self.publish(range.end - range.start, &[]);
         }
     }
 
@@ -352,9 +350,8 @@ impl Run {
         for _ in 0..10_000 {
             let awake = self.model.clients.keys().find(|id| !self.model.asleep.contains(id));
             let Some(&id) = awake else { break };
-            let mut wake = Vec::new();
-            self.visit(id, &[u64::MAX; 3], &mut wake);
-            self.called(&wake);
+            self.visit(id, &[u64::MAX; 3]);
+            self.note_woken();
         }
         assert_eq!(self.model.asleep.len(), self.model.clients.len(), "clients keep each other up");
         let depth = self.channel.depth();
@@ -410,10 +407,13 @@ impl Run {
         }
     }
 
-    fn called(&mut self, wake: &[ClientId]) {
-        for id in wake {
+    /// Marks the clients that the channel wakes as awake, and returns them.
+    fn note_woken(&mut self) -> Vec<ClientId> {
+        let woken: Vec<_> = self.channel.drain_woken().collect();
+        for id in &woken {
             self.model.asleep.remove(id);
         }
+        woken
     }
 
     fn pick(&self, index: usize) -> Option<ClientId> {

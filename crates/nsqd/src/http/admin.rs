@@ -93,7 +93,7 @@ pub(super) async fn empty_channel(node: Arc<Node>, request: Request) -> Answer {
     let (topic, channel) = existing_channel(&node, &request.query()?)?;
     let path = request.path().to_owned();
     blocking(&node, move |node| {
-        channel.act(|schedule, _| schedule.empty());
+        channel.empty();
         let persisted = topic.persist();
         topic.mark_dirty();
         persisted.map(|()| Response::empty()).map_err(|error| failure(node, &path, &error))
@@ -102,12 +102,11 @@ pub(super) async fn empty_channel(node: Arc<Node>, request: Request) -> Answer {
 }
 
 pub(super) async fn pause_channel(node: Arc<Node>, request: Request) -> Answer {
-    change_channel(&node, &request, |channel| channel.act(|schedule, _| schedule.pause())).await
+    change_channel(&node, &request, Channel::pause).await
 }
 
 pub(super) async fn unpause_channel(node: Arc<Node>, request: Request) -> Answer {
-    change_channel(&node, &request, |channel| channel.act(|schedule, wake| schedule.unpause(wake)))
-        .await
+    change_channel(&node, &request, Channel::unpause).await
 }
 
 async fn change_channel(node: &Arc<Node>, request: &Request, change: fn(&Arc<Channel>)) -> Answer {

@@ -181,20 +181,21 @@ fn channel_stats(channel: &Channel, tail_start: u64, filter: &Filter) -> Channel
         |(client, counts): (Arc<Client>, ClientStats)| Connection::new(&client, &counts, filter);
     let clients: Option<Vec<_>> =
         filter.clients.then(|| channel.clients().into_iter().map(connection).collect());
-    channel.see(|schedule| ChannelStats {
+    let counts = channel.counts(tail_start);
+    ChannelStats {
         channel_name: channel.name.to_string(),
-        depth: schedule.depth(),
-        backend_depth: schedule.ready_below(tail_start),
-        in_flight_count: schedule.in_flight_count(),
-        deferred_count: schedule.deferred_count(),
-        message_count: schedule.message_count(),
-        requeue_count: schedule.requeue_count(),
-        timeout_count: schedule.timeout_count(),
-        client_count: clients.as_ref().map_or_else(|| schedule.client_count(), Vec::len),
+        depth: counts.depth,
+        backend_depth: counts.backend_depth,
+        in_flight_count: counts.in_flight,
+        deferred_count: counts.deferred,
+        message_count: counts.messages,
+        requeue_count: counts.requeues,
+        timeout_count: counts.timeouts,
+        client_count: clients.as_ref().map_or(counts.clients, Vec::len),
         clients,
-        paused: schedule.is_paused(),
+        paused: counts.paused,
         e2e_processing_latency: Latency::default(),
-    })
+    }
 }
 
 /// Every client that has published, whatever topic and channel are asked for.

@@ -255,7 +255,7 @@ impl Session {
         let (client, now) = (self.client.id, self.node.services.clock.now());
         let requeued = match (self.locate(id), &self.subscription) {
             (Some(seq), Some(Subscription { channel, .. })) => {
-                channel.act(|schedule, wake| schedule.requeue(client, seq, delay, now, wake))
+                channel.requeue(client, seq, delay, now)
             }
             _ => Err(Refusal::NotInFlight),
         };
@@ -277,9 +277,7 @@ impl Session {
         self.commit();
         let (client, now) = (self.client.id, self.node.services.clock.now());
         let touched = match (self.locate(id), &self.subscription) {
-            (Some(seq), Some(Subscription { channel, .. })) => {
-                channel.act(|schedule, _| schedule.touch(client, seq, now))
-            }
+            (Some(seq), Some(Subscription { channel, .. })) => channel.touch(client, seq, now),
             _ => Err(Refusal::NotInFlight),
         };
         self.answer(touched, Code::TouchFailed, "TOUCH", id)
@@ -300,7 +298,7 @@ impl Session {
 
     fn rdy(&mut self, count: u64) -> Flow {
         if let Some(Subscription { channel, .. }) = &self.subscription {
-            channel.act(|schedule, wake| schedule.set_ready(self.client.id, count, wake));
+            channel.set_ready(self.client.id, count);
         }
         Flow::Continue
     }

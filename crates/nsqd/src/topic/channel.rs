@@ -43,9 +43,22 @@ struct Inner {
     /// When the node will look at this channel's deadlines, the earliest last. A later time stays when an earlier
     /// one comes up, so that it need not be entered again and again.
     armed: Vec<Time>,
-    /// Scratch, kept to spare allocations: clients to wake, pieces of the log to send.
-    wake: Vec<ClientId>,
+    /// Scratch, kept to spare allocations: pieces of the log to send.
     slices: Vec<Slice>,
+}
+
+/// The figures of a channel that `/stats` shows.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct ChannelCounts {
+    pub(crate) depth: u64,
+    pub(crate) backend_depth: u64,
+    pub(crate) in_flight: u64,
+    pub(crate) deferred: u64,
+    pub(crate) messages: u64,
+    pub(crate) requeues: u64,
+    pub(crate) timeouts: u64,
+    pub(crate) clients: usize,
+    pub(crate) paused: bool,
 }
 
 /// Why a client could not join a channel.
@@ -71,7 +84,6 @@ impl Channel {
             stalled: Vec::new(),
             dirty: false,
             armed: Vec::new(),
-            wake: Vec::new(),
             slices: Vec::new(),
         };
         let (log, topic) = (topic.log.clone(), Arc::downgrade(topic));
@@ -85,24 +97,15 @@ impl Channel {
         }
     }
 
-    /// Does something to the schedule; afterwards the clients it named are woken and its next deadline is armed.
-    pub(crate) fn act<R>(
-        self: &Arc<Self>,
-        act: impl FnOnce(&mut nsq_broker::Channel, &mut Vec<ClientId>) -> R,
-    ) -> R {
+    /// Changes the schedule, then does what follows from the change.
+    fn change<R>(self: &Arc<Self>, change: impl FnOnce(&mut nsq_broker::Channel) -> R) -> R {
         let mut inner = lock(&self.inner);
-        let mut wake = std::mem::take(&mut inner.wake);
-        let result = act(&mut inner.schedule, &mut wake);
-        inner.wake = wake;
+        let result = change(&mut inner.schedule);
         self.settle(&mut inner);
         result
     }
 
-    /// Looks at the schedule.
-    pub(crate) fn see<R>(&self, see: impl FnOnce(&nsq_broker::Channel) -> R) -> R {
-        see(&lock(&self.inner).schedule)
-    }
-
+    /// Follows up a change of the schedule: marks the topic dirty, wakes clients, arms the next deadline.
     fn settle(self: &Arc<Self>, inner: &mut Inner) {
         if !inner.dirty && inner.schedule.has_changes() {
             inner.dirty = true;
@@ -110,7 +113,7 @@ impl Channel {
                 topic.mark_dirty();
             }
         }
-        while let Some(id) = inner.wake.pop() {
+        for id in inner.schedule.drain_woken() {
             if let Some(client) = inner.clients.get(&id) {
                 client.wake();
             }
@@ -124,7 +127,7 @@ impl Channel {
 
     /// Arms the deadlines that the schedule was recovered with.
     pub(crate) fn rearm(self: &Arc<Self>) {
-        self.act(|_, _| ());
+        self.change(|_| ());
     }
 
     /// What the journal has not heard of yet.
@@ -146,14 +149,42 @@ impl Channel {
     pub(crate) fn expire(self: &Arc<Self>, now: Time) {
         let mut inner = lock(&self.inner);
         while inner.armed.pop_if(|earliest| *earliest <= now).is_some() {}
-        let mut wake = std::mem::take(&mut inner.wake);
-        inner.schedule.expire(now, &mut wake);
-        inner.wake = wake;
+        inner.schedule.expire(now);
         self.settle(&mut inner);
     }
 
+    /// Takes messages over from the topic.
     pub(crate) fn publish(self: &Arc<Self>, fan_out: &FanOut, now: Time) {
-        self.act(|schedule, wake| schedule.publish(fan_out, now, wake));
+        self.change(|schedule| schedule.publish(fan_out, now));
+    }
+
+    /// Passes over messages below `to` that the topic dropped before it handed them out.
+    pub(crate) fn skip(self: &Arc<Self>, to: u64) {
+        self.change(|schedule| schedule.skip(to));
+    }
+
+    /// Stops deliveries.
+    pub(crate) fn pause(self: &Arc<Self>) {
+        self.change(nsq_broker::Channel::pause);
+    }
+
+    /// Ends a pause.
+    pub(crate) fn unpause(self: &Arc<Self>) {
+        self.change(nsq_broker::Channel::unpause);
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        lock(&self.inner).schedule.is_paused()
+    }
+
+    /// Drops all messages of the channel; its clients stay.
+    pub(crate) fn empty(self: &Arc<Self>) {
+        self.change(nsq_broker::Channel::empty);
+    }
+
+    /// Every message below this one is finished.
+    pub(crate) fn low(&self) -> u64 {
+        lock(&self.inner).schedule.low()
     }
 
     /// Adds a client; `limit` bounds how many there may be, 0 for no bound.
@@ -175,13 +206,11 @@ impl Channel {
         Ok(())
     }
 
-    /// Removes a client. Answers whether the channel has to be deleted: it was ephemeral and this was its last
-    /// client. Then nobody can join it any more.
+    /// Removes a client. Returns whether the channel has to be deleted because it is ephemeral and this was its
+    /// last client; no client can join it then.
     pub(crate) fn leave(self: &Arc<Self>, id: ClientId, requeue: bool) -> bool {
         let mut inner = lock(&self.inner);
-        let mut wake = std::mem::take(&mut inner.wake);
-        inner.schedule.remove_client(id, requeue, &mut wake);
-        inner.wake = wake;
+        inner.schedule.remove_client(id, requeue);
         inner.clients.remove(&id);
         let abandoned = self.name.is_ephemeral()
             && inner.clients.is_empty()
@@ -197,11 +226,43 @@ impl Channel {
         runs: impl Iterator<Item = std::ops::Range<u64>>,
         refused: &mut Vec<(u64, Refusal)>,
     ) {
-        self.act(|schedule, wake| {
+        self.change(|schedule| {
             for run in runs {
-                schedule.finish(id, run, refused, wake);
+                schedule.finish(id, run, refused);
             }
         });
+    }
+
+    /// Takes a message back from a client, to be delivered again after `delay`.
+    ///
+    /// # Errors
+    /// The message is not in flight, or in flight to another client.
+    pub(crate) fn requeue(
+        self: &Arc<Self>,
+        id: ClientId,
+        seq: u64,
+        delay: Duration,
+        now: Time,
+    ) -> Result<(), Refusal> {
+        self.change(|schedule| schedule.requeue(id, seq, delay, now))
+    }
+
+    /// Restarts the timeout of a message.
+    ///
+    /// # Errors
+    /// The message is not in flight, or in flight to another client.
+    pub(crate) fn touch(
+        self: &Arc<Self>,
+        id: ClientId,
+        seq: u64,
+        now: Time,
+    ) -> Result<(), Refusal> {
+        self.change(|schedule| schedule.touch(id, seq, now))
+    }
+
+    /// Sets how many messages may be in flight to a client.
+    pub(crate) fn set_ready(self: &Arc<Self>, id: ClientId, count: u64) {
+        self.change(|schedule| schedule.set_ready(id, count));
     }
 
     /// Hands the client what it is entitled to, up to `bytes_max`: `send` gets pieces of the log with
@@ -219,15 +280,17 @@ impl Channel {
         let mut room = bytes_max;
         while room > 0 {
             let Some(offer) = inner.schedule.offer(id) else {
-                if !inner.schedule.park(id) {
-                    inner.wake.push(id);
+                if !inner.schedule.park(id)
+                    && let Some(client) = inner.clients.get(&id)
+                {
+                    client.wake();
                 }
                 break;
             };
             match self.read(inner, &offer, room) {
                 Read::Taken(0) => break,
                 Read::Taken(count) => {
-                    inner.schedule.take(id, &offer, count, now, &mut inner.wake);
+                    inner.schedule.take(id, &offer, count, now);
                     for slice in inner.slices.drain(..) {
                         room = room.saturating_sub(slice.bytes.len());
                         send(slice, offer.attempts);
@@ -235,7 +298,7 @@ impl Channel {
                 }
                 Read::Cold => {
                     inner.stalled.push(id);
-                    inner.schedule.release(id, &mut inner.wake);
+                    inner.schedule.release(id);
                     break;
                 }
                 Read::Gone(count) => self.drop_lost(inner, id, &offer, count, now),
@@ -246,7 +309,7 @@ impl Channel {
 
     /// Leaves what is reserved for a client to others: it cannot take more for now, and will ask when it can.
     pub(crate) fn hold_back(self: &Arc<Self>, id: ClientId) {
-        self.act(|schedule, wake| schedule.release(id, wake));
+        self.change(|schedule| schedule.release(id));
     }
 
     fn read(self: &Arc<Self>, inner: &mut Inner, offer: &Offer, bytes_max: usize) -> Read {
@@ -298,8 +361,8 @@ impl Channel {
     /// Messages whose bytes are lost are finished with, or the channel would never get past them.
     fn drop_lost(&self, inner: &mut Inner, id: ClientId, offer: &Offer, count: u64, now: Time) {
         let first = offer.range.start;
-        inner.schedule.take(id, offer, count, now, &mut inner.wake);
-        inner.schedule.finish(id, first..first + count, &mut Vec::new(), &mut inner.wake);
+        inner.schedule.take(id, offer, count, now);
+        inner.schedule.finish(id, first..first + count, &mut Vec::new());
         let (topic, name) = (self.log.name(), &self.name);
         self.services.logger.error(format_args!(
             "CHANNEL({topic}:{name}): {count} messages from sequence {first} are lost: their bytes are gone"
@@ -316,6 +379,22 @@ impl Channel {
         self.exiting.store(true, Ordering::Release);
         for client in inner.clients.values() {
             client.close();
+        }
+    }
+
+    /// The figures of the channel; `backend_depth` is how many ready messages are below `tail_start`.
+    pub(crate) fn counts(&self, tail_start: u64) -> ChannelCounts {
+        let schedule = &lock(&self.inner).schedule;
+        ChannelCounts {
+            depth: schedule.depth(),
+            backend_depth: schedule.ready_below(tail_start),
+            in_flight: schedule.in_flight_count(),
+            deferred: schedule.deferred_count(),
+            messages: schedule.message_count(),
+            requeues: schedule.requeue_count(),
+            timeouts: schedule.timeout_count(),
+            clients: schedule.client_count(),
+            paused: schedule.is_paused(),
         }
     }
 
