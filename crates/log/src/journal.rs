@@ -261,7 +261,7 @@ pub(crate) fn push_deferral(list: &mut Vec<Deferral>, range: Range<u64>, delay: 
 }
 
 /// Writes a file so that a crash leaves either the old or the new one, whole.
-pub(crate) fn replace_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), IoError> {
+pub fn replace_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), IoError> {
     let temp = path.with_extension("tmp");
     let file = disk.create(&temp).context("create", &temp)?;
     let written = file

@@ -51,6 +51,7 @@ mod pool;
 mod recovery;
 mod reopen;
 mod segment;
+mod shim;
 mod state;
 mod store;
 mod tail;
@@ -60,6 +61,8 @@ mod topic_log;
 mod walk;
 mod writer;
 
+pub use crate::journal::replace_file;
+pub use crate::shim::{Clocks, FailedTopic, Reopened, Retired};
 pub use crate::{
     batch::{BATCH_HEADER_BYTES, BatchBuilder, RECORD_HEAD_BYTES},
     chunk::Chunk,

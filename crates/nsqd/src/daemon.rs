@@ -1,26 +1,30 @@
 //! The daemon as a whole: start, run, stop.
 
-use std::{
-    future::Future,
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    thread::{self, JoinHandle},
-    time::Duration,
-};
+use std::{future::Future, io, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
 use nsq_daemon::{http, log::Logger, tasks::Tasks};
 use tokio::net::TcpListener;
 
 use crate::{
-    http::router, node::Node, node::OpenError, options::Options, session::tcp,
-    session::workers::Workers, version_line,
+    http::{router, starting},
+    node::{Node, OpenError},
+    options::Options,
+    session::tcp,
+    session::workers::Workers,
+    version_line,
+    world::World,
 };
 
 /// How long connections may take to end when nsqd stops.
 const DRAIN: Duration = Duration::from_secs(5);
 /// How long an HTTP client may take to send the rest of its request then.
 const HTTP_DRAIN: Duration = Duration::from_secs(1);
+/// Threads that write journals.
+const KEEPERS: usize = 2;
+/// Threads that flush files: topics share what a disk can do at once.
+const SYNCERS: usize = 16;
+/// Threads that delete, compact and retry.
+const TIDIERS: usize = 2;
 
 /// Why nsqd did not start.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +41,9 @@ pub enum StartError {
         /// What the operating system says.
         source: io::Error,
     },
+    /// Opening the data folder panicked.
+    #[error("failed to instantiate nsqd - {0}")]
+    Panicked(#[source] tokio::task::JoinError),
     /// A thread cannot be started.
     #[error("failed to instantiate nsqd - start thread - {0}")]
     Thread(#[source] io::Error),
@@ -52,6 +59,9 @@ pub enum RunError {
     /// The last writes to the data folder failed.
     #[error("failed to close - {0}")]
     Close(#[from] nsq_log::Error),
+    /// Closing the data folder panicked.
+    #[error("failed to close - {0}")]
+    Panicked(#[source] tokio::task::JoinError),
 }
 
 /// An nsqd that listens.
@@ -66,36 +76,49 @@ pub struct Nsqd {
 }
 
 impl Nsqd {
-    /// Opens the data folder and the ports. Nobody is served before [`Nsqd::run`].
+    /// Locks the data folder, opens the ports and then brings back what the folder holds; meanwhile HTTP requests are
+    /// answered that nsqd is starting. No client is served before [`Nsqd::run`].
     ///
     /// # Errors
     /// When the data folder or an address cannot be used; nothing is left running then.
     pub async fn start(options: Options, logger: Logger) -> Result<Self, StartError> {
-        let (tcp_wanted, http_wanted) = (options.tcp_address.clone(), options.http_address.clone());
-        let id = options.node_id;
-        let node = Node::open(options, logger)?;
-        node.services.logger.info(format_args!("{}", version_line()));
-        node.services.logger.info(format_args!("ID: {id}"));
-        let listening = async {
-            let tcp = listen(&tcp_wanted).await?;
-            let http = match http_wanted.as_str() {
-                "" => None,
-                address => Some(listen(address).await?),
-            };
-            Ok::<_, StartError>((tcp, http))
+        Self::start_in(World::default(), options, logger).await
+    }
+
+    /// As [`Nsqd::start`], on a machine with the given disk and clocks.
+    ///
+    /// # Errors
+    /// As [`Nsqd::start`].
+    pub async fn start_in(
+        world: World,
+        options: Options,
+        logger: Logger,
+    ) -> Result<Self, StartError> {
+        let lock = world.disk.lock(&options.data_path).map_err(OpenError::from)?;
+        logger.info(format_args!("{}", version_line()));
+        logger.info(format_args!("ID: {}", options.node_id));
+        let (tcp, tcp_address) = listen(&options.tcp_address).await?;
+        let http = match options.http_address.as_str() {
+            "" => None,
+            address => Some(listen(address).await?),
         };
-        let ((tcp, tcp_address), http) = listening.await.inspect_err(|_| {
-            // Nothing has happened since the folder was opened: the next start need not take it for a crash.
-            // If it cannot be closed, that start will find out.
-            let _ = node.close();
-        })?;
+        let opening = tokio::task::spawn_blocking({
+            let logger = logger.clone();
+            move || Node::open(world, lock, options, logger)
+        });
+        let node = match &http {
+            Some((listener, _)) => starting::serve_while(listener, &logger, opening).await,
+            None => opening.await,
+        };
+        let node = node.map_err(StartError::Panicked)??;
         node.listens_on(tcp_address.port(), http.as_ref().map_or(0, |(_, address)| address.port()));
         let threads = start_threads(&node).map_err(StartError::Thread)?;
         let tasks = Tasks::new();
         let workers = Workers::start(&node, &tasks).map_err(StartError::Thread)?;
         let path = node.metadata.path().display();
-        node.services.logger.info(format_args!("NSQ: persisting topic/channel metadata to {path}"));
+        logger.info(format_args!("NSQ: persisting topic/channel metadata to {path}"));
         node.write_metadata();
+        node.watch_clock();
         Ok(Self { node, tcp, tcp_address, http, threads, tasks, workers })
     }
 
@@ -117,11 +140,11 @@ impl Nsqd {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
         let Self { node, tcp, tcp_address, http, threads, tasks, workers } = self;
         let token = tasks.shutdown_token();
-        let (clock, services) = (node.services.clock, node.services.clone());
+        let services = node.services.clone();
         let deadlines_token = token.clone();
         tasks.spawn_vital("deadlines", async move {
             tokio::select! {
-                () = services.deadlines.run(clock) => {}
+                () = services.deadlines.run(&services.clock) => {}
                 () = deadlines_token.cancelled() => {}
             }
         });
@@ -175,41 +198,25 @@ impl Nsqd {
             close(&node, threads)
         })
         .await;
-        let closed = closed.map_err(|error| RunError::Listener(io::Error::other(error)))?;
+        let closed = closed.map_err(RunError::Panicked)?;
         accepted?;
         served?;
         Ok(closed?)
     }
 }
 
-fn start_threads(node: &Arc<Node>) -> io::Result<Vec<JoinHandle<()>>> {
-    let (keeper, syncer, mender, metadata) =
-        (node.clone(), node.clone(), node.clone(), node.clone());
-    let start = |name: &str, run: Box<dyn FnOnce() + Send>| {
-        thread::Builder::new().name(name.to_owned()).spawn(run)
-    };
-    Ok(vec![
-        start("nsqd-journal", Box::new(move || keeper.services.keeper.run()))?,
-        start(
-            "nsqd-sync",
-            Box::new(move || {
-                let services = &syncer.services;
-                services.syncer.run(services.options.sync_timeout);
-            }),
-        )?,
-        start("nsqd-mender", Box::new(move || mender.services.mender.run(|| mender.mend())))?,
-        start(
-            "nsqd-metadata",
-            Box::new(move || metadata.metadata.run(|| metadata.write_metadata())),
-        )?,
-    ])
+fn start_threads(node: &Node) -> io::Result<Vec<JoinHandle<()>>> {
+    let services = &node.services;
+    let mut threads = services.keeper.serve("nsqd-journal", KEEPERS)?;
+    threads.extend(services.syncer.serve("nsqd-sync", SYNCERS)?);
+    threads.extend(services.tidier.serve("nsqd-tidy", TIDIERS)?);
+    Ok(threads)
 }
 
 fn close(node: &Node, threads: Vec<JoinHandle<()>>) -> Result<(), nsq_log::Error> {
-    node.metadata.stop();
     node.services.keeper.stop();
     node.services.syncer.stop();
-    node.services.mender.stop();
+    node.services.tidier.stop();
     for thread in threads {
         if thread.join().is_err() {
             node.services.logger.error(format_args!("a background thread panicked"));

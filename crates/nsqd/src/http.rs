@@ -4,6 +4,7 @@ mod admin;
 mod args;
 mod config;
 mod publish;
+pub(crate) mod starting;
 mod stats;
 
 use std::{future::Future, sync::Arc};

@@ -28,12 +28,15 @@ mod node;
 mod options;
 mod session;
 mod topic;
+mod world;
 
 pub use crate::{
     cli::main,
+    clock::{Clocks, SystemClocks},
     daemon::{Nsqd, RunError, StartError},
-    node::OpenError,
+    node::{MetadataError, OpenError},
     options::{InvalidOption, Options},
+    world::World,
 };
 
 /// The version of NSQ whose behaviour this nsqd has, as clients and tools see it.

@@ -130,7 +130,7 @@ pub(crate) fn create_channels(node: &Arc<Node>, topic: &Arc<Topic>) {
                 ));
             }
         }
-        topic.let_go();
+        topic.resume();
     });
 }
 

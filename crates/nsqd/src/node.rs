@@ -2,6 +2,8 @@
 
 mod adopt;
 pub(crate) mod metadata;
+mod names;
+mod open;
 
 use std::{
     collections::HashMap,
@@ -14,24 +16,32 @@ use std::{
 
 use foldhash::fast::RandomState;
 use nsq_broker::ClientId;
-use nsq_daemon::log::Logger;
 use nsq_log::{BatchBuilder, Store};
 use nsq_protocol::{ChannelName, TopicName};
 
+pub use self::{metadata::MetadataError, open::OpenError};
+use self::{
+    metadata::{Catalog, CatalogChannel, CatalogTopic, Metadata},
+    names::Names,
+};
 use crate::{
-    clock::Clock,
-    lookup::{self, Lookup},
-    node::adopt::adopt_channels,
-    node::metadata::{Catalog, CatalogChannel, CatalogTopic, Metadata},
-    options::Options,
-    topic::channel::Channel,
-    topic::client::Clients,
-    topic::services::Services,
-    topic::{PublishError, Topic},
+    chores::queue::Errand,
+    lookup,
+    topic::{PublishError, Topic, channel::Channel, client::Clients, services::Services},
 };
 
-/// How often a publish may find that its topic goes away just then.
+/// How often a publish may find that its topic is being deleted.
 const PUBLISH_TRIES: usize = 10;
+/// How long to wait before `nsqd.dat` is written again after a failure.
+const RETRY: Duration = Duration::from_secs(1);
+/// What `nsqd.dat` is called where health is reported.
+const CATALOG: &str = "nsqd.dat";
+/// The same for the folder's node file.
+const NODE: &str = "node";
+/// How often the wall clock is compared with node time.
+const CLOCK_WATCH: Duration = Duration::from_secs(1);
+
+type Topics = HashMap<TopicName, Arc<Topic>, RandomState>;
 
 /// Everything one nsqd knows.
 pub(crate) struct Node {
@@ -39,119 +49,24 @@ pub(crate) struct Node {
     pub(crate) clients: Clients,
     pub(crate) metadata: Metadata,
     store: Store,
-    topics: RwLock<HashMap<TopicName, Arc<Topic>, RandomState>>,
+    topics: RwLock<Topics>,
+    /// Names of topics that are being created or deleted.
+    names: Names,
+    /// Writes `nsqd.dat`.
+    catalog_errand: Arc<Errand>,
+    /// Runs [`Node::watch_clock`].
+    clock_errand: Arc<Errand>,
     next_client: AtomicU64,
     stopping: AtomicBool,
     ports: OnceLock<(u16, u16)>,
 }
 
-/// Why a node did not start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// The data folder cannot be used.
-    #[error("failed to instantiate nsqd - {0}")]
-    Store(#[from] nsq_log::OpenError),
-    /// `nsqd.dat` cannot be used.
-    #[error("failed to load metadata - {0}")]
-    Metadata(String),
-    /// What `nsqd.dat` lists cannot be created.
-    #[error("failed to load metadata - {0}")]
-    Create(#[from] nsq_log::Error),
-}
-
 impl Node {
-    /// Opens the data folder and brings back what it holds.
-    pub(crate) fn open(options: Options, logger: Logger) -> Result<Arc<Self>, OpenError> {
-        let metadata = Metadata::new(&options.data_path);
-        let mut opened =
-            Store::open(&options.data_path, Arc::new(nsq_log::RealDisk), log_options(&options))?;
-        for notice in &opened.report {
-            logger.warn(format_args!("{notice}"));
-        }
-        let catalog = match metadata.read() {
-            Ok(catalog) => catalog,
-            Err(error) => {
-                // Nothing has happened: the next start need not take it for a crash.
-                let _ = opened.store.close();
-                return Err(OpenError::Metadata(error));
-            }
-        };
-        let adopting = adopt_channels(&mut opened, &catalog);
-        let lookup = Lookup::new(options.lookupd_tcp_addresses.clone());
-        let services = Arc::new(Services {
-            options,
-            clock: Clock::start(),
-            logger,
-            deadlines: crate::chores::deadlines::Deadlines::default(),
-            keeper: crate::chores::keeper::Keeper::default(),
-            syncer: crate::chores::syncer::Syncer::default(),
-            mender: crate::chores::mender::Mender::default(),
-            lookup,
-            health: crate::chores::health::Health::default(),
-        });
-        let node = Arc::new(Self {
-            services,
-            clients: Clients::default(),
-            metadata,
-            store: opened.store,
-            topics: RwLock::default(),
-            next_client: AtomicU64::new(1),
-            stopping: AtomicBool::new(false),
-            ports: OnceLock::new(),
-        });
-        for recovered in opened.topics {
-            let name = recovered.name.clone();
-            let topic =
-                Topic::new(recovered.name, recovered.log, Some(recovered.state), &node.services);
-            if adopting.contains(&name) {
-                topic.persist()?;
-            }
-            node.topics_mut().insert(name, topic);
-        }
-        node.load_catalog(&catalog)?;
-        Ok(node)
-    }
-
-    /// Creates what `nsqd.dat` lists and the folder does not hold.
-    fn load_catalog(self: &Arc<Self>, catalog: &Catalog) -> Result<(), OpenError> {
-        let failed = |error: PublishError| OpenError::Metadata(error.to_string());
-        for listed in catalog.topics.iter().flatten() {
-            let Ok(name) = TopicName::new(&listed.name) else {
-                self.services
-                    .logger
-                    .warn(format_args!("skipping creation of invalid topic {}", listed.name));
-                continue;
-            };
-            if self.existing_topic(name.as_str()).is_some() {
-                continue;
-            }
-            let topic = self.topic_or_create(&name).map_err(failed)?;
-            for listed in listed.channels.iter().flatten() {
-                let Ok(name) = ChannelName::new(&listed.name) else {
-                    self.services
-                        .logger
-                        .warn(format_args!("skipping creation of invalid channel {}", listed.name));
-                    continue;
-                };
-                let (channel, _) = topic.channel_or_create(&name).map_err(failed)?;
-                if listed.paused {
-                    channel.pause();
-                }
-            }
-            if listed.paused {
-                topic.pause()?;
-            }
-            topic.persist()?;
-        }
-        Ok(())
-    }
-
-    fn topics(&self) -> RwLockReadGuard<'_, HashMap<TopicName, Arc<Topic>, RandomState>> {
+    fn topics(&self) -> RwLockReadGuard<'_, Topics> {
         self.topics.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn topics_mut(&self) -> RwLockWriteGuard<'_, HashMap<TopicName, Arc<Topic>, RandomState>> {
+    fn topics_mut(&self) -> RwLockWriteGuard<'_, Topics> {
         self.topics.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -203,7 +118,7 @@ impl Node {
         topics
     }
 
-    /// The topic, created when there is none of that name.
+    /// The topic, created when there is none of that name. Blocks while its files are created.
     ///
     /// # Errors
     /// When nsqd stops, or the data folder does not take a new topic.
@@ -214,24 +129,24 @@ impl Node {
         if let Some(topic) = self.existing_topic(name.as_str()) {
             return Ok(topic);
         }
-        let mut topics = self.topics_mut();
-        if let Some(topic) = topics.get(name) {
-            return Ok(topic.clone());
+        let _taken = self.names.take(name);
+        if let Some(topic) = self.existing_topic(name.as_str()) {
+            return Ok(topic);
         }
         if self.is_stopping() {
             return Err(PublishError::Exiting);
         }
         let log = self.store.create_topic(name).inspect_err(|error| {
-            self.services.health.failed(error);
-            self.services.mender.wake();
+            self.services.health.failed(CATALOG, error);
+            // Writing to the same folder shows when it works again.
+            self.write_metadata_after(RETRY);
         })?;
         let topic = Topic::new(name.clone(), log, None, &self.services);
         // While nsqd starts nothing is asked: what is created then is not new.
         if self.ports.get().is_some() {
             lookup::create_channels(self, &topic);
         }
-        topics.insert(name.clone(), topic.clone());
-        drop(topics);
+        self.topics_mut().insert(name.clone(), topic.clone());
         self.services.logger.info(format_args!("TOPIC({name}): created"));
         self.changed(name.is_ephemeral());
         Ok(topic)
@@ -241,7 +156,7 @@ impl Node {
     fn changed(&self, is_ephemeral: bool) {
         self.services.lookup.registrations_changed();
         if !is_ephemeral {
-            self.metadata.touch();
+            self.write_metadata_after(Duration::ZERO);
         }
     }
 
@@ -290,20 +205,24 @@ impl Node {
         Ok((topic, end))
     }
 
-    /// Deletes a topic with all its channels. Answers whether there was one.
-    pub(crate) fn delete_topic(&self, name: &str) -> Result<bool, nsq_log::Error> {
-        let Some(topic) = self.existing_topic(name) else { return Ok(false) };
-        // Of two who delete it only one may touch its files: there may be a new topic behind them by then.
-        if !topic.exit() {
-            return Ok(false);
+    /// Deletes a topic with all its channels. Returns whether it existed. Blocks while its files are deleted.
+    ///
+    /// # Errors
+    /// When its folder cannot be renamed: then the topic is as it was. Or when what it left cannot be removed, which
+    /// the next start does.
+    pub(crate) fn delete_topic(&self, name: &TopicName) -> Result<bool, nsq_log::Error> {
+        let _taken = self.names.take(name);
+        let Some(topic) = self.existing_topic(name.as_str()) else { return Ok(false) };
+        let deleted = self.store.delete_topic(name);
+        if deleted.is_err() && self.store.has_topic(name) {
+            return deleted.map(|()| true);
         }
         self.services.logger.info(format_args!("TOPIC({name}): deleting"));
-        // While its files go the topic is still there, so that nobody makes a new one over them; what is
-        // published to it is refused.
-        let deleted = self.store.delete_topic(&topic.name);
+        topic.exit();
+        topic.forget();
         self.topics_mut().remove(name);
         self.services.lookup.registrations_changed();
-        if !topic.name.is_ephemeral() {
+        if !name.is_ephemeral() {
             // At once: a topic that the file still lists would be back after a crash.
             self.write_metadata();
         }
@@ -328,11 +247,10 @@ impl Node {
 
     /// Deletes an ephemeral topic unless somebody has made a channel of it meanwhile.
     fn delete_if_unused(&self, topic: &Topic) -> Result<(), nsq_log::Error> {
-        // Held to the end, which is near as there are no files: whoever comes now gets a new topic.
-        let mut topics = self.topics_mut();
+        let _taken = self.names.take(&topic.name);
         if topic.exit_if_unused() {
             self.services.logger.info(format_args!("TOPIC({}): deleting", topic.name));
-            topics.remove(&topic.name);
+            self.topics_mut().remove(&topic.name);
             self.store.delete_topic(&topic.name)?;
             self.services.lookup.registrations_changed();
         }
@@ -342,7 +260,7 @@ impl Node {
     /// Takes a client off its channel; an ephemeral channel goes with its last client.
     pub(crate) fn leave(&self, topic: &Arc<Topic>, channel: &Arc<Channel>, client: ClientId) {
         let abandoned = channel.leave(client, self.services.options.requeue_on_disconnect);
-        topic.mark_dirty();
+        topic.keep_soon();
         if abandoned {
             self.clear_away(topic, channel);
         }
@@ -360,39 +278,41 @@ impl Node {
         }
     }
 
-    /// Writes `nsqd.dat`; what fails is logged and tried again by the mender.
+    /// Has `nsqd.dat` written in the background: many changes at once cost one write.
+    fn write_metadata_after(&self, delay: Duration) {
+        self.services.tidier.ask(&self.catalog_errand, delay);
+    }
+
+    /// Writes `nsqd.dat`; a failure is logged and retried.
     pub(crate) fn write_metadata(&self) {
-        let topics = self.all_topics();
-        let durable = topics.iter().filter(|topic| !topic.name.is_ephemeral());
-        let catalog = Catalog::new(durable.map(|topic| catalog_topic(topic)).collect());
-        if let Err(error) = self.metadata.write(&catalog) {
-            let path = self.metadata.path().display();
-            self.services
-                .logger
-                .error(format_args!("failed to persist metadata to {path} - {error}"));
-            self.services.health.failed(&error);
-            self.services.mender.wake();
+        match self.metadata.write(|| self.catalog()) {
+            Ok(()) => self.services.health.recovered(CATALOG),
+            Err(error) => {
+                let path = self.metadata.path().display();
+                self.services
+                    .logger
+                    .error(format_args!("failed to persist metadata to {path} - {error}"));
+                self.services.health.failed(CATALOG, &error);
+                self.write_metadata_after(RETRY);
+            }
         }
     }
 
-    /// Tries again what the disk did not take; answers whether nothing is left.
-    pub(crate) fn mend(&self) -> bool {
-        // Also when it is not behind: whatever failed, this shows whether the folder takes anything.
-        self.write_metadata();
+    fn catalog(&self) -> Catalog {
         let topics = self.all_topics();
-        for topic in topics.iter().filter(|topic| topic.is_ailing()) {
-            // What is wrong was logged when it began; it only goes on.
-            if let Err(error) = topic.mend() {
-                self.services.health.failed(&error);
-            }
+        let durable = topics.iter().filter(|topic| !topic.name.is_ephemeral());
+        Catalog::new(durable.map(|topic| catalog_topic(topic)).collect())
+    }
+
+    /// Records in the data folder how far the wall clock is from node time, now and whenever it is set: after a reboot
+    /// that is what remaining delays are measured by. Keeps segment numbers in reserve, too.
+    pub(crate) fn watch_clock(&self) {
+        self.services.tidier.ask(&self.clock_errand, CLOCK_WATCH);
+        let noted = self.store.note_wall(self.services.clock.wall_minus_node_ns());
+        match noted.and_then(|()| self.store.reserve_segments()) {
+            Ok(()) => self.services.health.recovered(NODE),
+            Err(error) => self.services.health.failed(NODE, &error),
         }
-        let whole = || !self.metadata.is_behind() && !topics.iter().any(|topic| topic.is_ailing());
-        if !whole() {
-            return false;
-        }
-        self.services.health.recovered();
-        // Something may have failed between the look and the word; the next round says so again.
-        whole()
     }
 
     /// Refuses new work and asks every connection to end.
@@ -409,8 +329,8 @@ impl Node {
         let mut result = Ok(());
         for topic in self.all_topics() {
             topic.exit();
-            let persisted = topic.persist();
-            result = result.and(persisted);
+            let written = topic.close();
+            result = result.and(written);
         }
         let closed = self.store.close();
         result.and(closed)
@@ -430,15 +350,5 @@ fn catalog_topic(topic: &Topic) -> CatalogTopic {
         name: topic.name.to_string(),
         paused: topic.is_paused(),
         channels: (!channels.is_empty()).then_some(channels),
-    }
-}
-
-fn log_options(options: &Options) -> nsq_log::Options {
-    nsq_log::Options {
-        segment_bytes: options.max_bytes_per_file,
-        tail_messages: usize::try_from(options.mem_queue_size).unwrap_or(usize::MAX),
-        tail_bytes: options.mem_bytes,
-        durability: options.durability,
-        ..nsq_log::Options::default()
     }
 }

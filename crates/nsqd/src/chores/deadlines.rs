@@ -6,7 +6,10 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, Weak},
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use nsq_broker::Time;
@@ -20,14 +23,20 @@ pub(crate) trait Expire: Send + Sync {
     fn expire(self: Arc<Self>, now: Time);
 }
 
-/// The deadlines of a node: a heap of the next moment of each channel.
+/// The deadlines of a node, in order.
 #[derive(Default)]
 pub(crate) struct Deadlines {
     entries: Mutex<BTreeMap<(Time, u64), Weak<dyn Expire>>>,
     earlier: Notify,
+    keys: AtomicU64,
 }
 
 impl Deadlines {
+    /// A key for something new that has deadlines.
+    pub(crate) fn next_key(&self) -> u64 {
+        self.keys.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Has `target` told when `at` comes, instead of at `before`, for which `key` was entered last.
     pub(crate) fn arm(&self, key: u64, before: Option<Time>, at: Time, target: Weak<dyn Expire>) {
         let mut entries = lock(&self.entries);

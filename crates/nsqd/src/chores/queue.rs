@@ -7,7 +7,7 @@ use std::{
     cmp::Reverse,
     collections::BinaryHeap,
     fmt, io,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, PoisonError, Weak},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -33,6 +33,16 @@ enum Turn {
 impl Errand {
     pub(crate) fn new(work: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self { turn: Mutex::new(Turn::Idle), work: Box::new(work) })
+    }
+
+    /// An errand that does `work` with `owner` as long as there is one.
+    pub(crate) fn of<T: Send + Sync + 'static>(owner: &Weak<T>, work: fn(&T)) -> Arc<Self> {
+        let owner = Weak::clone(owner);
+        Self::new(move || {
+            if let Some(owner) = owner.upgrade() {
+                work(&owner);
+            }
+        })
     }
 
     /// Notes that the errand is wanted by `due`; returns whether it has to be entered for that time.
@@ -127,6 +137,9 @@ impl Queue {
 
     fn enter(&self, due: Instant, errand: Arc<Errand>) {
         let mut backlog = lock(&self.backlog);
+        if backlog.stopping && due > now() {
+            return;
+        }
         let earliest = backlog.entries.peek().is_none_or(|first| due < first.due.0);
         backlog.entries.push(Entry { due: Reverse(due), errand });
         drop(backlog);
@@ -151,7 +164,8 @@ impl Queue {
         (0..count).map(start).collect()
     }
 
-    /// Ends the threads once everything that was asked for has been done, whatever its due time.
+    /// Ends the threads once everything that was asked for has been done, whatever its due time. What is asked for
+    /// with a delay from now on is not done.
     pub(crate) fn stop(&self) {
         lock(&self.backlog).stopping = true;
         self.changed.notify_all();

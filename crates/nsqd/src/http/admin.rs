@@ -3,6 +3,7 @@
 use std::{fmt::Display, sync::Arc};
 
 use nsq_daemon::http::{Error, Query, Request, Response, StatusCode};
+use nsq_protocol::TopicName;
 
 use super::{args, blocking};
 use crate::{
@@ -25,7 +26,8 @@ pub(super) async fn create_topic(node: Arc<Node>, request: Request) -> Answer {
 }
 
 pub(super) async fn delete_topic(node: Arc<Node>, request: Request) -> Answer {
-    let name = args::topic_text(&request.query()?)?.to_owned();
+    // A name that no topic can have is the name of none.
+    let name = TopicName::new(args::topic_text(&request.query()?)?).map_err(|_| no_topic())?;
     let path = request.path().to_owned();
     blocking(&node, move |node| match node.delete_topic(&name) {
         Ok(true) => Ok(Response::empty()),
@@ -42,7 +44,7 @@ pub(super) async fn empty_topic(node: Arc<Node>, request: Request) -> Answer {
     blocking(&node, move |node| {
         let emptied = topic.empty();
         // Frees the segments that are not needed any more.
-        topic.mark_dirty();
+        topic.keep_soon();
         emptied.map(|()| Response::empty()).map_err(|error| failure(node, &path, &error))
     })
     .await?
@@ -93,29 +95,24 @@ pub(super) async fn empty_channel(node: Arc<Node>, request: Request) -> Answer {
     let (topic, channel) = existing_channel(&node, &request.query()?)?;
     let path = request.path().to_owned();
     blocking(&node, move |node| {
-        channel.empty();
-        let persisted = topic.persist();
-        topic.mark_dirty();
-        persisted.map(|()| Response::empty()).map_err(|error| failure(node, &path, &error))
+        let emptied = topic.empty_channel(&channel);
+        topic.keep_soon();
+        emptied.map(|()| Response::empty()).map_err(|error| failure(node, &path, &error))
     })
     .await?
 }
 
 pub(super) async fn pause_channel(node: Arc<Node>, request: Request) -> Answer {
-    change_channel(&node, &request, Channel::pause).await
+    change_channel(&node, &request, true).await
 }
 
 pub(super) async fn unpause_channel(node: Arc<Node>, request: Request) -> Answer {
-    change_channel(&node, &request, Channel::unpause).await
+    change_channel(&node, &request, false).await
 }
 
-async fn change_channel(node: &Arc<Node>, request: &Request, change: fn(&Arc<Channel>)) -> Answer {
+async fn change_channel(node: &Arc<Node>, request: &Request, paused: bool) -> Answer {
     let (topic, channel) = existing_channel(node, &request.query()?)?;
-    blocking(node, move |node| {
-        change(&channel);
-        written(node, &topic, topic.persist())
-    })
-    .await
+    blocking(node, move |node| written(node, &topic, topic.pause_channel(&channel, paused))).await
 }
 
 /// Ends a pause or its end: it has taken effect, and must not be forgotten by a crash. Where that cannot be
@@ -125,7 +122,6 @@ fn written(node: &Node, topic: &Arc<Topic>, persisted: Result<(), nsq_log::Error
         node.services
             .logger
             .error(format_args!("TOPIC({}): failed to persist a pause - {error}", topic.name));
-        topic.mark_dirty();
     }
     node.write_metadata();
     Response::empty()

@@ -142,13 +142,13 @@ impl Stats {
             .map(|topics| topics.iter().filter_map(|topic| topic_stats(topic, filter)).collect());
         Self {
             version: VERSION,
-            health: services.health.status(),
+            health: services.health.report(),
             start_time: services.clock.start_seconds(),
             topics,
             memory: filter.memory.then(Memory::of_this_process),
             producers: producers.filter(|producers| !producers.is_empty()),
             uptime: services.clock.uptime(),
-            now: services.clock.now().0 / 1_000_000_000,
+            now: services.clock.wall_seconds(),
         }
     }
 }

@@ -1,50 +1,54 @@
 //! Giving topics back the channels that their journals have lost.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
-use nsq_log::{ChannelState, Event, Opened, RecoveredTopic};
+use nsq_log::{ChannelState, Event, Notice, RecoveredTopic};
 use nsq_protocol::{ChannelName, TopicName};
 
-use crate::node::metadata::{Catalog, CatalogChannel};
+use super::metadata::{Catalog, CatalogChannel};
 
 /// Gives topics whose journal was lost, wholly or in part, the channels that `nsqd.dat` still lists. Each starts at
-/// the first message that may be waiting for it: messages come again rather than never. Answers which topics got
-/// any.
-pub(crate) fn adopt_channels(opened: &mut Opened, catalog: &Catalog) -> Vec<TopicName> {
-    let mut changed = Vec::new();
-    for topic in &mut opened.topics {
+/// the first message that may be waiting for it: messages come again rather than never. Returns the channels that
+/// were added, by topic.
+///
+/// A journal that is whole is believed, also when it lists no channels: they were deleted.
+pub(crate) fn adopt_channels(
+    topics: &mut [RecoveredTopic],
+    report: &[Notice],
+    catalog: &Catalog,
+) -> BTreeMap<TopicName, Vec<ChannelName>> {
+    let mut adopted = BTreeMap::new();
+    for topic in topics {
         let listed = catalog.topics.iter().flatten().find(|it| it.name == topic.name.as_str());
-        let Some(listed) = listed else { continue };
-        let cut = opened.report.iter().any(|notice| {
-            let lost =
-                matches!(notice.event, Event::JournalCut { .. } | Event::JournalReset { .. });
-            lost && is_in(&notice.path, topic)
-        });
-        let empty = topic.state.channels.is_empty();
-        if !cut && !empty {
-            continue;
-        }
-        let start = if empty { topic.state.fanout } else { topic.log.first() };
-        let before = topic.state.channels.len();
-        for listed in listed.channels.iter().flatten() {
-            adopt(topic, listed, start);
-        }
-        if topic.state.channels.len() > before {
+        let Some(listed) = listed.filter(|_| lost_its_journal(topic, report)) else { continue };
+        let whole = topic.state.channels.is_empty();
+        let start = if whole { topic.state.fanout } else { topic.log.first() };
+        let channels = listed.channels.iter().flatten();
+        let names: Vec<_> = channels.filter_map(|listed| adopt(topic, listed, start)).collect();
+        if !names.is_empty() {
             topic.state.paused |= listed.paused;
-            changed.push(topic.name.clone());
+            adopted.insert(topic.name.clone(), names);
         }
     }
-    changed
+    adopted
 }
 
-fn adopt(topic: &mut RecoveredTopic, listed: &CatalogChannel, start: u64) {
-    let Ok(name) = ChannelName::new(&listed.name) else { return };
+fn lost_its_journal(topic: &RecoveredTopic, report: &[Notice]) -> bool {
+    report.iter().any(|notice| {
+        let lost = matches!(notice.event, Event::JournalCut { .. } | Event::JournalReset { .. });
+        lost && is_in(&notice.path, topic)
+    })
+}
+
+fn adopt(topic: &mut RecoveredTopic, listed: &CatalogChannel, start: u64) -> Option<ChannelName> {
+    let name = ChannelName::new(&listed.name).ok()?;
     let channels = &mut topic.state.channels;
     if channels.iter().any(|(known, _)| *known == name) {
-        return;
+        return None;
     }
     let (end, cursor, paused) = (start, start, listed.paused);
-    channels.push((name, ChannelState { end, cursor, paused, ..ChannelState::default() }));
+    channels.push((name.clone(), ChannelState { end, cursor, paused, ..ChannelState::default() }));
+    Some(name)
 }
 
 /// Whether a file lies in the folder of a topic.

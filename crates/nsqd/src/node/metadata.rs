@@ -2,16 +2,12 @@
 //! folder of the original can be taken over.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    io,
     path::{Path, PathBuf},
-    sync::{
-        Condvar, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex},
 };
 
+use nsq_log::{Disk, replace_file};
 use serde::{Deserialize, Serialize};
 
 use crate::{VERSION, lock::lock};
@@ -48,33 +44,16 @@ impl Catalog {
     }
 }
 
-/// The file, and the thread that rewrites it after changes: many topics that are created at once cost one
-/// rewrite, and none of them waits for it.
+/// The file.
 pub(crate) struct Metadata {
+    disk: Arc<dyn Disk>,
     path: PathBuf,
     writing: Mutex<()>,
-    /// The last write failed.
-    behind: AtomicBool,
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    dirty: bool,
-    stopping: bool,
 }
 
 impl Metadata {
-    pub(crate) fn new(data_path: &Path) -> Self {
-        let path = data_path.join("nsqd.dat");
-        Self {
-            path,
-            writing: Mutex::new(()),
-            behind: AtomicBool::new(false),
-            state: Mutex::default(),
-            changed: Condvar::new(),
-        }
+    pub(crate) fn new(disk: Arc<dyn Disk>, data_path: &Path) -> Self {
+        Self { disk, path: data_path.join("nsqd.dat"), writing: Mutex::new(()) }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -84,93 +63,71 @@ impl Metadata {
     /// Reads the file; a missing one is empty.
     ///
     /// # Errors
-    /// When it cannot be read or is not what it should be: it is not overwritten then.
-    pub(crate) fn read(&self) -> Result<Catalog, String> {
-        let text = match fs::read(&self.path) {
-            Ok(text) => text,
+    /// When it cannot be read or parsed: it must not be overwritten then.
+    pub(crate) fn read(&self) -> Result<Catalog, MetadataError> {
+        let failed = |source| MetadataError::Io { path: self.path.clone(), source };
+        let file = match self.disk.open(&self.path) {
+            Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Catalog::default()),
-            Err(error) => {
-                return Err(format!(
-                    "failed to read metadata from {} - {error}",
-                    self.path.display()
-                ));
-            }
+            Err(error) => return Err(failed(error)),
         };
-        serde_json::from_slice(&text).map_err(|error| {
-            format!("failed to parse metadata in {} - {error}", self.path.display())
-        })
+        let length = file.len().map_err(failed)?;
+        let mut text = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+        let read = file.read_at(&mut text, 0).map_err(failed)?;
+        serde_json::from_slice(&text[..read])
+            .map_err(|source| MetadataError::Parse { path: self.path.clone(), source })
     }
 
-    /// Replaces the file, so that a crash leaves either the old one or the new one.
+    /// Replaces the file, so that a crash leaves either the old one or the new one. Calls are in line: the last one
+    /// writes the newest catalog.
     ///
     /// # Errors
-    /// When the folder does not take it; the old file stays.
-    pub(crate) fn write(&self, catalog: &Catalog) -> io::Result<()> {
+    /// When the folder cannot take it; the old file stays.
+    pub(crate) fn write(&self, catalog: impl FnOnce() -> Catalog) -> io::Result<()> {
         let _writing = lock(&self.writing);
-        let written = self.replace(catalog);
-        self.behind.store(written.is_err(), Ordering::Release);
-        written
+        let text = serde_json::to_vec(&catalog())?;
+        replace_file(&*self.disk, &self.path, &text).map_err(io::Error::other)
     }
+}
 
-    /// Whether the file does not say what it should, since it could not be written.
-    pub(crate) fn is_behind(&self) -> bool {
-        self.behind.load(Ordering::Acquire)
-    }
-
-    fn replace(&self, catalog: &Catalog) -> io::Result<()> {
-        let text = serde_json::to_vec(catalog)?;
-        let temporary = self.path.with_extension("dat.tmp");
-        let mut file =
-            File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &self.path)?;
-        let folder = self.path.parent().unwrap_or_else(|| Path::new("."));
-        File::open(folder)?.sync_all()
-    }
-
-    /// Has the file rewritten soon.
-    pub(crate) fn touch(&self) {
-        lock(&self.state).dirty = true;
-        self.changed.notify_one();
-    }
-
-    /// Makes [`Metadata::run`] return after a last write.
-    pub(crate) fn stop(&self) {
-        let mut state = lock(&self.state);
-        state.stopping = true;
-        state.dirty = true;
-        drop(state);
-        self.changed.notify_one();
-    }
-
-    /// Calls `rewrite` after every change until stopped.
-    pub(crate) fn run(&self, rewrite: impl Fn()) {
-        loop {
-            let state = lock(&self.state);
-            let idle = |state: &mut State| !state.dirty && !state.stopping;
-            let mut state =
-                self.changed.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
-            let stopping = state.stopping;
-            state.dirty = false;
-            drop(state);
-            rewrite();
-            if stopping {
-                return;
-            }
-        }
-    }
+/// Why `nsqd.dat` cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum MetadataError {
+    /// The file cannot be read.
+    #[error("failed to read metadata from {} - {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+    /// The file is not JSON of the expected shape.
+    #[error("failed to parse metadata in {} - {source}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where it goes wrong.
+        source: serde_json::Error,
+    },
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use nsq_log::RealDisk;
+
     use super::*;
+
+    fn metadata(folder: &Path) -> Metadata {
+        Metadata::new(Arc::new(RealDisk), folder)
+    }
 
     #[test]
     fn the_file_has_the_bytes_the_original_writes() {
         let folder = tempfile::tempdir().unwrap();
-        let metadata = Metadata::new(folder.path());
-        metadata.write(&Catalog::new(Vec::new())).unwrap();
+        let metadata = metadata(folder.path());
+        metadata.write(|| Catalog::new(Vec::new())).unwrap();
         let read = || fs::read_to_string(metadata.path()).unwrap();
         assert_eq!(read(), r#"{"topics":null,"version":"1.3.0"}"#);
         let channel = CatalogChannel { name: "c".to_owned(), paused: true };
@@ -179,23 +136,26 @@ mod tests {
             CatalogTopic { name: "u".to_owned(), paused: true, channels: None },
         ];
         let catalog = Catalog::new(topics);
-        metadata.write(&catalog).unwrap();
+        metadata.write(|| catalog.clone()).unwrap();
         let expected = concat!(
             r#"{"topics":[{"name":"t","paused":false,"channels":[{"name":"c","paused":true}]},"#,
             r#"{"name":"u","paused":true,"channels":null}],"version":"1.3.0"}"#
         );
         assert_eq!(read(), expected);
-        assert_eq!(metadata.read(), Ok(catalog));
+        assert_eq!(metadata.read().unwrap(), catalog);
     }
 
     #[test]
     fn a_missing_file_is_empty_and_a_broken_one_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
-        let metadata = Metadata::new(folder.path());
-        assert_eq!(metadata.read(), Ok(Catalog::default()));
+        let metadata = metadata(folder.path());
+        assert_eq!(metadata.read().unwrap(), Catalog::default());
         for text in ["", "{", "[]x"] {
             fs::write(metadata.path(), text).unwrap();
-            assert!(metadata.read().unwrap_err().contains("failed to parse metadata"), "{text:?}");
+            assert!(
+                metadata.read().unwrap_err().to_string().contains("failed to parse metadata"),
+                "{text:?}"
+            );
         }
     }
 }

@@ -269,7 +269,8 @@ impl Session {
         if std::mem::take(&mut self.requeued)
             && let Some(Subscription { topic, channel }) = &self.subscription
         {
-            topic.keep_channel(channel);
+            // A failure is retried in the background.
+            let _ = topic.write_changes_of(channel);
         }
     }
 

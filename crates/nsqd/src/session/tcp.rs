@@ -34,7 +34,7 @@ pub(crate) async fn accept(
         match accepted {
             Ok((stream, remote)) => {
                 logger.info(format_args!("TCP: new client({remote})"));
-                let connected_at_s = node.services.clock.now().0 / 1_000_000_000;
+                let connected_at_s = node.services.clock.wall_seconds();
                 let client = Arc::new(Client::new(node.next_client_id(), remote, connected_at_s));
                 match prepare(&stream).and_then(|()| stream.into_std()) {
                     Ok(stream) => workers.assign(stream, client),

@@ -1,4 +1,6 @@
-//! A channel: the broker's schedule of it, the clients that hang on it, and what was read ahead for them.
+//! A channel: the broker's schedule of it, the clients subscribed to it, and what was read ahead for them.
+
+mod read;
 
 use std::{
     collections::HashMap,
@@ -10,24 +12,25 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
-use nsq_broker::{ClientConfig, ClientId, FanOut, Offer, Refusal, Time};
+use nsq_broker::{ClientConfig, ClientId, FanOut, Refusal, Time};
 use nsq_log::{ChannelDelta, ChannelState, Read, Slice, TopicLog};
 use nsq_protocol::ChannelName;
 
+use super::{client::Client, cold::ColdReads, disk::ask_to_keep, journal, services::Services};
 use crate::{
-    lock::lock, topic::Topic, topic::client::Client, topic::cold::ColdReads, topic::journal,
-    topic::services::Services,
+    chores::{deadlines::Expire, queue::Errand},
+    lock::lock,
 };
-
-/// How long to wait before reading again what could not be read.
-const COLD_RETRY: Duration = Duration::from_secs(1);
 
 /// A channel of a topic.
 pub(crate) struct Channel {
     pub(crate) name: ChannelName,
-    topic: Weak<Topic>,
     log: Arc<TopicLog>,
     services: Arc<Services>,
+    /// Writes the topic's journal.
+    keep: Arc<Errand>,
+    /// What this channel is among the node's deadlines.
+    key: u64,
     exiting: AtomicBool,
     inner: Mutex<Inner>,
 }
@@ -40,9 +43,8 @@ struct Inner {
     stalled: Vec<ClientId>,
     /// Whether the topic knows that there is something for its journal.
     dirty: bool,
-    /// When the node will look at this channel's deadlines, the earliest last. A later time stays when an earlier
-    /// one comes up, so that it need not be entered again and again.
-    armed: Vec<Time>,
+    /// What the channel is entered for among the node's deadlines: never later than its next deadline.
+    armed: Option<Time>,
     /// Scratch, kept to spare allocations: pieces of the log to send.
     slices: Vec<Slice>,
 }
@@ -71,10 +73,12 @@ pub(crate) enum JoinError {
 }
 
 impl Channel {
+    /// A channel over a log, with the errand that writes the topic's journal.
     pub(crate) fn new(
         name: ChannelName,
         schedule: nsq_broker::Channel,
-        topic: &Arc<Topic>,
+        log: Arc<TopicLog>,
+        keep: Arc<Errand>,
         services: Arc<Services>,
     ) -> Self {
         let inner = Inner {
@@ -83,14 +87,14 @@ impl Channel {
             cold: ColdReads::default(),
             stalled: Vec::new(),
             dirty: false,
-            armed: Vec::new(),
+            armed: None,
             slices: Vec::new(),
         };
-        let (log, topic) = (topic.log.clone(), Arc::downgrade(topic));
         Self {
             name,
-            topic,
             log,
+            keep,
+            key: services.deadlines.next_key(),
             services,
             exiting: AtomicBool::new(false),
             inner: Mutex::new(inner),
@@ -109,9 +113,7 @@ impl Channel {
     fn settle(self: &Arc<Self>, inner: &mut Inner) {
         if !inner.dirty && inner.schedule.has_changes() {
             inner.dirty = true;
-            if let Some(topic) = self.topic.upgrade() {
-                topic.mark_dirty();
-            }
+            ask_to_keep(&self.services, &self.keep);
         }
         for id in inner.schedule.drain_woken() {
             if let Some(client) = inner.clients.get(&id) {
@@ -119,9 +121,10 @@ impl Channel {
             }
         }
         let Some(next) = inner.schedule.next_deadline() else { return };
-        if inner.armed.last().is_none_or(|earliest| next < *earliest) {
-            inner.armed.push(next);
-            self.services.deadlines.arm(next, Arc::downgrade(self));
+        if inner.armed.is_none_or(|armed| next < armed) && !self.is_exiting() {
+            let target: Weak<Self> = Arc::downgrade(self);
+            self.services.deadlines.arm(self.key, inner.armed, next, target);
+            inner.armed = Some(next);
         }
     }
 
@@ -143,14 +146,6 @@ impl Channel {
         inner.dirty = false;
         inner.schedule.changes();
         journal::channel_state(inner.schedule.state())
-    }
-
-    /// Lets time pass: messages in flight for too long come back, deferred ones become due.
-    pub(crate) fn expire(self: &Arc<Self>, now: Time) {
-        let mut inner = lock(&self.inner);
-        while inner.armed.pop_if(|earliest| *earliest <= now).is_some() {}
-        inner.schedule.expire(now);
-        self.settle(&mut inner);
     }
 
     /// Takes messages over from the topic.
@@ -212,6 +207,9 @@ impl Channel {
         let mut inner = lock(&self.inner);
         inner.schedule.remove_client(id, requeue);
         inner.clients.remove(&id);
+        if inner.clients.is_empty() {
+            inner.cold.release();
+        }
         let abandoned = self.name.is_ephemeral()
             && inner.clients.is_empty()
             && !self.exiting.swap(true, Ordering::AcqRel);
@@ -266,8 +264,7 @@ impl Channel {
     }
 
     /// Hands the client what it is entitled to, up to `bytes_max`: `send` gets pieces of the log with
-    /// the attempts of their messages. When there is nothing, the
-    /// client is woken once there is.
+    /// the attempts of their messages. When there is nothing, the client is woken once there is.
     pub(crate) fn deliver(
         self: &Arc<Self>,
         id: ClientId,
@@ -312,71 +309,17 @@ impl Channel {
         self.change(|schedule| schedule.release(id));
     }
 
-    fn read(self: &Arc<Self>, inner: &mut Inner, offer: &Offer, bytes_max: usize) -> Read {
-        let read = self.log.read(offer.range.clone(), bytes_max, &mut inner.slices);
-        if !matches!(read, Read::Cold) {
-            return read;
-        }
-        let read = inner.cold.read(offer, bytes_max, &mut inner.slices);
-        if let Some((first, bytes)) = inner.cold.wanted(offer, self.log.tail_start()) {
-            self.load(first, bytes, offer.was_put_aside());
-        }
-        read
-    }
-
-    /// Reads ahead on a thread that may block, then wakes those who wait for it.
-    fn load(self: &Arc<Self>, first: u64, bytes: usize, put_aside: bool) {
-        let (channel, log) = (self.clone(), self.log.clone());
-        tokio::spawn(async move {
-            let loaded = tokio::task::spawn_blocking(move || log.load(first, bytes)).await;
-            let failed = match loaded {
-                Ok(Ok(chunk)) => {
-                    for notice in chunk.notices() {
-                        channel.services.logger.error(format_args!("{notice}"));
-                    }
-                    lock(&channel.inner).cold.loaded(chunk, put_aside);
-                    None
-                }
-                Ok(Err(error)) => Some(error.to_string()),
-                Err(error) => Some(error.to_string()),
-            };
-            if let Some(error) = failed {
-                let (topic, name) = (channel.log.name(), &channel.name);
-                channel
-                    .services
-                    .logger
-                    .error(format_args!("CHANNEL({topic}:{name}): reading back - {error}"));
-                tokio::time::sleep(COLD_RETRY).await;
-                lock(&channel.inner).cold.failed();
-            }
-            let mut inner = lock(&channel.inner);
-            while let Some(id) = inner.stalled.pop() {
-                if let Some(client) = inner.clients.get(&id) {
-                    client.wake();
-                }
-            }
-        });
-    }
-
-    /// Messages whose bytes are lost are finished with, or the channel would never get past them.
-    fn drop_lost(&self, inner: &mut Inner, id: ClientId, offer: &Offer, count: u64, now: Time) {
-        let first = offer.range.start;
-        inner.schedule.take(id, offer, count, now);
-        inner.schedule.finish(id, first..first + count, &mut Vec::new());
-        let (topic, name) = (self.log.name(), &self.name);
-        self.services.logger.error(format_args!(
-            "CHANNEL({topic}:{name}): {count} messages from sequence {first} are lost: their bytes are gone"
-        ));
-    }
-
     pub(crate) fn is_exiting(&self) -> bool {
         self.exiting.load(Ordering::Acquire)
     }
 
-    /// Ends the channel: nobody joins any more, and those who are there are closed.
+    /// Ends the channel: no client can join any more, and those subscribed are closed.
     pub(crate) fn exit(&self) {
-        let inner = lock(&self.inner);
+        let mut inner = lock(&self.inner);
         self.exiting.store(true, Ordering::Release);
+        if let Some(armed) = inner.armed.take() {
+            self.services.deadlines.disarm(self.key, armed);
+        }
         for client in inner.clients.values() {
             client.close();
         }
@@ -404,5 +347,17 @@ impl Channel {
         let stats =
             |client: &Arc<Client>| Some((client.clone(), *inner.schedule.client(client.id)?));
         inner.clients.values().filter_map(stats).collect()
+    }
+}
+
+impl Expire for Channel {
+    /// Takes back messages that were in flight for too long, and makes deferred ones ready.
+    fn expire(self: Arc<Self>, now: Time) {
+        let mut inner = lock(&self.inner);
+        if inner.armed.is_some_and(|armed| armed <= now) {
+            inner.armed = None;
+        }
+        inner.schedule.expire(now);
+        self.settle(&mut inner);
     }
 }

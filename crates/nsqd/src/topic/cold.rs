@@ -12,15 +12,17 @@ const ASIDE_BYTES: usize = 1;
 
 /// The cold reads of one channel: at most two pieces of its backlog, and one of what was put aside.
 #[derive(Debug, Default)]
-pub(crate) struct ColdReads {
+pub(super) struct ColdReads {
     ahead: VecDeque<Chunk>,
     aside: Option<Chunk>,
     loading: bool,
+    /// Loads that failed since one succeeded.
+    failures: u32,
 }
 
 impl ColdReads {
     /// Reads from what was loaded; [`Read::Cold`] when that does not hold the first message.
-    pub(crate) fn read(
+    pub(super) fn read(
         &mut self,
         offer: &Offer,
         bytes_max: usize,
@@ -39,7 +41,7 @@ impl ColdReads {
 
     /// Where to load from next, and how much, given that memory holds everything from `tail_start`; `None` when
     /// there is enough or a load is under way. The caller has to load it and report.
-    pub(crate) fn wanted(&mut self, offer: &Offer, tail_start: u64) -> Option<(u64, usize)> {
+    pub(super) fn wanted(&mut self, offer: &Offer, tail_start: u64) -> Option<(u64, usize)> {
         if self.loading {
             return None;
         }
@@ -59,18 +61,28 @@ impl ColdReads {
         wanted
     }
 
-    /// Takes what was loaded, for an offer that was put aside or for what comes next.
-    pub(crate) fn loaded(&mut self, chunk: Chunk, put_aside: bool) {
+    /// Takes what was loaded, for an offer that was put aside or for what comes next; `None` if it is not wanted
+    /// any more.
+    pub(super) fn loaded(&mut self, chunk: Option<Chunk>, put_aside: bool) {
         self.loading = false;
+        self.failures = 0;
         if put_aside {
-            self.aside = Some(chunk);
+            self.aside = chunk;
         } else {
-            self.ahead.push_back(chunk);
+            self.ahead.extend(chunk);
         }
     }
 
-    /// A load came to nothing.
-    pub(crate) fn failed(&mut self) {
+    /// Notes a failed load; returns how many have failed in a row.
+    pub(super) fn failed(&mut self) -> u32 {
         self.loading = false;
+        self.failures += 1;
+        self.failures
+    }
+
+    /// Gives back the memory of what was loaded.
+    pub(super) fn release(&mut self) {
+        self.ahead = VecDeque::new();
+        self.aside = None;
     }
 }

@@ -28,6 +28,17 @@ const GATHER: Duration = Duration::from_millis(50);
 /// How long to wait before retrying what failed: long enough to cost nothing while the disk is full.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Why a topic still cannot write.
+#[derive(Debug, thiserror::Error)]
+enum MendError {
+    /// Its files cannot be opened, checked or written.
+    #[error(transparent)]
+    Log(#[from] nsq_log::Error),
+    /// They cannot be flushed.
+    #[error("flush - {0}")]
+    Flush(#[from] std::io::Error),
+}
+
 /// The background work of a topic.
 pub(super) struct Errands {
     /// Writes the journal.
@@ -149,7 +160,7 @@ impl TopicDisk {
         }
         let records: Vec<JournalRecord<'_>> = records.iter().map(Record::as_journal).collect();
         let now = self.services.clock.now();
-        let written = self.log.journal(&records, now.0);
+        let written = self.log.journal_at(&records, now.0);
         if written.is_ok() {
             told.unwritten.clear();
             self.flush_in_time();
@@ -214,11 +225,6 @@ impl TopicDisk {
         }
     }
 
-    /// Whether something is being retried.
-    pub(super) fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Acquire)
-    }
-
     /// Has what failed retried in the background, and everything else with it.
     pub(super) fn mark_failed(&self, what: &str, error: &dyn Display) {
         let owner = self.owner();
@@ -246,10 +252,10 @@ impl TopicDisk {
         }
     }
 
-    fn try_to_mend(&self, release: impl FnOnce()) -> Result<(), nsq_log::Error> {
+    fn try_to_mend(&self, release: impl FnOnce()) -> Result<(), MendError> {
         release();
         self.log.recover_space()?;
-        let reopened = self.log.reopen()?;
+        let reopened = self.log.reopen2()?;
         for notice in &reopened.notices {
             self.services.logger.warn(format_args!("{notice}"));
         }
@@ -270,11 +276,6 @@ impl TopicDisk {
     /// Forgets failures and losses: the topic is gone.
     pub(super) fn forget(&self) {
         self.services.health.forget(&self.owner());
-    }
-
-    /// Notes that stored messages cannot be read back.
-    pub(super) fn note_loss(&self, what: &dyn Display) {
-        self.services.health.lost(&self.owner(), what);
     }
 }
 

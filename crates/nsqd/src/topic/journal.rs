@@ -1,37 +1,40 @@
-//! Between the broker's picture of a topic and the journal's: the two crates do not know each other.
+//! Conversion between the broker's and the journal's view of a topic: the two crates do not know each other.
 
-use std::sync::Arc;
+use std::{ops::Range, time::Duration};
 
 use nsq_broker::Time;
-use nsq_log::{ChannelDelta, ChannelState, Outstanding, TopicState};
+use nsq_log::{ChannelDelta, ChannelState, JournalRecord, Outstanding, TopicState};
 use nsq_protocol::ChannelName;
 
-use crate::topic::channel::Channel;
-
-/// The state of a topic as the journal keeps it. Ephemeral channels are not kept.
-pub(crate) fn snapshot<'a>(
-    fan: &nsq_broker::Topic,
-    paused: bool,
-    channels: impl Iterator<Item = &'a Arc<Channel>>,
-) -> TopicState {
-    let durable = channels.filter(|channel| !channel.name.is_ephemeral());
-    let channels = durable.map(|channel| (channel.name.clone(), channel.journal_state())).collect();
-    let fan = fan.state();
-    TopicState { fanout: fan.fanout, paused, deferred: fan.deferred, channels }
+/// A change of a topic or one of its channels, on its way to the journal.
+#[derive(Clone, Debug)]
+pub(super) enum Record {
+    Topic { fanout: u64, paused: bool, deferred: Vec<(Range<u64>, Duration)> },
+    Created(ChannelName, ChannelState),
+    Deleted(ChannelName),
+    Changed(ChannelName, ChannelDelta),
+    Paused(ChannelName, bool),
 }
 
-/// What changed in the durable channels since the last time.
-pub(crate) fn changes<'a>(
-    channels: impl Iterator<Item = &'a Arc<Channel>>,
-) -> Vec<(ChannelName, ChannelDelta)> {
-    // Ephemeral channels are asked too, or they would not tell when there is something to release.
-    let deltas =
-        channels.filter_map(|channel| Some((channel.name.clone(), channel.journal_delta()?)));
-    deltas.filter(|(name, _)| !name.is_ephemeral()).collect()
+impl Record {
+    /// The record as the log takes it.
+    pub(super) fn as_journal(&self) -> JournalRecord<'_> {
+        match self {
+            Self::Topic { fanout, paused, deferred } => {
+                JournalRecord::Topic { fanout: *fanout, paused: *paused, deferred }
+            }
+            Self::Created(channel, state) => JournalRecord::ChannelCreated { channel, state },
+            Self::Deleted(channel) => JournalRecord::ChannelDeleted { channel },
+            Self::Changed(channel, delta) => JournalRecord::ChannelDelta { channel, delta },
+            Self::Paused(channel, paused) => {
+                JournalRecord::ChannelPaused { channel, paused: *paused }
+            }
+        }
+    }
 }
 
 /// The broker's topic from the journal's, over a log that ends at `end`.
-pub(crate) fn recover_topic(state: &TopicState, end: u64) -> nsq_broker::TopicState {
+pub(super) fn recover_topic(state: &TopicState, end: u64) -> nsq_broker::TopicState {
     // What was published after the journal was last written is still to be given to the channels; each of them
     // passes over what it has.
     let given = state.channels.iter().map(|(_, channel)| channel.end).min();
@@ -55,17 +58,17 @@ pub(crate) fn recover_topic(state: &TopicState, end: u64) -> nsq_broker::TopicSt
     }
 }
 
-pub(crate) fn recover_channel(state: &ChannelState) -> nsq_broker::ChannelState {
+pub(super) fn recover_channel(state: ChannelState) -> nsq_broker::ChannelState {
     nsq_broker::ChannelState {
         end: state.end,
         cursor: state.cursor,
-        finished: state.finished.clone(),
-        outstanding: state.outstanding.iter().map(from_journal).collect(),
+        finished: state.finished,
+        outstanding: state.outstanding.into_iter().map(from_journal).collect(),
         paused: state.paused,
     }
 }
 
-pub(crate) fn channel_state(state: nsq_broker::ChannelState) -> ChannelState {
+pub(super) fn channel_state(state: nsq_broker::ChannelState) -> ChannelState {
     ChannelState {
         end: state.end,
         cursor: state.cursor,
@@ -75,7 +78,7 @@ pub(crate) fn channel_state(state: nsq_broker::ChannelState) -> ChannelState {
     }
 }
 
-pub(crate) fn channel_delta(changes: nsq_broker::Changes) -> ChannelDelta {
+pub(super) fn channel_delta(changes: nsq_broker::Changes) -> ChannelDelta {
     ChannelDelta {
         end: changes.end,
         cursor: changes.cursor,
@@ -88,10 +91,6 @@ fn to_journal(it: nsq_broker::Outstanding) -> Outstanding {
     Outstanding { range: it.range, attempts: it.attempts, due_ns: it.due.map(|due| due.0) }
 }
 
-fn from_journal(it: &Outstanding) -> nsq_broker::Outstanding {
-    nsq_broker::Outstanding {
-        range: it.range.clone(),
-        attempts: it.attempts,
-        due: it.due_ns.map(Time),
-    }
+fn from_journal(it: Outstanding) -> nsq_broker::Outstanding {
+    nsq_broker::Outstanding { range: it.range, attempts: it.attempts, due: it.due_ns.map(Time) }
 }

@@ -23,4 +23,5 @@ pub(crate) struct Services {
     pub(crate) syncer: Arc<Queue>,
     /// Deletes, replaces and retries: work that may take long and that nothing else waits for.
     pub(crate) tidier: Arc<Queue>,
+    pub(crate) lookup: crate::lookup::Lookup,
 }

@@ -1,0 +1,50 @@
+//! The HTTP port while the data folder is being opened.
+
+use std::{io, os::fd::AsFd};
+
+use nsq_daemon::{
+    http::{self, Request, Response, Router, StatusCode},
+    log::Logger,
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// Answers requests on `listener` that nsqd is starting, until `opening` is done.
+pub(crate) async fn serve_while<T>(
+    listener: &TcpListener,
+    logger: &Logger,
+    opening: impl Future<Output = T>,
+) -> T {
+    let done = CancellationToken::new();
+    let serving = async {
+        let served = match duplicate(listener) {
+            Ok(listener) => {
+                let router = Router::new().gate(|request| Some(starting(request)));
+                http::serve(listener, router, logger.clone(), done.clone()).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = served {
+            logger.warn(format_args!("HTTP: not served while starting - {error}"));
+        }
+    };
+    let opening = async {
+        let opened = opening.await;
+        done.cancel();
+        opened
+    };
+    tokio::join!(opening, serving).0
+}
+
+/// A second handle of a listening socket.
+fn duplicate(listener: &TcpListener) -> io::Result<TcpListener> {
+    TcpListener::from_std(listener.as_fd().try_clone_to_owned()?.into())
+}
+
+fn starting(request: &Request) -> Response {
+    if request.path() == "/ping" {
+        Response::text("NOK - starting").with_status(StatusCode::SERVICE_UNAVAILABLE)
+    } else {
+        Response::error(StatusCode::SERVICE_UNAVAILABLE, "STARTING")
+    }
+}

@@ -1,0 +1,233 @@
+//! Opening a data folder: recovered topics, what `nsqd.dat` lists, and what is reported of both.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, OnceLock, RwLock, Weak,
+        atomic::{AtomicBool, AtomicU64},
+    },
+    time::Duration,
+};
+
+use nsq_broker::Time;
+use nsq_daemon::log::Logger;
+use nsq_log::{DirLock, FailedTopic, LockError, RecoveredTopic, Store};
+use nsq_protocol::{ChannelName, TopicName};
+
+use super::{
+    Node,
+    adopt::adopt_channels,
+    metadata::{Catalog, CatalogTopic, Metadata, MetadataError},
+    names::Names,
+};
+use crate::{
+    chores::queue::Errand,
+    clock::{Clock, nanos},
+    lookup::Lookup,
+    options::Options,
+    topic::{PublishError, Topic, client::Clients, services::Services},
+    world::World,
+};
+
+/// How often a topic that could not be opened is tried again.
+const RETRY_TOPIC: Duration = Duration::from_secs(10);
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The data folder is missing or in use.
+    #[error("failed to instantiate nsqd - {0}")]
+    Lock(#[from] LockError),
+    /// The data folder cannot be used.
+    #[error("failed to instantiate nsqd - {0}")]
+    Store(#[from] nsq_log::OpenError),
+    /// `nsqd.dat` cannot be used.
+    #[error("failed to load metadata - {0}")]
+    Metadata(#[from] MetadataError),
+    /// A topic or channel that `nsqd.dat` lists cannot be created.
+    #[error("failed to load metadata - {topic}: {reason}")]
+    Create {
+        /// The topic.
+        topic: String,
+        /// Why not.
+        reason: String,
+    },
+}
+
+impl Node {
+    /// Opens the data folder, which is locked already, and brings back what it holds.
+    pub(crate) fn open(
+        world: World,
+        lock: DirLock,
+        options: Options,
+        logger: Logger,
+    ) -> Result<Arc<Self>, OpenError> {
+        let metadata = Metadata::new(world.disk.clone(), &options.data_path);
+        let catalog = metadata.read()?;
+        let clocks = nsq_log::Clocks {
+            boot_id: world.clocks.boot_id(),
+            since_boot_ns: nanos(world.clocks.since_boot()),
+            wall_ns: nanos(world.clocks.wall()),
+        };
+        let (opened, now_ns, failed) =
+            Store::open2(&options.data_path, lock, world.disk, log_options(&options), clocks)?;
+        for notice in &opened.report {
+            logger.warn(format_args!("{notice}"));
+        }
+        let mut topics = opened.topics;
+        let adopted = adopt_channels(&mut topics, &opened.report, &catalog);
+        let lookup = Lookup::new(options.lookupd_tcp_addresses.clone());
+        let services = Arc::new(Services {
+            options,
+            clock: Clock::from_node_time(world.clocks, Time(now_ns)),
+            logger,
+            deadlines: Default::default(),
+            health: Default::default(),
+            keeper: Default::default(),
+            syncer: Default::default(),
+            tidier: Default::default(),
+            lookup,
+        });
+        let node = Arc::new_cyclic(|node: &Weak<Self>| Self {
+            catalog_errand: Errand::of(node, Self::write_metadata),
+            clock_errand: Errand::of(node, Self::watch_clock),
+            services,
+            clients: Clients::default(),
+            metadata,
+            store: opened.store,
+            topics: RwLock::default(),
+            names: Names::default(),
+            next_client: AtomicU64::new(1),
+            stopping: AtomicBool::new(false),
+            ports: OnceLock::new(),
+        });
+        node.report_losses(&opened.report);
+        node.add_recovered(topics, &adopted)?;
+        node.isolate(&failed);
+        node.load_catalog(&catalog, &failed)?;
+        Ok(node)
+    }
+
+    fn report_losses(&self, report: &[nsq_log::Notice]) {
+        for notice in report.iter().filter(|notice| notice.is_loss()) {
+            self.services.health.lost(&notice.path.display().to_string(), &notice);
+        }
+    }
+
+    fn add_recovered(
+        &self,
+        topics: Vec<RecoveredTopic>,
+        adopted: &BTreeMap<TopicName, Vec<ChannelName>>,
+    ) -> Result<(), OpenError> {
+        for RecoveredTopic { name, log, state } in topics {
+            let topic = Topic::new(name.clone(), log, Some(state), &self.services);
+            if let Some(channels) = adopted.get(&name) {
+                // What cannot be written now is retried.
+                let _ = topic.record_channels(channels);
+            }
+            self.topics_mut().insert(name, topic);
+        }
+        Ok(())
+    }
+
+    /// Reports topics that could not be opened, and tries them again in the background. All others are served.
+    fn isolate(self: &Arc<Self>, failed: &[FailedTopic]) {
+        for FailedTopic { name, error } in failed {
+            self.services
+                .logger
+                .error(format_args!("TOPIC({name}): not opened, retrying - {error}"));
+            self.services.health.lost(&format!("TOPIC({name})"), error);
+            self.retry_topic_later(name.clone());
+        }
+    }
+
+    fn retry_topic_later(self: &Arc<Self>, name: TopicName) {
+        let node = Arc::downgrade(self);
+        let retry = Errand::new(move || {
+            if let Some(node) = node.upgrade() {
+                node.retry_topic(&name);
+            }
+        });
+        self.services.tidier.ask(&retry, RETRY_TOPIC);
+    }
+
+    fn retry_topic(self: &Arc<Self>, name: &TopicName) {
+        if self.is_stopping() {
+            return;
+        }
+        let _taken = self.names.take(name);
+        match self.store.retry_topic(name) {
+            Ok(Some(RecoveredTopic { name, log, state })) => {
+                let topic = Topic::new(name.clone(), log, Some(state), &self.services);
+                self.services.health.forget(&format!("TOPIC({name})"));
+                self.services.logger.info(format_args!("TOPIC({name}): opened"));
+                self.topics_mut().insert(name, topic);
+                self.changed(false);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                self.services.health.lost(&format!("TOPIC({name})"), &error);
+                self.retry_topic_later(name.clone());
+            }
+        }
+    }
+
+    /// Creates what `nsqd.dat` lists and the folder does not hold.
+    fn load_catalog(
+        self: &Arc<Self>,
+        catalog: &Catalog,
+        failed: &[FailedTopic],
+    ) -> Result<(), OpenError> {
+        for listed in catalog.topics.iter().flatten() {
+            let Ok(name) = TopicName::new(&listed.name) else {
+                self.services
+                    .logger
+                    .warn(format_args!("skipping creation of invalid topic {}", listed.name));
+                continue;
+            };
+            let known = failed.iter().any(|failed| failed.name == name);
+            if !known && self.existing_topic(name.as_str()).is_none() {
+                self.create_listed(&name, listed).map_err(|error| OpenError::Create {
+                    topic: name.to_string(),
+                    reason: error.to_string(),
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn create_listed(
+        self: &Arc<Self>,
+        name: &TopicName,
+        listed: &CatalogTopic,
+    ) -> Result<(), PublishError> {
+        let topic = self.topic_or_create(name)?;
+        for listed in listed.channels.iter().flatten() {
+            let Ok(name) = ChannelName::new(&listed.name) else {
+                self.services
+                    .logger
+                    .warn(format_args!("skipping creation of invalid channel {}", listed.name));
+                continue;
+            };
+            let (channel, _) = topic.channel_or_create(&name)?;
+            if listed.paused {
+                topic.pause_channel(&channel, true)?;
+            }
+        }
+        if listed.paused {
+            topic.pause()?;
+        }
+        Ok(())
+    }
+}
+
+fn log_options(options: &Options) -> nsq_log::Options {
+    nsq_log::Options {
+        segment_bytes: options.max_bytes_per_file,
+        tail_messages: usize::try_from(options.mem_queue_size).unwrap_or(usize::MAX),
+        tail_bytes: options.mem_bytes,
+        durability: options.durability,
+        ..nsq_log::Options::default()
+    }
+}

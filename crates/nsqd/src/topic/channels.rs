@@ -1,0 +1,177 @@
+//! The channels of a topic: recovered, created, deleted.
+
+use std::sync::Arc;
+
+use nsq_protocol::ChannelName;
+
+use super::{
+    PublishError, Topic,
+    channel::Channel,
+    journal::{self, Record},
+};
+use crate::lock::lock;
+
+impl Topic {
+    /// Brings back the channels that the journal knows.
+    pub(super) fn restore_channels(&self, recovered: nsq_log::TopicState) {
+        let mut routes = lock(&self.routes);
+        for (name, state) in recovered.channels {
+            let config = self.channel_config(&name);
+            let schedule = nsq_broker::Channel::recover(config, journal::recover_channel(state));
+            let channel = self.channel(name.clone(), schedule);
+            routes.channels.insert(name, channel);
+        }
+        // Messages published after the journal was last written.
+        if let Some(fan_out) = routes.fan.fan_out() {
+            routes.hand_out(&fan_out, self.services.clock.now());
+        }
+        for channel in routes.channels.values() {
+            channel.rearm();
+        }
+    }
+
+    /// Writes down channels that were added while the topic was recovered.
+    ///
+    /// # Errors
+    /// When the journal cannot be written yet.
+    pub(crate) fn record_channels(&self, names: &[ChannelName]) -> Result<(), nsq_log::Error> {
+        self.disk.record(|_| {
+            let channels = names.iter().filter_map(|name| self.existing_channel(name.as_str()));
+            channels.map(|it| Record::Created(it.name.clone(), it.journal_state())).collect()
+        })
+    }
+
+    fn channel(&self, name: ChannelName, schedule: nsq_broker::Channel) -> Arc<Channel> {
+        let (log, keep) = (self.log.clone(), self.disk.keep_errand());
+        Arc::new(Channel::new(name, schedule, log, keep, self.services.clone()))
+    }
+
+    fn channel_config(&self, name: &ChannelName) -> nsq_broker::ChannelConfig {
+        let options = &self.services.options;
+        let bounded = name.is_ephemeral() || self.name.is_ephemeral();
+        nsq_broker::ChannelConfig {
+            depth_max: bounded.then_some(options.mem_queue_size),
+            max_msg_timeout: options.max_msg_timeout,
+            seed: self.services.clock.now().0,
+        }
+    }
+
+    /// The channel, created if there is none of that name, and whether it was created.
+    ///
+    /// # Errors
+    /// When the topic is being deleted, or the channel has not reached the journal: it would be gone after a crash.
+    /// It is used as soon as it has.
+    pub(crate) fn channel_or_create(
+        &self,
+        name: &ChannelName,
+    ) -> Result<(Arc<Channel>, bool), PublishError> {
+        if let Some(channel) = self.existing_channel(name.as_str()) {
+            if self.disk.is_unwritten(name) {
+                self.disk.record(|_| Vec::new())?;
+            }
+            return Ok((channel, false));
+        }
+        if name.is_ephemeral() || self.name.is_ephemeral() {
+            return self.create_channel(name);
+        }
+        let mut created = Err(PublishError::Exiting);
+        let recorded = self.disk.record(|told| {
+            created = self.create_channel(name);
+            match &created {
+                Ok((channel, true)) => {
+                    told.unwritten.insert(name.clone());
+                    vec![Record::Created(name.clone(), channel.journal_state())]
+                }
+                _ => Vec::new(),
+            }
+        });
+        recorded?;
+        created
+    }
+
+    fn create_channel(&self, name: &ChannelName) -> Result<(Arc<Channel>, bool), PublishError> {
+        let mut routes = lock(&self.routes);
+        if self.is_exiting() {
+            return Err(PublishError::Exiting);
+        }
+        if let Some(channel) = routes.channels.get(name) {
+            return Ok((Arc::clone(channel), false));
+        }
+        let added = routes.fan.add_channel();
+        let schedule = nsq_broker::Channel::new(self.channel_config(name), added.start);
+        let channel = self.channel(name.clone(), schedule);
+        if let Some(fan_out) = &added.fan_out {
+            channel.publish(fan_out, self.services.clock.now());
+        }
+        routes.channels.insert(name.clone(), Arc::clone(&channel));
+        self.services.logger.info(format_args!("TOPIC({}): new channel({name})", self.name));
+        Ok((channel, true))
+    }
+
+    pub(crate) fn existing_channel(&self, name: &str) -> Option<Arc<Channel>> {
+        lock(&self.routes).channels.get(name).cloned()
+    }
+
+    /// Every channel, by name.
+    pub(crate) fn channels(&self) -> Vec<Arc<Channel>> {
+        lock(&self.routes).channels.values().cloned().collect()
+    }
+
+    /// Deletes a channel with all its messages. Returns whether it existed.
+    ///
+    /// # Errors
+    /// When that cannot be written down yet; the channel is gone all the same, but would be back after a crash.
+    pub(crate) fn delete_channel(&self, channel: &Channel) -> Result<bool, nsq_log::Error> {
+        if channel.name.is_ephemeral() || self.name.is_ephemeral() {
+            return Ok(self.remove_channel(channel));
+        }
+        let mut existed = false;
+        self.disk.record(|told| {
+            existed = self.remove_channel(channel);
+            told.unwritten.remove(&channel.name);
+            if existed { vec![Record::Deleted(channel.name.clone())] } else { Vec::new() }
+        })?;
+        self.disk.keep_soon();
+        Ok(existed)
+    }
+
+    fn remove_channel(&self, channel: &Channel) -> bool {
+        let mut routes = lock(&self.routes);
+        // Another channel of that name may have taken its place.
+        let current = routes.channels.get(&channel.name);
+        if current.is_none_or(|current| !std::ptr::eq(&**current, channel)) {
+            return false;
+        }
+        routes.channels.remove(&channel.name);
+        self.services.logger.info(format_args!("CHANNEL({}): deleting", channel.name));
+        channel.exit();
+        routes.fan.remove_channel();
+        true
+    }
+
+    /// Pauses a channel, or lets it go on.
+    ///
+    /// # Errors
+    /// When that cannot be written down yet; the channel has changed all the same.
+    pub(crate) fn pause_channel(
+        &self,
+        channel: &Arc<Channel>,
+        paused: bool,
+    ) -> Result<(), nsq_log::Error> {
+        let change = || if paused { channel.pause() } else { channel.unpause() };
+        change();
+        if channel.name.is_ephemeral() {
+            return Ok(());
+        }
+        self.disk.record(|_| vec![Record::Paused(channel.name.clone(), channel.is_paused())])
+    }
+
+    /// Drops all messages of a channel.
+    ///
+    /// # Errors
+    /// When that cannot be written down yet; the messages are gone all the same.
+    pub(crate) fn empty_channel(&self, channel: &Arc<Channel>) -> Result<(), nsq_log::Error> {
+        channel.empty();
+        self.write_changes_of(channel)
+    }
+}

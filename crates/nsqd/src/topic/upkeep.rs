@@ -1,0 +1,168 @@
+//! What is done for a topic in the background: its journal is written, its files are flushed, what is finished is
+//! deleted, what failed is retried.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use nsq_log::Retired;
+
+use super::{
+    Topic,
+    channel::Channel,
+    disk::{Errands, Told},
+    journal::Record,
+};
+use crate::{chores::queue::Errand, lock::lock};
+
+/// How long a drained topic has to rest before its file is replaced by an empty one.
+const DRAINED_REST: Duration = Duration::from_millis(600);
+
+/// The errands of a topic; they do nothing once it is gone.
+pub(super) fn errands(topic: &Weak<Topic>) -> Errands {
+    Errands {
+        keep: Errand::of(topic, Topic::keep),
+        flush: Errand::of(topic, |topic| topic.disk.flush()),
+        tidy: Errand::of(topic, Topic::tidy),
+        mend: Errand::of(topic, Topic::mend),
+    }
+}
+
+impl Topic {
+    /// Has the journal written soon.
+    pub(crate) fn keep_soon(&self) {
+        self.disk.keep_soon();
+    }
+
+    /// Writes what changed since the last time.
+    fn keep(&self) {
+        if self.is_exiting() && self.name.is_ephemeral() {
+            return;
+        }
+        // Failures are retried by `mend`, which asks for this again.
+        let _ = self.write_changes();
+        let _ = self.log.waypoint();
+        self.disk.tidy_after(Duration::ZERO);
+    }
+
+    /// Writes the changes of all channels to the journal now, for a client that may rely on them from now on.
+    ///
+    /// # Errors
+    /// When the journal cannot be written. Nothing is lost by that unless nsqd is killed before a retry succeeds.
+    pub(crate) fn write_changes(&self) -> Result<(), nsq_log::Error> {
+        if self.name.is_ephemeral() {
+            self.lap_channels();
+            return Ok(());
+        }
+        let mut fanout = 0;
+        self.disk.record(|told| {
+            let (records, upto) = self.collect(told);
+            fanout = upto;
+            records
+        })?;
+        // Every channel's journal reaches beyond them now, with their due times.
+        self.log.forget_deferrals(fanout);
+        Ok(())
+    }
+
+    /// As [`Topic::write_changes`], of one channel.
+    pub(crate) fn write_changes_of(&self, channel: &Arc<Channel>) -> Result<(), nsq_log::Error> {
+        if self.name.is_ephemeral() || channel.name.is_ephemeral() {
+            return Ok(());
+        }
+        let name = channel.name.clone();
+        self.disk.record(|_| {
+            channel.journal_delta().map(|delta| Record::Changed(name, delta)).into_iter().collect()
+        })
+    }
+
+    /// Writes the topic's own state to the journal.
+    pub(super) fn write_topic(&self) -> Result<(), nsq_log::Error> {
+        if self.name.is_ephemeral() {
+            return Ok(());
+        }
+        self.disk.record(|told| vec![self.topic_record(told)])
+    }
+
+    fn topic_record(&self, told: &mut Told) -> Record {
+        let routes = lock(&self.routes);
+        let fan = routes.fan.state();
+        told.fanout = fan.fanout;
+        Record::Topic { fanout: fan.fanout, paused: routes.paused, deferred: fan.deferred }
+    }
+
+    /// What changed in the durable channels, and the fan-out that they have been given.
+    fn collect(&self, told: &mut Told) -> (Vec<Record>, u64) {
+        let (channels, fanout) = {
+            let routes = lock(&self.routes);
+            (routes.channels.values().cloned().collect::<Vec<_>>(), routes.fan.fanout())
+        };
+        let mut durable = false;
+        let mut records = Vec::new();
+        for channel in channels {
+            // Ephemeral channels are asked too, or they would not report the next change.
+            let delta = channel.journal_delta();
+            if !channel.name.is_ephemeral() {
+                durable = true;
+                records.extend(delta.map(|delta| Record::Changed(channel.name.clone(), delta)));
+            }
+        }
+        // Without durable channels nothing else tells how far the topic has got.
+        if !durable && fanout != told.fanout {
+            records.push(self.topic_record(told));
+        }
+        (records, fanout)
+    }
+
+    /// Takes note of the changes of channels that no journal keeps, so that they report the next ones.
+    fn lap_channels(&self) {
+        for channel in self.channels() {
+            channel.journal_delta();
+        }
+    }
+
+    /// Deletes what no channel needs, and keeps journal and files short.
+    fn tidy(&self) {
+        let low = self.release();
+        if self.name.is_ephemeral() {
+            return;
+        }
+        let clock = &self.services.clock;
+        match self.log.retire2(low, clock.wall_ns(), clock.now().0) {
+            Ok(Retired::Replaced) => _ = self.log.release(low),
+            Ok(Retired::Later) => self.disk.tidy_after(DRAINED_REST),
+            // An error comes back with the next append, which reports it.
+            Ok(Retired::Unneeded) | Err(_) => {}
+        }
+        if self.log.needs_compaction()
+            && let Err(error) = self.log.compact2()
+        {
+            self.disk.mark_failed("journal not compacted", &error);
+        }
+        // What cannot be prepared is created when it is needed.
+        let _ = self.log.prepare();
+    }
+
+    /// Frees the memory and the segments of messages that are finished everywhere; returns where those end.
+    fn release(&self) -> u64 {
+        let low = {
+            let routes = lock(&self.routes);
+            if self.name.is_ephemeral() { routes.low() } else { routes.durable_low() }
+        };
+        self.log.release(low);
+        low
+    }
+
+    fn mend(&self) {
+        self.disk.mend(|| self.tidy());
+    }
+
+    /// Writes everything down, before nsqd stops.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub(crate) fn close(&self) -> Result<(), nsq_log::Error> {
+        self.write_changes()
+    }
+}
