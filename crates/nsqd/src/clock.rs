@@ -51,6 +51,44 @@ fn parse_uuid(text: &str) -> Option<[u8; 16]> {
     u128::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 32).map(u128::to_be_bytes)
 }
 
+/// How often the clocks are read to find out how they relate.
+const READINGS: usize = 16;
+
+/// The clocks of a machine, read as if at the same moment.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Reading {
+    pub(crate) boot_id: [u8; 16],
+    pub(crate) since_boot: Duration,
+    pub(crate) wall: Duration,
+    at: Instant,
+}
+
+impl Reading {
+    /// Reads the clocks. The process may be suspended between one and the next, and what it misses then, every due
+    /// time would be early or late after a restart; so the closest of several readings counts.
+    pub(crate) fn take(clocks: &dyn Clocks) -> Self {
+        let boot_id = clocks.boot_id();
+        let read = || {
+            let at = instant_now();
+            let (since_boot, wall) = (clocks.since_boot(), clocks.wall());
+            (at.elapsed(), Self { boot_id, since_boot, wall, at })
+        };
+        let (mut gap, mut closest) = read();
+        for _ in 1..READINGS {
+            let (next_gap, next) = read();
+            if next_gap < gap {
+                (gap, closest) = (next_gap, next);
+            }
+        }
+        closest
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "reads the clock for everyone")]
+fn instant_now() -> Instant {
+    Instant::now()
+}
+
 /// Node time and wall-clock time.
 ///
 /// Delays, timeouts and due times are in *node time*: nanoseconds since 1970 on an axis that never steps and goes
@@ -59,21 +97,18 @@ fn parse_uuid(text: &str) -> Option<[u8; 16]> {
 pub(crate) struct Clock {
     clocks: Arc<dyn Clocks>,
     node_at_start: Time,
-    wall_at_start: Duration,
-    started: Instant,
+    start: Reading,
 }
 
 impl Clock {
-    /// A clock that goes on from `now`.
-    #[expect(clippy::disallowed_methods, reason = "reads the clock for everyone")]
-    pub(crate) fn from_node_time(clocks: Arc<dyn Clocks>, now: Time) -> Self {
-        let wall_at_start = clocks.wall();
-        Self { clocks, node_at_start: now, wall_at_start, started: Instant::now() }
+    /// A clock that showed `node_time` when `start` was taken.
+    pub(crate) fn new(clocks: Arc<dyn Clocks>, start: Reading, node_time: Time) -> Self {
+        Self { clocks, node_at_start: node_time, start }
     }
 
     /// Node time.
     pub(crate) fn now(&self) -> Time {
-        self.node_at_start + self.started.elapsed()
+        self.node_at_start + self.start.at.elapsed()
     }
 
     /// Wall-clock time, ns since 1970.
@@ -93,12 +128,12 @@ impl Clock {
 
     /// The wall-clock time at which the clock was made, in seconds since 1970.
     pub(crate) fn start_seconds(&self) -> u64 {
-        self.wall_at_start.as_secs()
+        self.start.wall.as_secs()
     }
 
     /// The time since the clock was made.
     pub(crate) fn uptime(&self) -> Duration {
-        self.started.elapsed()
+        self.start.at.elapsed()
     }
 
     /// The instant on tokio's clock at which node time reaches `time`.

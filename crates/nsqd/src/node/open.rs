@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     chores::queue::Errand,
-    clock::{Clock, nanos},
+    clock::{Clock, Reading, nanos},
     lookup::Lookup,
     options::Options,
     topic::{PublishError, Topic, client::Clients, services::Services},
@@ -65,10 +65,11 @@ impl Node {
     ) -> Result<Arc<Self>, OpenError> {
         let metadata = Metadata::new(world.disk.clone(), &options.data_path);
         let catalog = metadata.read()?;
+        let start = Reading::take(&*world.clocks);
         let clocks = nsq_log::Clocks {
-            boot_id: world.clocks.boot_id(),
-            since_boot_ns: nanos(world.clocks.since_boot()),
-            wall_ns: nanos(world.clocks.wall()),
+            boot_id: start.boot_id,
+            since_boot_ns: nanos(start.since_boot),
+            wall_ns: nanos(start.wall),
         };
         let (opened, now_ns, failed) =
             Store::open2(&options.data_path, lock, world.disk, log_options(&options), clocks)?;
@@ -80,7 +81,7 @@ impl Node {
         let lookup = Lookup::new(options.lookupd_tcp_addresses.clone());
         let services = Arc::new(Services {
             options,
-            clock: Clock::from_node_time(world.clocks, Time(now_ns)),
+            clock: Clock::new(world.clocks, start, Time(now_ns)),
             logger,
             deadlines: Default::default(),
             health: Default::default(),
