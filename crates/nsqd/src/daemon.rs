@@ -13,7 +13,7 @@ use nsq_daemon::{http, log::Logger, tasks::Tasks};
 use tokio::net::TcpListener;
 
 use crate::{
-    http::router, node::Node, node::OpenError, options::Options, session::tcp,
+    http::router, lookup::Lookup, node::Node, node::OpenError, options::Options, session::tcp,
     session::workers::Workers, version_line,
 };
 
@@ -126,10 +126,12 @@ impl Nsqd {
             }
         });
         let http_port = http.as_ref().map(|(_, address)| address.port());
-        let (announcing, announcing_token) = (node.clone(), token.clone());
+        let lookup = Arc::new(Lookup::new(node.services.options.lookupd_tcp_addresses.clone()));
+        let (announcing, announced, announcing_token) =
+            (lookup.clone(), node.clone(), token.clone());
         tasks.spawn_vital("lookup", async move {
             tokio::select! {
-                () = announcing.services.lookup.run(&announcing) => {}
+                () = announcing.run(&announced) => {}
                 () = announcing_token.cancelled() => {}
             }
         });
@@ -138,7 +140,8 @@ impl Nsqd {
                 token.cancelled().await;
                 return Ok(());
             };
-            let router = router(node.clone(), tcp_address.port(), http_port.unwrap_or_default());
+            let router =
+                router(node.clone(), lookup, tcp_address.port(), http_port.unwrap_or_default());
             let serving =
                 http::serve(listener, router, node.services.logger.clone(), token.clone());
             let too_late = async {

@@ -2,6 +2,7 @@
 
 mod adopt;
 pub(crate) mod metadata;
+pub(crate) mod news;
 
 use std::{
     collections::HashMap,
@@ -20,9 +21,9 @@ use nsq_protocol::{ChannelName, TopicName};
 
 use crate::{
     clock::Clock,
-    lookup::{self, Lookup},
     node::adopt::adopt_channels,
     node::metadata::{Catalog, CatalogChannel, CatalogTopic, Metadata},
+    node::news::News,
     options::Options,
     topic::channel::Channel,
     topic::client::Clients,
@@ -38,6 +39,7 @@ pub(crate) struct Node {
     pub(crate) services: Arc<Services>,
     pub(crate) clients: Clients,
     pub(crate) metadata: Metadata,
+    pub(crate) news: News,
     store: Store,
     topics: RwLock<HashMap<TopicName, Arc<Topic>, RandomState>>,
     next_client: AtomicU64,
@@ -78,7 +80,6 @@ impl Node {
             }
         };
         let adopting = adopt_channels(&mut opened, &catalog);
-        let lookup = Lookup::new(options.lookupd_tcp_addresses.clone());
         let services = Arc::new(Services {
             options,
             clock: Clock::start(),
@@ -87,13 +88,13 @@ impl Node {
             keeper: crate::chores::keeper::Keeper::default(),
             syncer: crate::chores::syncer::Syncer::default(),
             mender: crate::chores::mender::Mender::default(),
-            lookup,
             health: crate::chores::health::Health::default(),
         });
         let node = Arc::new(Self {
             services,
             clients: Clients::default(),
             metadata,
+            news: News::new(),
             store: opened.store,
             topics: RwLock::default(),
             next_client: AtomicU64::new(1),
@@ -226,10 +227,7 @@ impl Node {
             self.services.mender.wake();
         })?;
         let topic = Topic::new(name.clone(), log, None, &self.services);
-        // While nsqd starts nothing is asked: what is created then is not new.
-        if self.ports.get().is_some() {
-            lookup::create_channels(self, &topic);
-        }
+        self.news.created(&topic);
         topics.insert(name.clone(), topic.clone());
         drop(topics);
         self.services.logger.info(format_args!("TOPIC({name}): created"));
@@ -239,7 +237,7 @@ impl Node {
 
     /// A topic or channel has come or gone; an ephemeral one is not in `nsqd.dat`.
     fn changed(&self, is_ephemeral: bool) {
-        self.services.lookup.registrations_changed();
+        self.news.changed();
         if !is_ephemeral {
             self.metadata.touch();
         }
@@ -302,7 +300,7 @@ impl Node {
         // published to it is refused.
         let deleted = self.store.delete_topic(&topic.name);
         self.topics_mut().remove(name);
-        self.services.lookup.registrations_changed();
+        self.news.changed();
         if !topic.name.is_ephemeral() {
             // At once: a topic that the file still lists would be back after a crash.
             self.write_metadata();
@@ -334,7 +332,7 @@ impl Node {
             self.services.logger.info(format_args!("TOPIC({}): deleting", topic.name));
             topics.remove(&topic.name);
             self.store.delete_topic(&topic.name)?;
-            self.services.lookup.registrations_changed();
+            self.news.changed();
         }
         Ok(())
     }

@@ -21,13 +21,14 @@ use nsq_protocol::{ChannelName, MESSAGE_FRAME_HEAD_BYTES, TopicName};
 use tokio::sync::watch;
 
 use self::{channel::Channel, services::Services};
-use crate::lock::lock;
+use crate::{birth::Birth, lock::lock};
 
 /// A topic and everything that hangs on it.
 ///
 /// Locks are taken in one order: the topic's state, then a channel, then the log's tail.
 pub(crate) struct Topic {
     pub(crate) name: TopicName,
+    pub(crate) birth: Birth,
     pub(crate) log: Arc<TopicLog>,
     services: Arc<Services>,
     exiting: AtomicBool,
@@ -103,6 +104,7 @@ impl Topic {
         };
         let topic = Arc::new(Self {
             name,
+            birth: Birth::next(),
             log,
             services: services.clone(),
             exiting: AtomicBool::new(false),

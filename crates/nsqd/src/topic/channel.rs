@@ -15,8 +15,8 @@ use nsq_log::{ChannelDelta, ChannelState, Read, Slice, TopicLog};
 use nsq_protocol::ChannelName;
 
 use crate::{
-    lock::lock, topic::Topic, topic::client::Client, topic::cold::ColdReads, topic::journal,
-    topic::services::Services,
+    birth::Birth, lock::lock, topic::Topic, topic::client::Client, topic::cold::ColdReads,
+    topic::journal, topic::services::Services,
 };
 
 /// How long to wait before reading again what could not be read.
@@ -25,6 +25,7 @@ const COLD_RETRY: Duration = Duration::from_secs(1);
 /// A channel of a topic.
 pub(crate) struct Channel {
     pub(crate) name: ChannelName,
+    pub(crate) birth: Birth,
     topic: Weak<Topic>,
     log: Arc<TopicLog>,
     services: Arc<Services>,
@@ -77,6 +78,7 @@ impl Channel {
         let (log, topic) = (topic.log.clone(), Arc::downgrade(topic));
         Self {
             name,
+            birth: Birth::next(),
             topic,
             log,
             services,

@@ -4,7 +4,7 @@ use nsq_daemon::log::Logger;
 
 use crate::{
     chores::deadlines::Deadlines, chores::health::Health, chores::keeper::Keeper,
-    chores::mender::Mender, chores::syncer::Syncer, clock::Clock, lookup::Lookup, options::Options,
+    chores::mender::Mender, chores::syncer::Syncer, clock::Clock, options::Options,
 };
 
 /// The services of a node.
@@ -16,6 +16,5 @@ pub(crate) struct Services {
     pub(crate) keeper: Keeper,
     pub(crate) syncer: Syncer,
     pub(crate) mender: Mender,
-    pub(crate) lookup: Lookup,
     pub(crate) health: Health,
 }
