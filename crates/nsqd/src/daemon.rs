@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     http::{router, starting},
+    lookup::Lookup,
     node::{Node, OpenError},
     options::Options,
     session::tcp,
@@ -149,10 +150,12 @@ impl Nsqd {
             }
         });
         let http_port = http.as_ref().map(|(_, address)| address.port());
-        let (announcing, announcing_token) = (node.clone(), token.clone());
+        let lookup = Arc::new(Lookup::new(node.services.options.lookupd_tcp_addresses.clone()));
+        let (announcing, announced, announcing_token) =
+            (lookup.clone(), node.clone(), token.clone());
         tasks.spawn_vital("lookup", async move {
             tokio::select! {
-                () = announcing.services.lookup.run(&announcing) => {}
+                () = announcing.run(&announced) => {}
                 () = announcing_token.cancelled() => {}
             }
         });
@@ -161,7 +164,8 @@ impl Nsqd {
                 token.cancelled().await;
                 return Ok(());
             };
-            let router = router(node.clone(), tcp_address.port(), http_port.unwrap_or_default());
+            let router =
+                router(node.clone(), lookup, tcp_address.port(), http_port.unwrap_or_default());
             let serving =
                 http::serve(listener, router, node.services.logger.clone(), token.clone());
             let too_late = async {

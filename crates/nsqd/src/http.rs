@@ -15,11 +15,20 @@ use nsq_daemon::{
 };
 use serde::Serialize;
 
-use self::stats::{Filter, Stats};
-use crate::{VERSION, node::Node, options::host_name};
+use self::{
+    config::Config,
+    stats::{Filter, Stats},
+};
+use crate::{VERSION, lookup::Lookup, node::Node, options::host_name};
 
 /// The routes of nsqd. The ports are those that are listened on, for `/info`.
-pub(crate) fn router(node: Arc<Node>, tcp_port: u16, http_port: u16) -> Router {
+pub(crate) fn router(
+    node: Arc<Node>,
+    lookup: Arc<Lookup>,
+    tcp_port: u16,
+    http_port: u16,
+) -> Router {
+    let config = Arc::new(Config { node: node.clone(), lookup });
     let info = move |node: Arc<Node>, _: Request| async move { info(&node, tcp_port, http_port) };
     Router::new()
         .route(Route::new(Method::GET, "/ping", on(&node, ping)).unmarked())
@@ -37,22 +46,23 @@ pub(crate) fn router(node: Arc<Node>, tcp_port: u16, http_port: u16) -> Router {
         .post("/channel/empty", on(&node, admin::empty_channel))
         .post("/channel/pause", on(&node, admin::pause_channel))
         .post("/channel/unpause", on(&node, admin::unpause_channel))
-        .get("/config/:opt", on(&node, config::show))
-        .put("/config/:opt", on(&node, config::change))
+        .get("/config/:opt", on(&config, config::show))
+        .put("/config/:opt", on(&config, config::change))
         // There is no collector to run: what is freed goes back to the allocator at once.
         .route(
             Route::new(Method::POST, "/debug/freememory", async |_| Response::empty()).unmarked(),
         )
 }
 
-/// A handler that is given the node.
-fn on<F, Fut>(node: &Arc<Node>, handler: F) -> impl Handler + use<F, Fut>
+/// A handler that is given `state`.
+fn on<S, F, Fut>(state: &Arc<S>, handler: F) -> impl Handler + use<S, F, Fut>
 where
-    F: Fn(Arc<Node>, Request) -> Fut + Send + Sync + 'static,
+    S: Send + Sync + 'static,
+    F: Fn(Arc<S>, Request) -> Fut + Send + Sync + 'static,
     Fut: Future<Output: IntoResponse> + Send + 'static,
 {
-    let node = Arc::clone(node);
-    move |request| handler(Arc::clone(&node), request)
+    let state = Arc::clone(state);
+    move |request| handler(Arc::clone(&state), request)
 }
 
 /// Does what may wait for the disk, on a thread that may.

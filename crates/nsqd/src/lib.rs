@@ -17,6 +17,7 @@
 //! # }
 //! ```
 
+mod birth;
 mod chores;
 mod cli;
 mod clock;

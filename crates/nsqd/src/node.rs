@@ -3,6 +3,7 @@
 mod adopt;
 pub(crate) mod metadata;
 mod names;
+pub(crate) mod news;
 mod open;
 
 use std::{
@@ -23,10 +24,10 @@ pub use self::{metadata::MetadataError, open::OpenError};
 use self::{
     metadata::{Catalog, CatalogChannel, CatalogTopic, Metadata},
     names::Names,
+    news::News,
 };
 use crate::{
     chores::queue::Errand,
-    lookup,
     topic::{PublishError, Topic, channel::Channel, client::Clients, services::Services},
 };
 
@@ -48,6 +49,7 @@ pub(crate) struct Node {
     pub(crate) services: Arc<Services>,
     pub(crate) clients: Clients,
     pub(crate) metadata: Metadata,
+    pub(crate) news: News,
     store: Store,
     topics: RwLock<Topics>,
     /// Names of topics that are being created or deleted.
@@ -142,10 +144,7 @@ impl Node {
             self.write_metadata_after(RETRY);
         })?;
         let topic = Topic::new(name.clone(), log, None, &self.services);
-        // While nsqd starts nothing is asked: what is created then is not new.
-        if self.ports.get().is_some() {
-            lookup::create_channels(self, &topic);
-        }
+        self.news.created(&topic);
         self.topics_mut().insert(name.clone(), topic.clone());
         self.services.logger.info(format_args!("TOPIC({name}): created"));
         self.changed(name.is_ephemeral());
@@ -154,7 +153,7 @@ impl Node {
 
     /// A topic or channel has come or gone; an ephemeral one is not in `nsqd.dat`.
     fn changed(&self, is_ephemeral: bool) {
-        self.services.lookup.registrations_changed();
+        self.news.changed();
         if !is_ephemeral {
             self.write_metadata_after(Duration::ZERO);
         }
@@ -221,7 +220,7 @@ impl Node {
         topic.exit();
         topic.forget();
         self.topics_mut().remove(name);
-        self.services.lookup.registrations_changed();
+        self.news.changed();
         if !name.is_ephemeral() {
             // At once: a topic that the file still lists would be back after a crash.
             self.write_metadata();
@@ -252,7 +251,7 @@ impl Node {
             self.services.logger.info(format_args!("TOPIC({}): deleting", topic.name));
             self.topics_mut().remove(&topic.name);
             self.store.delete_topic(&topic.name)?;
-            self.services.lookup.registrations_changed();
+            self.news.changed();
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ use nsq_log::{Append, AppendError, BatchBuilder, TopicLog};
 use nsq_protocol::{ChannelName, MESSAGE_FRAME_HEAD_BYTES, TopicName};
 
 use self::{channel::Channel, disk::TopicDisk, services::Services};
-use crate::lock::lock;
+use crate::{birth::Birth, lock::lock};
 
 /// A topic and everything that belongs to it.
 ///
@@ -30,6 +30,7 @@ use crate::lock::lock;
 /// tail. None of them is held while a file is flushed, created, renamed or removed.
 pub(crate) struct Topic {
     pub(crate) name: TopicName,
+    pub(crate) birth: Birth,
     pub(crate) log: Arc<TopicLog>,
     services: Arc<Services>,
     disk: TopicDisk,
@@ -91,6 +92,7 @@ impl Topic {
         };
         let topic = Arc::new_cyclic(|topic: &Weak<Self>| Self {
             name,
+            birth: Birth::next(),
             disk: TopicDisk::new(
                 log.clone(),
                 services.clone(),

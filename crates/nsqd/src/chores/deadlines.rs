@@ -1,21 +1,18 @@
 //! One clock for everything that waits for a point in time.
 //!
 //! # Invariants
-//! 1. Each key has at most one entry, so memory follows from what waits, not from what has waited.
+//! 1. Each target has at most one entry, so memory follows from what waits, not from what has waited.
 
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{
-        Arc, Mutex, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, Weak},
 };
 
 use nsq_broker::Time;
 use tokio::sync::Notify;
 
-use crate::{clock::Clock, lock::lock};
+use crate::{birth::Birth, clock::Clock, lock::lock};
 
 /// Something that is told when its time has come.
 pub(crate) trait Expire: Send + Sync {
@@ -26,19 +23,13 @@ pub(crate) trait Expire: Send + Sync {
 /// The deadlines of a node, in order.
 #[derive(Default)]
 pub(crate) struct Deadlines {
-    entries: Mutex<BTreeMap<(Time, u64), Weak<dyn Expire>>>,
+    entries: Mutex<BTreeMap<(Time, Birth), Weak<dyn Expire>>>,
     earlier: Notify,
-    keys: AtomicU64,
 }
 
 impl Deadlines {
-    /// A key for something new that has deadlines.
-    pub(crate) fn next_key(&self) -> u64 {
-        self.keys.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// Has `target` told when `at` comes, instead of at `before`, for which `key` was entered last.
-    pub(crate) fn arm(&self, key: u64, before: Option<Time>, at: Time, target: Weak<dyn Expire>) {
+    /// Has `target` told when `at` comes, instead of at `before`, for which it was entered last.
+    pub(crate) fn arm(&self, key: Birth, before: Option<Time>, at: Time, target: Weak<dyn Expire>) {
         let mut entries = lock(&self.entries);
         if let Some(before) = before {
             entries.remove(&(before, key));
@@ -51,8 +42,8 @@ impl Deadlines {
         }
     }
 
-    /// Takes back what `key` was entered for.
-    pub(crate) fn disarm(&self, key: u64, at: Time) {
+    /// Takes back an entry.
+    pub(crate) fn disarm(&self, key: Birth, at: Time) {
         lock(&self.entries).remove(&(at, key));
     }
 

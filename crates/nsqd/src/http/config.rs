@@ -10,14 +10,20 @@ use nsq_log::Durability;
 use serde_json::Value;
 
 use super::json;
-use crate::node::Node;
+use crate::{lookup::Lookup, node::Node};
 
-pub(super) async fn show(node: Arc<Node>, request: Request) -> Result<Response, Error> {
-    answer(&node, request.param("opt"))
+/// The owners of the options.
+pub(super) struct Config {
+    pub(super) node: Arc<Node>,
+    pub(super) lookup: Arc<Lookup>,
 }
 
-pub(super) async fn change(node: Arc<Node>, mut request: Request) -> Result<Response, Error> {
-    let limit = node.services.options.limits.message_bytes_max as usize;
+pub(super) async fn show(config: Arc<Config>, request: Request) -> Result<Response, Error> {
+    answer(&config, request.param("opt"))
+}
+
+pub(super) async fn change(config: Arc<Config>, mut request: Request) -> Result<Response, Error> {
+    let limit = config.node.services.options.limits.message_bytes_max as usize;
     let body = match request.body_up_to(limit).await {
         Ok(body) if !body.is_empty() => body,
         Ok(_) | Err(BodyError::TooBig { .. }) => {
@@ -30,20 +36,20 @@ pub(super) async fn change(node: Arc<Node>, mut request: Request) -> Result<Resp
     match option {
         "log_level" => {
             let level = std::str::from_utf8(&body).ok().and_then(|text| text.parse::<Level>().ok());
-            node.services.logger.change_level(level.ok_or_else(invalid)?);
+            config.node.services.logger.change_level(level.ok_or_else(invalid)?);
         }
         "nsqlookupd_tcp_addresses" => {
             let addresses = serde_json::from_slice::<Option<Vec<String>>>(&body);
-            node.services.lookup.replace(addresses.map_err(|_| invalid())?.unwrap_or_default());
+            config.lookup.replace(addresses.map_err(|_| invalid())?.unwrap_or_default());
         }
         _ => return Err(unknown()),
     }
-    answer(&node, option)
+    answer(&config, option)
 }
 
 /// The value of an option: text as it is, all else as JSON.
-fn answer(node: &Node, option: &str) -> Result<Response, Error> {
-    match value(node, option).ok_or_else(unknown)? {
+fn answer(config: &Config, option: &str) -> Result<Response, Error> {
+    match value(config, option).ok_or_else(unknown)? {
         Value::String(text) => Ok(Response::text(text)),
         value => json(&value),
     }
@@ -54,7 +60,8 @@ fn unknown() -> Error {
 }
 
 /// The value of an option by its key in the configuration file.
-fn value(node: &Node, option: &str) -> Option<Value> {
+fn value(config: &Config, option: &str) -> Option<Value> {
+    let node = &config.node;
     let options = &node.services.options;
     let limits = &options.limits;
     Some(match option {
@@ -65,7 +72,7 @@ fn value(node: &Node, option: &str) -> Option<Value> {
         "broadcast_address" => options.broadcast_address.as_str().into(),
         "broadcast_tcp_port" => node.broadcast_ports().0.into(),
         "broadcast_http_port" => node.broadcast_ports().1.into(),
-        "nsqlookupd_tcp_addresses" => node.services.lookup.addresses().into(),
+        "nsqlookupd_tcp_addresses" => config.lookup.addresses().into(),
         "http_client_connect_timeout" => nanos(options.http_client_connect_timeout),
         "http_client_request_timeout" => nanos(options.http_client_request_timeout),
         "data_path" => options.data_path.to_string_lossy().into(),

@@ -19,11 +19,11 @@ use super::{
     adopt::adopt_channels,
     metadata::{Catalog, CatalogTopic, Metadata, MetadataError},
     names::Names,
+    news::News,
 };
 use crate::{
     chores::queue::Errand,
     clock::{Clock, Reading, nanos},
-    lookup::Lookup,
     options::Options,
     topic::{PublishError, Topic, client::Clients, services::Services},
     world::World,
@@ -78,7 +78,6 @@ impl Node {
         }
         let mut topics = opened.topics;
         let adopted = adopt_channels(&mut topics, &opened.report, &catalog);
-        let lookup = Lookup::new(options.lookupd_tcp_addresses.clone());
         let services = Arc::new(Services {
             options,
             clock: Clock::new(world.clocks, start, Time(now_ns)),
@@ -88,7 +87,6 @@ impl Node {
             keeper: Default::default(),
             syncer: Default::default(),
             tidier: Default::default(),
-            lookup,
         });
         let node = Arc::new_cyclic(|node: &Weak<Self>| Self {
             catalog_errand: Errand::of(node, Self::write_metadata),
@@ -96,6 +94,7 @@ impl Node {
             services,
             clients: Clients::default(),
             metadata,
+            news: News::new(),
             store: opened.store,
             topics: RwLock::default(),
             names: Names::default(),

@@ -18,6 +18,7 @@ use nsq_protocol::ChannelName;
 
 use super::{client::Client, cold::ColdReads, disk::ask_to_keep, journal, services::Services};
 use crate::{
+    birth::Birth,
     chores::{deadlines::Expire, queue::Errand},
     lock::lock,
 };
@@ -25,12 +26,11 @@ use crate::{
 /// A channel of a topic.
 pub(crate) struct Channel {
     pub(crate) name: ChannelName,
+    pub(crate) birth: Birth,
     log: Arc<TopicLog>,
     services: Arc<Services>,
     /// Writes the topic's journal.
     keep: Arc<Errand>,
-    /// What this channel is among the node's deadlines.
-    key: u64,
     exiting: AtomicBool,
     inner: Mutex<Inner>,
 }
@@ -92,9 +92,9 @@ impl Channel {
         };
         Self {
             name,
+            birth: Birth::next(),
             log,
             keep,
-            key: services.deadlines.next_key(),
             services,
             exiting: AtomicBool::new(false),
             inner: Mutex::new(inner),
@@ -123,7 +123,7 @@ impl Channel {
         let Some(next) = inner.schedule.next_deadline() else { return };
         if inner.armed.is_none_or(|armed| next < armed) && !self.is_exiting() {
             let target: Weak<Self> = Arc::downgrade(self);
-            self.services.deadlines.arm(self.key, inner.armed, next, target);
+            self.services.deadlines.arm(self.birth, inner.armed, next, target);
             inner.armed = Some(next);
         }
     }
@@ -318,7 +318,7 @@ impl Channel {
         let mut inner = lock(&self.inner);
         self.exiting.store(true, Ordering::Release);
         if let Some(armed) = inner.armed.take() {
-            self.services.deadlines.disarm(self.key, armed);
+            self.services.deadlines.disarm(self.birth, armed);
         }
         for client in inner.clients.values() {
             client.close();

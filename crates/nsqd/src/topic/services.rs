@@ -23,5 +23,4 @@ pub(crate) struct Services {
     pub(crate) syncer: Arc<Queue>,
     /// Deletes, replaces and retries: work that may take long and that nothing else waits for.
     pub(crate) tidier: Arc<Queue>,
-    pub(crate) lookup: crate::lookup::Lookup,
 }

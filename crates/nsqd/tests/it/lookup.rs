@@ -1,116 +1,13 @@
 //! nsqd as a client of nsqlookupd.
 
-use std::{
-    io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
-    sync::mpsc::{Receiver, Sender, channel},
-};
+mod announce;
+mod fake;
+mod pair;
 
-use nsq_protocol::v1::{Command, Decoded, Phase, decode_command, encode_response};
+use std::{collections::BTreeSet, net::TcpListener, time::Duration};
 
+use self::fake::Lookupd;
 use crate::support::{PATIENCE, Received, Server, http};
-
-/// An nsqlookupd that does as it is told and writes down what it hears.
-struct Lookupd {
-    address: SocketAddr,
-    heard: Receiver<String>,
-}
-
-impl Lookupd {
-    /// `channels` are those it says every topic has.
-    fn start(channels: &'static [&'static str]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let http_port = serve_channels(channels);
-        let (hears, heard) = channel();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let hears = hears.clone();
-                // A thread that ends with an error ends with its test.
-                std::thread::spawn(move || serve_nsqd(stream.unwrap(), http_port, &hears));
-            }
-        });
-        Self { address, heard }
-    }
-
-    /// The next thing it hears, which must be this.
-    fn expect(&self, what: &str) {
-        assert_eq!(self.heard.recv_timeout(PATIENCE).unwrap(), what);
-    }
-
-    fn expect_identify(&self) -> serde_json::Value {
-        let heard = self.heard.recv_timeout(PATIENCE).unwrap();
-        let body = heard.strip_prefix("IDENTIFY ").unwrap_or_else(|| panic!("{heard}"));
-        serde_json::from_str(body).unwrap()
-    }
-}
-
-fn serve_nsqd(mut stream: TcpStream, http_port: u16, hears: &Sender<String>) -> Option<()> {
-    let mut magic = [0; 4];
-    stream.read_exact(&mut magic).ok()?;
-    assert_eq!(&magic, b"  V1");
-    let (mut input, mut phase) = (Vec::new(), Phase::Connected);
-    loop {
-        match decode_command(&input, phase) {
-            Decoded::Command(command, used) => {
-                let (heard, answer) = match command {
-                    Command::Identify(body) => {
-                        phase = Phase::Identified;
-                        let info = format!(
-                            r#"{{"broadcast_address":"127.0.0.1","http_port":{http_port},"tcp_port":1,"version":"1"}}"#
-                        );
-                        (format!("IDENTIFY {}", String::from_utf8_lossy(body)), info)
-                    }
-                    other => {
-                        let mut line = Vec::new();
-                        other.encode(&mut line);
-                        (String::from_utf8(line).unwrap().trim_end().to_owned(), "OK".to_owned())
-                    }
-                };
-                input.drain(..used);
-                let mut out = Vec::new();
-                encode_response(answer.as_bytes(), &mut out);
-                stream.write_all(&out).ok()?;
-                hears.send(heard).ok()?;
-            }
-            Decoded::Incomplete { .. } => {
-                let mut chunk = [0; 4096];
-                let read = stream.read(&mut chunk).ok()?;
-                if read == 0 {
-                    // A test may not wait for it.
-                    let _ = hears.send("end of stream".to_owned());
-                    return None;
-                }
-                input.extend_from_slice(&chunk[..read]);
-            }
-            Decoded::Rejected(error) => panic!("{error}"),
-        }
-    }
-}
-
-/// Answers every HTTP request with these channels.
-fn serve_channels(channels: &'static [&'static str]) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let (mut stream, mut head) = (stream.unwrap(), Vec::new());
-            while !head.ends_with(b"\r\n\r\n") {
-                let mut byte = [0];
-                stream.read_exact(&mut byte).unwrap();
-                head.push(byte[0]);
-            }
-            let body = serde_json::json!({ "channels": channels }).to_string();
-            let length = body.len();
-            write!(
-                stream,
-                "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-            )
-            .unwrap();
-        }
-    });
-    port
-}
 
 fn announcing_to(lookupds: &[&Lookupd]) -> Server {
     Server::with(|options| {
@@ -140,6 +37,16 @@ fn a_topic_and_its_channels_are_registered_as_they_come_and_go() {
     server.post("/topic/delete?topic=t");
     lookupd.expect("UNREGISTER t d#ephemeral");
     lookupd.expect("UNREGISTER t");
+}
+
+#[test]
+fn a_topic_is_registered_also_when_its_first_channel_comes_with_it() {
+    let lookupd = Lookupd::start(&[]);
+    let server = announcing_to(&[&lookupd]);
+    lookupd.expect_identify();
+    let _consumer = server.consumer("t", "c", 1);
+    lookupd.expect("REGISTER t");
+    lookupd.expect("REGISTER t c");
 }
 
 #[test]
@@ -194,4 +101,50 @@ fn a_nsqlookupd_that_is_away_or_says_nothing_holds_nobody_up() {
     assert_eq!(consumer.message().body, b"message");
     server.stop();
     assert_eq!(client.receive(), Received::Closed);
+}
+
+#[test]
+fn of_many_new_topics_eight_are_asked_for_at_once_and_the_rest_wait() {
+    let (lookupd, queries) = Lookupd::asked();
+    let server = announcing_to(&[&lookupd]);
+    lookupd.expect_identify();
+    for number in 10..30 {
+        server.post(&format!("/topic/create?topic=t{number}"));
+    }
+    for number in 10..30 {
+        lookupd.expect(&format!("REGISTER t{number}"));
+    }
+    let mut open: Vec<_> = (0..8).map(|_| queries.recv_timeout(PATIENCE).unwrap()).collect();
+    server.post("/topic/create?topic=another");
+    lookupd.expect("REGISTER another");
+    assert!(queries.try_recv().is_err(), "a ninth query");
+    for _ in 8..21 {
+        open.pop().unwrap().answer(&["c"]);
+        open.push(queries.recv_timeout(PATIENCE).unwrap());
+    }
+    for query in open {
+        query.answer(&["c"]);
+    }
+    let mut channels = BTreeSet::new();
+    while channels.len() < 21 {
+        channels.insert(lookupd.hear());
+    }
+    assert!(channels.iter().all(|heard| heard.ends_with(" c")), "{channels:?}");
+}
+
+#[test]
+fn a_topic_is_held_back_no_longer_when_its_nsqlookupd_is_removed() {
+    let (lookupd, queries) = Lookupd::asked();
+    let server = Server::with(|options| {
+        options.lookupd_tcp_addresses = vec![lookupd.address.to_string()];
+        options.http_client_request_timeout = Duration::from_secs(3600);
+    });
+    lookupd.expect_identify();
+    server.client().publish("t", b"message");
+    let mut consumer = server.consumer("t", "c", 1);
+    // It does not answer.
+    let _query = queries.recv_timeout(PATIENCE).unwrap();
+    consumer.expect_nothing();
+    assert_eq!(http(server.http, "PUT", "/config/nsqlookupd_tcp_addresses", b"[]").0, 200);
+    assert_eq!(consumer.message().body, b"message");
 }

@@ -1,0 +1,158 @@
+//! A connection to an nsqlookupd: commands out, one response each.
+
+use std::{io, time::Duration};
+
+use nsq_protocol::{
+    ClientError, MAGIC_V1,
+    v1::{self, Command, ResponseError},
+};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use crate::{VERSION, node::Node, options::host_name};
+
+/// How long connecting, each write and each response may take.
+const STEP_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a batch and its responses may take, so that a slow nsqlookupd cannot delay the next PING for long.
+const BATCH_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest response that is read.
+const RESPONSE_BYTES_MAX: u32 = 5 << 20;
+
+/// The answer of an nsqlookupd to IDENTIFY.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct PeerInfo {
+    pub(super) tcp_port: u16,
+    pub(super) http_port: u16,
+    pub(super) version: String,
+    pub(super) broadcast_address: String,
+}
+
+impl PeerInfo {
+    /// The address of its HTTP API, if others can reach it.
+    pub(super) fn http_address(&self) -> Option<String> {
+        let (host, port) = (&self.broadcast_address, self.http_port);
+        match host.as_str() {
+            "" => None,
+            ipv6 if ipv6.contains(':') && !ipv6.starts_with('[') => {
+                Some(format!("[{ipv6}]:{port}"))
+            }
+            host => Some(format!("{host}:{port}")),
+        }
+    }
+}
+
+/// Why a connection is of no more use.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectionError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("no response within {0:?}")]
+    Timeout(Duration),
+    #[error(transparent)]
+    Response(#[from] ResponseError),
+    #[error("refused: {0}")]
+    Refused(ClientError),
+    #[error("parsing response to IDENTIFY - {0}")]
+    Identity(String),
+}
+
+/// Commands that are sent in one write.
+#[derive(Default)]
+pub(super) struct Batch {
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+impl Batch {
+    pub(super) fn push(&mut self, command: Command<'_>) {
+        command.encode(&mut self.bytes);
+        self.count += 1;
+    }
+}
+
+/// A connection on which nsqd has identified itself.
+pub(super) struct Connection(TcpStream);
+
+impl Connection {
+    /// Connects and identifies the node.
+    pub(super) async fn open(
+        node: &Node,
+        address: &str,
+    ) -> Result<(Self, PeerInfo), ConnectionError> {
+        let stream = in_time(TcpStream::connect(address)).await?;
+        stream.set_nodelay(true)?;
+        let mut connection = Self(stream);
+        let mut hello = Batch { bytes: MAGIC_V1.to_vec(), count: 0 };
+        hello.push(Command::Identify(identity(node).as_bytes()));
+        let response = connection.send(&hello).await?;
+        let info = serde_json::from_slice(&response).map_err(|_| {
+            ConnectionError::Identity(String::from_utf8_lossy(&response).into_owned())
+        })?;
+        Ok((connection, info))
+    }
+
+    /// Sends a batch and reads the responses. Returns the last one.
+    pub(super) async fn send(&mut self, batch: &Batch) -> Result<Vec<u8>, ConnectionError> {
+        let (mut reader, mut writer) = self.0.split();
+        let write = in_time(writer.write_all(&batch.bytes));
+        let read = async {
+            let (mut input, mut last) = (Vec::new(), Vec::new());
+            for _ in 0..batch.count {
+                last = read_response(&mut reader, &mut input).await?;
+            }
+            Ok(last)
+        };
+        // At the same time: an nsqlookupd that responds while it is still being sent to must not block both sides.
+        match timeout(BATCH_TIMEOUT, async { tokio::try_join!(write, read) }).await {
+            Ok(done) => done.map(|((), last)| last),
+            Err(_) => Err(ConnectionError::Timeout(BATCH_TIMEOUT)),
+        }
+    }
+}
+
+async fn read_response(
+    reader: &mut (impl AsyncReadExt + Unpin),
+    input: &mut Vec<u8>,
+) -> Result<Vec<u8>, ConnectionError> {
+    loop {
+        if let Some((data, used)) = v1::decode_response(input, RESPONSE_BYTES_MAX)? {
+            if let Some(error) = v1::error_of(data) {
+                return Err(ConnectionError::Refused(error));
+            }
+            let data = data.to_vec();
+            input.drain(..used);
+            return Ok(data);
+        }
+        if in_time(reader.read_buf(input)).await? == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+    }
+}
+
+async fn in_time<T>(step: impl Future<Output = io::Result<T>>) -> Result<T, ConnectionError> {
+    match timeout(STEP_TIMEOUT, step).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(ConnectionError::Timeout(STEP_TIMEOUT)),
+    }
+}
+
+/// The body of IDENTIFY.
+fn identity(node: &Node) -> String {
+    let (tcp_port, http_port) = node.broadcast_ports();
+    json!({
+        "broadcast_address": node.services.options.broadcast_address,
+        "hostname": host_name(),
+        "http_port": http_port,
+        "tcp_port": tcp_port,
+        "topology_region": "",
+        "topology_zone": "",
+        "version": VERSION,
+    })
+    .to_string()
+}

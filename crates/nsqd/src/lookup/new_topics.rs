@@ -1,0 +1,124 @@
+//! Creation of the channels that a new topic has on other nodes.
+//!
+//! A new topic is held back until the nsqlookupds have answered which channels it has elsewhere and these exist, so
+//! that they get its first message too. Publishers do not wait for that.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use nsq_daemon::http_client::{self, GetError, Limits};
+use nsq_protocol::{ChannelName, TopicName};
+use serde::Deserialize;
+use tokio::{
+    sync::mpsc,
+    task::{JoinSet, spawn_blocking},
+};
+
+use super::peers::Peers;
+use crate::{
+    node::{Node, news::HeldTopic},
+    topic::PublishError,
+};
+
+/// For how many new topics nsqlookupd is asked at the same time; others wait their turn.
+const QUERIES_MAX: usize = 8;
+
+/// An nsqlookupd's answer to `/channels`.
+#[derive(Deserialize)]
+struct Channels {
+    channels: Vec<String>,
+}
+
+/// Why an nsqlookupd is not known to have channels of a topic.
+#[derive(Debug, thiserror::Error)]
+enum QueryError {
+    #[error(transparent)]
+    Get(#[from] GetError),
+    #[error("parsing response - {0}")]
+    Response(#[from] serde_json::Error),
+}
+
+/// Creates the channels of new topics until dropped, which resumes all of them.
+pub(super) async fn run(
+    peers: &Peers,
+    node: &Arc<Node>,
+    mut new_topics: mpsc::UnboundedReceiver<HeldTopic>,
+) {
+    let mut queries = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(held) = new_topics.recv(), if queries.len() < QUERIES_MAX => {
+                queries.spawn(create_channels(node.clone(), held, peers.http_addresses()));
+            }
+            Some(_) = queries.join_next() => {}
+            else => return,
+        }
+    }
+}
+
+async fn create_channels(node: Arc<Node>, held: HeldTopic, addresses: Vec<String>) {
+    let name = &held.topic().name;
+    if addresses.is_empty() {
+        return node.services.logger.error(format_args!(
+            "no available nsqlookupd to query for channels to pre-create for topic {name}"
+        ));
+    }
+    let channels = channels_elsewhere(&node, name, addresses).await;
+    if channels.is_empty() {
+        return;
+    }
+    // The topic's journal is written for each of them.
+    let created = spawn_blocking(move || {
+        let topic = held.topic();
+        for channel in channels {
+            match node.channel_of(topic, &channel) {
+                Ok(_) => {}
+                Err(PublishError::Exiting) => return,
+                Err(error) => node.services.logger.error(format_args!(
+                    "TOPIC({}): creating channel {channel} - {error}",
+                    topic.name
+                )),
+            }
+        }
+    });
+    // A panic is reported by its hook, and the topic was resumed.
+    let _ = created.await;
+}
+
+/// The channels that any nsqlookupd knows of a topic, without ephemeral ones.
+async fn channels_elsewhere(
+    node: &Node,
+    topic: &TopicName,
+    addresses: Vec<String>,
+) -> BTreeSet<ChannelName> {
+    let options = &node.services.options;
+    let limits = Limits {
+        connect: options.http_client_connect_timeout,
+        request: options.http_client_request_timeout,
+    };
+    let path = format!("/channels?topic={}", topic.as_str().replace('#', "%23"));
+    let mut queries = JoinSet::new();
+    for address in addresses {
+        let path = path.clone();
+        queries.spawn(async move { query(&address, &path, limits).await });
+    }
+    let mut names = BTreeSet::new();
+    while let Some(answer) = queries.join_next().await {
+        match answer {
+            Ok(Ok(found)) => names.extend(found),
+            Ok(Err(error)) => node.services.logger.warn(format_args!(
+                "failed to query nsqlookupd for channels to pre-create for topic {topic} - {error}"
+            )),
+            Err(panicked) => node.services.logger.error(format_args!(
+                "query for channels to pre-create for topic {topic} - {panicked}"
+            )),
+        }
+    }
+    names.retain(|name: &ChannelName| !name.is_ephemeral());
+    names
+}
+
+async fn query(address: &str, path: &str, limits: Limits) -> Result<Vec<ChannelName>, QueryError> {
+    let body = http_client::get(address, path, limits).await?;
+    let found: Channels = serde_json::from_slice(&body)?;
+    Ok(found.channels.iter().filter_map(|name| ChannelName::new(name).ok()).collect())
+}

@@ -1,0 +1,105 @@
+//! The topics and channels that an nsqlookupd is told of, as values.
+
+use std::{collections::BTreeMap, ops::Bound};
+
+use nsq_protocol::{ChannelName, TopicName, v1::Command};
+
+use crate::{birth::Birth, node::Node};
+
+/// A topic, or a channel of it. A topic sorts before its channels.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Registration {
+    topic: TopicName,
+    channel: Option<ChannelName>,
+}
+
+impl Registration {
+    pub(super) fn register(&self) -> Command<'_> {
+        let (topic, channel) = self.names();
+        Command::Register { topic, channel }
+    }
+
+    pub(super) fn unregister(&self) -> Command<'_> {
+        let (topic, channel) = self.names();
+        Command::Unregister { topic, channel }
+    }
+
+    fn names(&self) -> (&str, Option<&str>) {
+        (self.topic.as_str(), self.channel.as_ref().map(ChannelName::as_str))
+    }
+}
+
+/// A change that an nsqlookupd is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    Register(Registration, Birth),
+    Unregister(Registration),
+}
+
+/// Topics and channels by name.
+#[derive(Debug, Default)]
+pub(super) struct Registrations(BTreeMap<Registration, Birth>);
+
+impl Registrations {
+    /// Everything that a node has, ephemeral topics and channels too.
+    pub(super) fn of(node: &Node) -> Self {
+        let mut all = BTreeMap::new();
+        for topic in node.all_topics().iter().filter(|topic| !topic.is_exiting()) {
+            let name = &topic.name;
+            all.insert(Registration { topic: name.clone(), channel: None }, topic.birth);
+            for channel in topic.channels().iter().filter(|channel| !channel.is_exiting()) {
+                let registration =
+                    Registration { topic: name.clone(), channel: Some(channel.name.clone()) };
+                all.insert(registration, channel.birth);
+            }
+        }
+        Self(all)
+    }
+
+    /// The changes that lead from `self` to `wanted`, in the order to tell them. A topic or channel that was deleted
+    /// and created again is unregistered and registered again, because nsqlookupd may have forgotten it in between
+    /// or hide it behind a tombstone.
+    pub(super) fn changes_to(&self, wanted: &Self) -> Vec<Change> {
+        let is_same = |(registration, birth): &(&Registration, &Birth), other: &Self| {
+            other.0.get(*registration) == Some(*birth)
+        };
+        let gone = self.0.iter().filter(|entry| !is_same(entry, wanted));
+        // Channels before their topic: an unregistered topic takes its channels along.
+        let gone = gone.rev().map(|(registration, _)| Change::Unregister(registration.clone()));
+        let new = wanted.0.iter().filter(|entry| !is_same(entry, self));
+        let new = new.map(|(registration, birth)| Change::Register(registration.clone(), *birth));
+        gone.chain(new).collect()
+    }
+
+    /// Takes note of changes that an nsqlookupd has been told.
+    pub(super) fn apply(&mut self, changes: &[Change]) {
+        for change in changes {
+            match change {
+                Change::Register(registration, birth) => {
+                    self.0.insert(registration.clone(), *birth);
+                }
+                Change::Unregister(registration) => {
+                    self.0.remove(registration);
+                }
+            }
+        }
+    }
+
+    /// Up to `count` registrations behind `after`, without topics that a channel registers along with itself.
+    pub(super) fn page(&self, after: Option<&Registration>, count: usize) -> Vec<Registration> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut rest = self.0.range((start, Bound::Unbounded)).map(|(entry, _)| entry).peekable();
+        let mut page = Vec::new();
+        while let Some(registration) = rest.next() {
+            let is_implied = registration.channel.is_none()
+                && rest.peek().is_some_and(|next| next.topic == registration.topic);
+            if !is_implied {
+                page.push(registration.clone());
+            }
+            if page.len() == count {
+                break;
+            }
+        }
+        page
+    }
+}

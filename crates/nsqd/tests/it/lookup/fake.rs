@@ -1,0 +1,141 @@
+//! An nsqlookupd by script: it does as it is told and keeps what it hears.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::mpsc::{Receiver, Sender, channel},
+};
+
+use nsq_protocol::v1::{Command, Decoded, Phase, decode_command, encode_response};
+
+use crate::support::PATIENCE;
+
+/// A scripted nsqlookupd.
+pub(super) struct Lookupd {
+    pub(super) address: SocketAddr,
+    heard: Receiver<String>,
+}
+
+/// A query for the channels of a topic, which waits for its answer.
+pub(super) struct Query(TcpStream);
+
+impl Lookupd {
+    /// One that says of every topic that it has these channels.
+    pub(super) fn start(channels: &'static [&'static str]) -> Self {
+        let (lookupd, queries) = Self::asked();
+        std::thread::spawn(move || {
+            for query in queries {
+                query.answer(channels);
+            }
+        });
+        lookupd
+    }
+
+    /// One that leaves the answers to queries to the test.
+    pub(super) fn asked() -> (Self, Receiver<Query>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (http_port, queries) = receive_queries();
+        let (hears, heard) = channel();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let hears = hears.clone();
+                // A thread that ends with an error ends with its test.
+                std::thread::spawn(move || serve_nsqd(stream.unwrap(), http_port, &hears));
+            }
+        });
+        (Self { address, heard }, queries)
+    }
+
+    /// The next command it hears, or that its connection has ended.
+    pub(super) fn hear(&self) -> String {
+        self.heard.recv_timeout(PATIENCE).unwrap()
+    }
+
+    /// Demands that this is the next that it hears.
+    #[track_caller]
+    pub(super) fn expect(&self, expected: &str) {
+        assert_eq!(self.hear(), expected);
+    }
+
+    pub(super) fn expect_identify(&self) -> serde_json::Value {
+        let heard = self.hear();
+        let body = heard.strip_prefix("IDENTIFY ").unwrap_or_else(|| panic!("{heard}"));
+        serde_json::from_str(body).unwrap()
+    }
+}
+
+fn serve_nsqd(mut stream: TcpStream, http_port: u16, hears: &Sender<String>) -> Option<()> {
+    let mut magic = [0; 4];
+    stream.read_exact(&mut magic).ok()?;
+    assert_eq!(&magic, b"  V1");
+    let (mut input, mut phase) = (Vec::new(), Phase::Connected);
+    loop {
+        match decode_command(&input, phase) {
+            Decoded::Command(command, used) => {
+                let (heard, answer) = match command {
+                    Command::Identify(body) => {
+                        phase = Phase::Identified;
+                        let info = format!(
+                            r#"{{"broadcast_address":"127.0.0.1","http_port":{http_port},"tcp_port":1,"version":"1"}}"#
+                        );
+                        (format!("IDENTIFY {}", String::from_utf8_lossy(body)), info)
+                    }
+                    other => {
+                        let mut line = Vec::new();
+                        other.encode(&mut line);
+                        (String::from_utf8(line).unwrap().trim_end().to_owned(), "OK".to_owned())
+                    }
+                };
+                input.drain(..used);
+                let mut out = Vec::new();
+                encode_response(answer.as_bytes(), &mut out);
+                stream.write_all(&out).ok()?;
+                hears.send(heard).ok()?;
+            }
+            Decoded::Incomplete { .. } => {
+                let mut chunk = [0; 4096];
+                let read = stream.read(&mut chunk).ok()?;
+                if read == 0 {
+                    // A test may not wait for it.
+                    let _ = hears.send("end of stream".to_owned());
+                    return None;
+                }
+                input.extend_from_slice(&chunk[..read]);
+            }
+            Decoded::Rejected(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn receive_queries() -> (u16, Receiver<Query>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (asks, queries) = channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, mut head) = (stream.unwrap(), Vec::new());
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                head.push(byte[0]);
+            }
+            if asks.send(Query(stream)).is_err() {
+                return;
+            }
+        }
+    });
+    (port, queries)
+}
+
+impl Query {
+    pub(super) fn answer(mut self, channels: &[&str]) {
+        let body = serde_json::json!({ "channels": channels }).to_string();
+        let length = body.len();
+        write!(
+            self.0,
+            "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        )
+        .unwrap();
+    }
+}
