@@ -235,15 +235,19 @@ impl TopicDisk {
         }
     }
 
-    /// Retries what failed; `release` frees what is not needed first, which may be the space that was lacking.
-    pub(super) fn mend(&self, release: impl FnOnce()) {
+    /// Retries what failed. `release` comes first: it frees what is not needed, which may be the space that was
+    /// lacking. `catch_up` comes last: it writes what was not collected meanwhile.
+    pub(super) fn mend(
+        &self,
+        release: impl FnOnce(),
+        catch_up: impl FnOnce() -> Result<(), nsq_log::Error>,
+    ) {
         let owner = self.owner();
-        match self.try_to_mend(release) {
+        match self.try_to_mend(release, catch_up) {
             Ok(()) => {
                 self.failed.store(false, Ordering::Release);
                 self.services.health.recovered(&owner);
                 self.services.logger.info(format_args!("{owner}: writing works again"));
-                self.keep_soon();
             }
             Err(error) => {
                 self.services.health.failed(&owner, &error);
@@ -252,7 +256,11 @@ impl TopicDisk {
         }
     }
 
-    fn try_to_mend(&self, release: impl FnOnce()) -> Result<(), MendError> {
+    fn try_to_mend(
+        &self,
+        release: impl FnOnce(),
+        catch_up: impl FnOnce() -> Result<(), nsq_log::Error>,
+    ) -> Result<(), MendError> {
         release();
         self.log.recover_space()?;
         let reopened = self.log.reopen2()?;
@@ -268,6 +276,7 @@ impl TopicDisk {
             self.log.retry_journal()?;
             told.unwritten.clear();
         }
+        catch_up()?;
         let end = self.log.sync()?;
         self.note_synced(end);
         Ok(())

@@ -155,7 +155,7 @@ impl Topic {
     }
 
     fn mend(&self) {
-        self.disk.mend(|| self.tidy());
+        self.disk.mend(|| self.tidy(), || self.write_changes());
     }
 
     /// Writes everything down, before nsqd stops.
