@@ -161,7 +161,7 @@ pub struct SegmentSpan {
     pub key: u32,
     /// Sequence number of its first message.
     pub first: u64,
-    /// The sequence number after its last message; for the segment being written the most it can become.
+    /// The sequence number after its last message; for the segment being written, after the last one so far.
     pub end: u64,
 }
 
@@ -188,7 +188,7 @@ impl Table {
         Some((Arc::clone(self.segments.get(at)?), next))
     }
 
-    /// The span of the segment with this key; `open_end` bounds the newest one.
+    /// The span of the segment with this key; `open_end` is where the newest one ends.
     pub(crate) fn span(&self, key: u32, open_end: u64) -> Option<SegmentSpan> {
         let at = self.segments.iter().rposition(|segment| segment.key == key)?;
         let end = self.segments.get(at + 1).map_or(open_end, |next| next.first);

@@ -21,7 +21,7 @@ use nsq_protocol::{MessageId, TopicName};
 
 use crate::{
     error::Error,
-    id::{SEGMENT_MESSAGES_MAX, split_id},
+    id::split_id,
     journal::Journal,
     journal_codec::JournalRecord,
     lock,
@@ -175,15 +175,15 @@ impl TopicLog {
     /// The sequence number of the message with this id, if it is in this log.
     pub fn locate(&self, id: MessageId) -> Option<u64> {
         let parts = split_id(id)?;
-        let seq = self.segment_of(parts.segment)?.seq(parts.index)?;
-        (seq < self.end()).then_some(seq)
+        self.segment_of(parts.segment)?.seq(parts.index)
     }
 
-    /// The live segment with this key (the segment part of an id), which a session may remember.
+    /// The live segment with this key (the segment part of an id). A session may remember the span: it grows while
+    /// the segment is written, and never holds a message of another one.
     pub fn segment_of(&self, key: u32) -> Option<SegmentSpan> {
         let table = lock(&self.table);
-        let open_end = table.segments.last()?.first.saturating_add(SEGMENT_MESSAGES_MAX);
-        table.span(key, open_end)
+        // Read under the table's lock: a segment is listed before the end moves into it.
+        table.span(key, self.end())
     }
 
     /// Records what happened to the topic and its channels, with one write. Nothing for an ephemeral topic.

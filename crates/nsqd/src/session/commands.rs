@@ -199,11 +199,12 @@ impl Session {
         let log = &self.subscription.as_ref()?.topic.log;
         let parts = split_id(id)?;
         // Messages in flight nearly always lie in the segment of the one before.
-        let span = match &self.segment {
-            Some(span) if span.key == parts.segment => span,
-            _ => self.segment.insert(log.segment_of(parts.segment)?),
-        };
-        span.seq(parts.index).filter(|seq| *seq < log.end())
+        let remembered = self.segment.filter(|span| span.key == parts.segment);
+        if let Some(seq) = remembered.and_then(|span| span.seq(parts.index)) {
+            return Some(seq);
+        }
+        // Another segment, or this one has grown.
+        self.segment.insert(log.segment_of(parts.segment)?).seq(parts.index)
     }
 
     fn commit_finished(&mut self) {

@@ -7,6 +7,7 @@ mod crowd;
 mod deferred;
 mod delivery;
 mod fairness;
+mod forged;
 mod heartbeat;
 mod hostile;
 mod identify;
