@@ -1,20 +1,20 @@
 //! The command line.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
-};
+use std::{net::SocketAddr, path::PathBuf};
 
 use nix::unistd::Pid;
 
 use crate::{
     client,
+    compare::Compare,
     failure::Failure,
     leash::LEASH,
+    load::Load,
     server::Spec,
     target::Kind,
     words::{Words, usage},
-    workloads::{self, Workload},
+    workload::Workload,
+    workloads,
 };
 
 /// What `--help` prints before the list of workloads.
@@ -63,7 +63,7 @@ pub(crate) enum Action {
     /// Load a server that is running.
     Load(Load),
     /// Compare clients.
-    Client(client::Options),
+    Client(client::options::Options),
     /// Be the raw client.
     Raw(Vec<String>),
     /// Be the null server.
@@ -72,48 +72,6 @@ pub(crate) enum Action {
     Leash(Vec<String>),
     /// Print the usage.
     Help,
-}
-
-/// How servers are compared.
-#[derive(Debug)]
-pub(crate) struct Compare {
-    /// The columns, in order; the null server last.
-    pub(crate) servers: Vec<Spec>,
-    /// The column that ratios refer to.
-    pub(crate) reference: Option<usize>,
-    /// The rows.
-    pub(crate) workloads: Vec<&'static Workload>,
-    /// How often everything is run.
-    pub(crate) rounds: usize,
-    /// Whether everything is made small.
-    pub(crate) quick: bool,
-    /// Whether details are printed.
-    pub(crate) all: bool,
-    /// Where every number is written.
-    pub(crate) json: Option<PathBuf>,
-    /// How long one run may take.
-    pub(crate) limit_seconds: u64,
-    /// Where data directories are made.
-    pub(crate) scratch: PathBuf,
-}
-
-/// How a running server is loaded.
-#[derive(Debug)]
-pub(crate) struct Load {
-    /// What is done to it.
-    pub(crate) workload: &'static Workload,
-    /// Where it speaks protocol V2.
-    pub(crate) address: SocketAddr,
-    /// Where its HTTP API is.
-    pub(crate) http: Option<SocketAddr>,
-    /// Its process.
-    pub(crate) pid: Option<Pid>,
-    /// Its data directory.
-    pub(crate) data: Option<PathBuf>,
-    /// Messages, topics or connections.
-    pub(crate) size: usize,
-    /// How long it may take.
-    pub(crate) limit_seconds: u64,
 }
 
 /// Understands the arguments after the program's name.
@@ -127,7 +85,7 @@ pub(crate) fn parse(args: Vec<String>) -> Result<Action, Failure> {
     match args.first().map(String::as_str) {
         Some(LEASH) => Ok(Action::Leash(args[1..].to_vec())),
         Some("null") => parse_null(Words::new(&args[1..])),
-        Some(client::RAW) => Ok(Action::Raw(args[1..].to_vec())),
+        Some(client::raw::RAW) => Ok(Action::Raw(args[1..].to_vec())),
         Some("client") => client::options::parse(Words::new(&args[1..])).map(Action::Client),
         Some("load") => parse_load(Words::new(&args[1..])).map(Action::Load),
         _ => parse_compare(Words::new(&args)).map(Action::Compare),
@@ -178,10 +136,10 @@ fn parse_compare(mut words: Words<'_>) -> Result<Compare, Failure> {
     let mut rounds = None;
     while let Some(flag) = words.flag() {
         match flag {
-            "--nsqd" => compare.servers.push(nsqd("nsqd", words.value(flag)?)?),
+            "--nsqd" => compare.servers.push(Spec::nsqd("nsqd", words.value(flag)?)?),
             "--other" => {
                 let (name, path) = words.pair(flag)?;
-                others.push(nsqd(name, path)?);
+                others.push(Spec::nsqd(name, path)?);
             }
             "--args" => extra_args.push(words.pair(flag)?),
             "--no-null" => null = false,
@@ -202,10 +160,7 @@ fn parse_compare(mut words: Words<'_>) -> Result<Compare, Failure> {
     compare.reference = (!others.is_empty()).then_some(compare.servers.len());
     compare.servers.append(&mut others);
     if null {
-        let program = std::env::current_exe().map_err(Failure::io("find the own program"))?;
-        let name = "null".to_owned();
-        let (kind, args, host) = (Kind::Null, Vec::new(), Ipv4Addr::LOCALHOST);
-        compare.servers.push(Spec { name, kind, program, args, host });
+        compare.servers.push(Spec::null()?);
     }
     add_args(&mut compare.servers, &extra_args)?;
     check_names(&compare.servers)?;
@@ -233,16 +188,6 @@ fn check_names(servers: &[Spec]) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-/// Describes the nsqd at `path`.
-///
-/// # Errors
-/// The system's refusal, for instance when there is no such file.
-pub(crate) fn nsqd(name: &str, path: &str) -> Result<Spec, Failure> {
-    let program = std::fs::canonicalize(path).map_err(Failure::io(format!("find {path}")))?;
-    let (kind, args, host) = (Kind::Nsqd, Vec::new(), Ipv4Addr::LOCALHOST);
-    Ok(Spec { name: name.to_owned(), kind, program, args, host })
 }
 
 fn workload(name: &str) -> Result<&'static Workload, Failure> {

@@ -1,43 +1,33 @@
 //! The comparison of clients: the same work done by each of them, in turns, each time with a fresh
 //! nsqd and a fresh client process.
 
-use std::{
-    env, fs,
-    io::{self, Write},
-};
-
-use crate::{
-    client::{
-        child::Client,
-        rows::{ClientRow, ClientRun},
-    },
-    clock::now,
-    compare::{MEMORY_QUEUE_MARGIN, print},
-    failure::Failure,
-    limit::Limit,
-    report::{Outcome, Report, Row},
-    server::{self, Scratch, Server},
-    workloads::{Run, Sample},
-};
-
 mod child;
+mod columns;
 mod go;
 pub(crate) mod options;
 pub(crate) mod raw;
 pub(crate) mod rows;
 mod targets;
 
-pub(crate) use options::Options;
-pub(crate) use raw::RAW;
+use std::{env, fs};
 
-/// The column of the client library as most programs use it, with a runtime of many threads.
-const RUST: &str = "rust";
-/// The column of the client library on a runtime of one thread.
-const RUST_ONE_THREAD: &str = "rust, 1 thread";
-/// The column of the published Go client.
-const GO: &str = "go-nsq";
-/// The column of the load generator.
-const RAW_COLUMN: &str = "raw";
+use self::{
+    child::Client,
+    columns::{GO, RAW_COLUMN, RUST, RUST_ONE_THREAD},
+    options::Options,
+    rows::{ClientRow, ClientRun},
+};
+use crate::{
+    clock::now,
+    failure::Failure,
+    limit::Limit,
+    output::{print, progress},
+    report::{Outcome, Report, Row},
+    sample::Sample,
+    scratch::Scratch,
+    server::{self, Server},
+    workload::Run,
+};
 
 /// Runs the comparison and prints the table; says whether every run was complete.
 ///
@@ -117,7 +107,7 @@ fn clients(options: &Options, scratch: &mut Scratch) -> Result<Vec<Client>, Fail
     if options.go {
         match go::build(&scratch.next()?)? {
             Some(program) => clients.push(Client { name: GO, program, args: &[] }),
-            None => complain(&format!("!!!!! go-nsq is left out: {} !!!!!\n", go::MISSING))?,
+            None => progress(&format!("!!!!! go-nsq is left out: {} !!!!!\n", go::MISSING))?,
         }
     }
     clients.push(Client { name: RAW_COLUMN, program: own, args: &[] });
@@ -139,7 +129,7 @@ fn outcome(
         Err(failure) => (Outcome::Failed(failure), "FAILED"),
     };
     let (round, rounds) = (round + 1, options.rounds);
-    complain(&format!(
+    progress(&format!(
         "round {round}/{rounds} {:10} {:14} {word} after {seconds:.1} s\n",
         row.name, client.name
     ))?;
@@ -156,7 +146,7 @@ fn run_once(
 ) -> Result<Sample, String> {
     let limit = Limit::start(options.limit_seconds);
     let size = if options.quick { row.size_quick } else { row.size };
-    let memory_queue = ["-mem-queue-size".to_owned(), (size + MEMORY_QUEUE_MARGIN).to_string()];
+    let memory_queue = server::memory_queue_for(size);
     let mut nsqd = options.nsqd.clone();
     nsqd.host = row.host;
     let server = Server::start(&nsqd, &memory_queue, scratch, &limit)
@@ -164,9 +154,4 @@ fn run_once(
     let run = Run { target: &server.target, limit: &limit, size, quick: options.quick };
     (row.run)(&ClientRun { run, client })
         .map_err(|failure| format!("{failure}{}", server.log_ends()))
-}
-
-/// Says something where it is read while the comparison runs.
-fn complain(text: &str) -> Result<(), Failure> {
-    io::stderr().write_all(text.as_bytes()).map_err(Failure::io("report progress"))
 }

@@ -1,23 +1,42 @@
 //! The comparison: every workload on every server, in turns, each time on a fresh process.
 
-use std::{
-    fs,
-    io::{self, Write},
-};
+use std::{fs, path::PathBuf};
 
 use crate::{
-    args::{Compare, Load},
     clock::now,
     failure::Failure,
     limit::Limit,
-    report::{self, Outcome, Report, Row},
-    server::{self, Scratch, Server, Spec},
-    target::{Kind, Target},
-    workloads::{Run, Sample, Workload},
+    output::{print, progress},
+    report::{Outcome, Report, Row},
+    sample::Sample,
+    scratch::Scratch,
+    server::{self, Server, Spec},
+    target::Kind,
+    workload::{Run, Workload},
 };
 
-/// Messages that the memory queue has room for beyond those of the workload.
-pub(crate) const MEMORY_QUEUE_MARGIN: usize = 10_000;
+/// How servers are compared.
+#[derive(Debug)]
+pub(crate) struct Compare {
+    /// The columns, in order; the null server last.
+    pub(crate) servers: Vec<Spec>,
+    /// The column that ratios refer to.
+    pub(crate) reference: Option<usize>,
+    /// The rows.
+    pub(crate) workloads: Vec<&'static Workload>,
+    /// How often everything is run.
+    pub(crate) rounds: usize,
+    /// Whether everything is made small.
+    pub(crate) quick: bool,
+    /// Whether details are printed.
+    pub(crate) all: bool,
+    /// Where every number is written.
+    pub(crate) json: Option<PathBuf>,
+    /// How long one run may take.
+    pub(crate) limit_seconds: u64,
+    /// Where data directories are made.
+    pub(crate) scratch: PathBuf,
+}
 
 /// Runs the comparison and prints the table; says whether every run was complete.
 ///
@@ -82,11 +101,10 @@ fn outcome(
         Err(failure) => (Outcome::Failed(failure), "FAILED"),
     };
     let (round, rounds) = (round + 1, compare.rounds);
-    let line = format!(
+    progress(&format!(
         "round {round}/{rounds} {:10} {:10} {word} after {seconds:.1} s\n",
         workload.name, spec.name
-    );
-    io::stderr().write_all(line.as_bytes()).map_err(Failure::io("report progress"))?;
+    ))?;
     Ok(outcome)
 }
 
@@ -99,37 +117,10 @@ fn run_once(
 ) -> Result<Sample, String> {
     let limit = Limit::start(compare.limit_seconds);
     let size = if compare.quick { workload.size_quick } else { workload.size };
-    let memory_queue = ["-mem-queue-size".to_owned(), (size + MEMORY_QUEUE_MARGIN).to_string()];
+    let memory_queue = server::memory_queue_for(size);
     let args = if workload.in_memory { &memory_queue[..] } else { &[] };
     let server =
         Server::start(spec, args, scratch, &limit).map_err(|failure| failure.to_string())?;
     let run = Run { target: &server.target, limit: &limit, size, quick: compare.quick };
     (workload.run)(&run).map_err(|failure| format!("{failure}{}", server.log_ends()))
-}
-
-/// Runs one workload against a server that is running already and prints its numbers.
-///
-/// # Errors
-/// What the run met.
-pub(crate) fn load(load: &Load) -> Result<(), Failure> {
-    server::raise_open_files()?;
-    let limit = Limit::start(load.limit_seconds);
-    let target = Target {
-        kind: Kind::Nsqd,
-        address: load.address,
-        http: load.http,
-        pid: load.pid,
-        data: load.data.clone(),
-    };
-    let run = Run { target: &target, limit: &limit, size: load.size, quick: false };
-    let sample = (load.workload.run)(&run)?;
-    print(&report::list(&sample))
-}
-
-/// Writes the results where they can be piped from.
-///
-/// # Errors
-/// The system's refusal.
-pub(crate) fn print(text: &str) -> Result<(), Failure> {
-    io::stdout().write_all(text.as_bytes()).map_err(Failure::io("print"))
 }

@@ -1,14 +1,6 @@
 //! Compares nsqd binaries side by side: CPU, rates, memory, bytes on disk and latency, each run on
 //! a fresh server process, with a server that does nothing as the limit. See `README.md`.
 
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-};
-
-use args::Action;
-use failure::Failure;
-
 mod args;
 mod client;
 mod clock;
@@ -20,15 +12,28 @@ mod http;
 mod leash;
 mod ledger;
 mod limit;
+mod load;
 mod measure;
+mod meter;
 mod null;
+mod output;
 mod publisher;
 mod report;
+mod sample;
+mod scratch;
 mod server;
 mod target;
 mod wire;
 mod words;
+mod workload;
 mod workloads;
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use self::{args::Action, failure::Failure};
 
 fn main() -> ExitCode {
     let args = std::env::args().skip(1).collect();
@@ -47,7 +52,7 @@ fn main() -> ExitCode {
 fn run(action: Action) -> Result<bool, Failure> {
     match action {
         Action::Compare(compare) => compare::compare(&compare),
-        Action::Load(load) => compare::load(&load).map(|()| true),
+        Action::Load(load) => load::load(&load).map(|()| true),
         Action::Client(options) => client::compare(&options),
         Action::Raw(args) => client::raw::run(&args).map(|()| true),
         Action::Null(address) => null::serve(address).map(|()| true),
@@ -61,7 +66,7 @@ fn run(action: Action) -> Result<bool, Failure> {
             for row in client::rows::ALL {
                 text.push_str(&format!("    {:12}{}\n", row.name, row.title));
             }
-            compare::print(&text).map(|()| true)
+            output::print(&text).map(|()| true)
         }
     }
 }

@@ -1,18 +1,13 @@
-//! What the operating system says about a process: CPU, memory, bytes on disk.
+//! Measurements of a process by the operating system: CPU, memory, bytes on disk.
 
-use std::{
-    fs, io,
-    os::unix::fs::MetadataExt,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{fs, io, os::unix::fs::MetadataExt, path::Path, time::Duration};
 
 use nix::{
     time::{ClockId, clock_gettime},
     unistd::Pid,
 };
 
-use crate::{clock::now, failure::Failure, target::Target};
+use crate::failure::Failure;
 
 /// Memory of a process, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +65,7 @@ pub(crate) fn memory(pid: Pid) -> Result<Memory, Failure> {
 /// Returns the bytes that the files below `directory` occupy, as `du` counts them.
 ///
 /// # Errors
-/// The system's refusal; a file that goes away while counting is no error.
+/// The system's refusal. A file that is removed meanwhile is not an error.
 pub(crate) fn disk_bytes(directory: &Path) -> Result<u64, Failure> {
     let entries = fs::read_dir(directory)
         .map_err(Failure::io(format!("read directory {}", directory.display())))?;
@@ -87,50 +82,10 @@ pub(crate) fn disk_bytes(directory: &Path) -> Result<u64, Failure> {
     Ok(sum)
 }
 
-/// CPU time from a moment on, of the server and of the load.
-pub(crate) struct Meter<'a> {
-    target: &'a Target,
-    server: Option<Duration>,
-    load: Duration,
-    /// When the meter was started.
-    pub(crate) started: Instant,
-}
-
-/// CPU time between two moments.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Spent {
-    /// Of the server, unless its process is not known.
-    pub(crate) server: Option<Duration>,
-    /// Of this process.
-    pub(crate) load: Duration,
-    /// On the wall.
-    pub(crate) elapsed: Duration,
-}
-
-impl<'a> Meter<'a> {
-    /// Starts to count.
-    ///
-    /// # Errors
-    /// The system's refusal.
-    pub(crate) fn start(target: &'a Target) -> Result<Self, Failure> {
-        let server = target.cpu()?;
-        Ok(Self { target, server, load: own_cpu()?, started: now() })
-    }
-
-    /// Returns what was used since the start.
-    ///
-    /// # Errors
-    /// The system's refusal.
-    pub(crate) fn read(&self) -> Result<Spent, Failure> {
-        let elapsed = now() - self.started;
-        let server = self.target.cpu()?.zip(self.server).map(|(end, start)| end - start);
-        Ok(Spent { server, load: own_cpu()? - self.load, elapsed })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::now;
 
     #[test]
     fn the_cpu_clock_counts_threads_that_have_ended() {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::workloads::{Metric, Sample, Unit, median};
+use crate::sample::{Metric, Sample, Unit, median};
 
 /// What came of one run.
 pub(crate) enum Outcome {

@@ -4,27 +4,28 @@ use std::{
     fs::{self, File},
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Stdio,
     thread,
     time::Duration,
 };
 
-use nix::sys::{
-    resource::{Resource, getrlimit, setrlimit},
-    signal::{SigSet, Signal},
-};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::{
     failure::Failure,
     http,
     leash::{self, Leashed},
     limit::Limit,
+    scratch::{self, Scratch},
     target::{Kind, Target},
 };
 
 /// Bytes of either end of a server's log that are shown when a run fails.
 const LOG_END_BYTES: usize = 300;
+
+/// Messages that the memory queue has room for beyond those of the workload.
+const MEMORY_QUEUE_MARGIN: usize = 10_000;
 
 /// A server to compare, as the command line names it.
 #[derive(Clone, Debug)]
@@ -41,77 +42,29 @@ pub(crate) struct Spec {
     pub(crate) host: Ipv4Addr,
 }
 
-/// The directory that holds the data of the servers, removed at the end.
-pub(crate) struct Scratch {
-    root: PathBuf,
-    runs: u64,
-}
+impl Spec {
+    /// Describes the nsqd at `path`.
+    ///
+    /// # Errors
+    /// The system's refusal, for instance when there is no such file.
+    pub(crate) fn nsqd(name: &str, path: &str) -> Result<Self, Failure> {
+        let program = fs::canonicalize(path).map_err(Failure::io(format!("find {path}")))?;
+        Ok(Self::new(name, Kind::Nsqd, program))
+    }
 
-impl Scratch {
-    /// Makes a directory of its own below `parent`.
+    /// Describes the null server, which is this program.
     ///
     /// # Errors
     /// The system's refusal.
-    pub(crate) fn create(parent: &Path) -> Result<Self, Failure> {
-        let root = parent.join(format!("nsq-bench-{}", std::process::id()));
-        fs::create_dir_all(&root).map_err(Failure::io(format!("create {}", root.display())))?;
-        Ok(Self { root, runs: 0 })
+    pub(crate) fn null() -> Result<Self, Failure> {
+        let program = std::env::current_exe().map_err(Failure::io("find the own program"))?;
+        Ok(Self::new("null", Kind::Null, program))
     }
 
-    /// Removes everything and ends the program when it is interrupted, servers first.
-    ///
-    /// Must be called before any thread is started, since it blocks the signals for all of them.
-    ///
-    /// # Errors
-    /// The system's refusal.
-    pub(crate) fn clean_up_when_interrupted(&self) -> Result<(), Failure> {
-        let signals: SigSet =
-            [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
-        signals.thread_block().map_err(Failure::os("block signals"))?;
-        let root = self.root.clone();
-        thread::spawn(move || {
-            let signal = signals.wait();
-            let _held = leash::kill_all();
-            remove(&root);
-            end(128 + signal.map_or(0, |signal| signal as i32))
-        });
-        Ok(())
+    fn new(name: &str, kind: Kind, program: PathBuf) -> Self {
+        let (name, args, host) = (name.to_owned(), Vec::new(), Ipv4Addr::LOCALHOST);
+        Self { name, kind, program, args, host }
     }
-
-    /// Makes another directory in it.
-    ///
-    /// # Errors
-    /// The system's refusal.
-    pub(crate) fn next(&mut self) -> Result<PathBuf, Failure> {
-        self.runs += 1;
-        let directory = self.root.join(self.runs.to_string());
-        fs::create_dir(&directory)
-            .map_err(Failure::io(format!("create {}", directory.display())))?;
-        Ok(directory)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        remove(&self.root);
-    }
-}
-
-/// A killed server may still be creating files for a moment, so removal is tried again.
-fn remove(directory: &Path) {
-    for _ in 0..50 {
-        match fs::remove_dir_all(directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                thread::sleep(Duration::from_millis(20));
-            }
-            _ => return,
-        }
-    }
-}
-
-#[expect(clippy::exit, reason = "an interrupted benchmark has no caller to return to")]
-fn end(code: i32) -> ! {
-    std::process::exit(code)
 }
 
 /// A running server; it is killed and its data removed when this value goes.
@@ -217,8 +170,13 @@ pub(crate) fn ends(log: &str) -> Option<String> {
 impl Drop for Server {
     fn drop(&mut self) {
         self.process.end();
-        remove(&self.directory);
+        scratch::remove(&self.directory);
     }
+}
+
+/// Returns the flags for a memory queue that holds `messages`.
+pub(crate) fn memory_queue_for(messages: usize) -> [String; 2] {
+    ["-mem-queue-size".to_owned(), (messages + MEMORY_QUEUE_MARGIN).to_string()]
 }
 
 fn free_addresses(host: Ipv4Addr) -> io::Result<[SocketAddr; 2]> {

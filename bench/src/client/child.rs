@@ -22,7 +22,7 @@ use std::{
 };
 
 use crate::{
-    client::RAW,
+    client::raw::RAW,
     clock::now,
     failure::Failure,
     leash::{self, Leashed},

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use crate::{
-    args,
     client::rows::{self, ClientRow},
     failure::Failure,
     server::Spec,
@@ -44,7 +43,7 @@ pub(crate) fn parse(mut words: Words<'_>) -> Result<Options, Failure> {
     let mut rows: Vec<_> = rows::ALL.iter().collect();
     while let Some(flag) = words.flag() {
         match flag {
-            "--nsqd" => nsqd = Some(args::nsqd("nsqd", words.value(flag)?)?),
+            "--nsqd" => nsqd = Some(Spec::nsqd("nsqd", words.value(flag)?)?),
             "--no-go" => go = false,
             "--only" => {
                 rows = words.value(flag)?.split(',').map(row).collect::<Result<_, _>>()?;

@@ -6,9 +6,11 @@ use crate::{
     client::child::{Client, Running},
     consumer::CHANNEL,
     failure::Failure,
-    measure::Meter,
+    meter::Meter,
     publisher::BODY_BYTES,
-    workloads::{Run, Sample, Unit, preload},
+    sample::{Sample, Unit},
+    workload::Run,
+    workloads::preload,
 };
 
 /// One row.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::{
     client::{
-        GO, RAW_COLUMN, RUST,
+        columns::{GO, RAW_COLUMN, RUST},
         rows::{CPU_IDLE, CPU_PER_MESSAGE},
     },
     report::Report,
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
     use crate::{
         report::{Outcome, Row},
-        workloads::{Sample, Unit},
+        sample::{Sample, Unit},
     };
 
     fn report(rust: f64, go: f64) -> Report {

@@ -3,9 +3,10 @@
 use crate::{
     consumer::{self, CHANNEL},
     failure::Failure,
-    measure::Meter,
+    meter::Meter,
     publisher::Publish,
-    workloads::{Run, Sample, Unit, Workload},
+    sample::{Sample, Unit},
+    workload::{Run, Workload},
 };
 
 /// Two hundred times the memory queue.
@@ -43,7 +44,7 @@ fn backlog(run: &Run<'_>) -> Result<Sample, Failure> {
     run.target.check_finished(&topic)?;
     sample.add("consume rate", Unit::PerSecond, ledger.rate_since(meter.started));
     sample.add_cpu("consume CPU/msg", &spent, run.size);
-    sample.add_footprint(run, &spent, run.size)?;
+    sample.add_footprint(run.target, &spent, run.size)?;
     sample.duplicates = ledger.duplicates();
     Ok(sample)
 }

@@ -4,9 +4,10 @@ use crate::{
     consumer::{self, CHANNEL},
     failure::Failure,
     limit::{Task, run_together},
-    measure::Meter,
+    meter::Meter,
     publisher::Publish,
-    workloads::{Run, Sample, Unit, Workload},
+    sample::{Sample, Unit},
+    workload::{Run, Workload},
 };
 
 /// One publisher, one consumer.
@@ -39,6 +40,6 @@ fn both(run: &Run<'_>) -> Result<Sample, Failure> {
     sample.add_rate("rate in", run.size, meter.started, published);
     sample.add("rate out", Unit::PerSecond, ledger.rate_since(meter.started));
     sample.add_cpu("CPU/msg", &spent, run.size);
-    sample.add_footprint(run, &spent, run.size)?;
+    sample.add_footprint(run.target, &spent, run.size)?;
     Ok(sample)
 }

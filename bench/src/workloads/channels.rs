@@ -3,9 +3,10 @@
 use crate::{
     consumer,
     failure::Failure,
-    measure::Meter,
+    meter::Meter,
     publisher::Publish,
-    workloads::{Run, Sample, Unit, Workload},
+    sample::{Sample, Unit},
+    workload::{Run, Workload},
 };
 
 const CHANNELS: usize = 8;

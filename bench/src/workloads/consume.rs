@@ -5,9 +5,10 @@ use crate::{
     failure::Failure,
     ledger::Ledger,
     limit::Limit,
-    measure::Meter,
+    meter::Meter,
     publisher::Publish,
-    workloads::{Run, Sample, Unit, Workload},
+    sample::{Sample, Unit},
+    workload::{Run, Workload},
 };
 
 /// Many in flight.
@@ -70,6 +71,6 @@ fn drain(
     let mut sample = Sample { duplicates: ledger.duplicates(), ..Sample::default() };
     sample.add("rate", Unit::PerSecond, ledger.rate_since(meter.started));
     sample.add_cpu("CPU/msg", &spent, run.size);
-    sample.add_footprint(run, &spent, run.size)?;
+    sample.add_footprint(run.target, &spent, run.size)?;
     Ok(sample)
 }

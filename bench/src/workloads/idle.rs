@@ -7,8 +7,9 @@ use crate::{
     consumer::CHANNEL,
     failure::Failure,
     http,
-    measure::Meter,
-    workloads::{Run, Sample, Unit, Workload},
+    meter::Meter,
+    sample::{Sample, Unit},
+    workload::{Run, Workload},
 };
 
 /// Idle topics.

@@ -17,10 +17,11 @@ use crate::{
     consumer::{self, CHANNEL, Consumer},
     failure::Failure,
     limit::{Task, run_together},
-    measure::Meter,
+    meter::Meter,
     publisher::BODY_BYTES,
+    sample::{Sample, Unit},
     wire::{self, Commands},
-    workloads::{Run, Sample, Unit, Workload},
+    workload::{Run, Workload},
 };
 
 /// One message each millisecond.
@@ -84,7 +85,7 @@ fn latency(run: &Run<'_>) -> Result<Sample, Failure> {
     sample.add("p99.9", Unit::Micros, micros(999));
     sample.add_detail("max", Unit::Micros, micros(1000));
     sample.add_cpu("CPU/msg", &spent, run.size);
-    sample.add_footprint(run, &spent, run.size)?;
+    sample.add_footprint(run.target, &spent, run.size)?;
     Ok(sample)
 }
 

@@ -2,9 +2,10 @@
 
 use crate::{
     failure::Failure,
-    measure::Meter,
+    meter::Meter,
     publisher::Publish,
-    workloads::{Run, Sample, Workload},
+    sample::Sample,
+    workload::{Run, Workload},
 };
 
 /// `MPUB` of 200.
@@ -53,6 +54,6 @@ fn publish(run: &Run<'_>, publish: Publish) -> Result<Sample, Failure> {
     let mut sample = Sample::default();
     sample.add_rate("rate", run.size, meter.started, end);
     sample.add_cpu("CPU/msg", &spent, run.size);
-    sample.add_footprint(run, &spent, run.size)?;
+    sample.add_footprint(run.target, &spent, run.size)?;
     Ok(sample)
 }

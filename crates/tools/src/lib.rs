@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod common;
+mod hangup;
 mod log;
 pub mod nsq_tail;
 pub mod to_nsq;

@@ -5,7 +5,7 @@
 use std::{
     convert::Infallible,
     ffi::OsString,
-    future::pending,
+    future::{Future, pending},
     hash::{BuildHasher, RandomState},
     io::{self, Write},
     process::ExitCode,
@@ -14,7 +14,8 @@ use std::{
 };
 
 use nsq_client::{
-    ChannelName, Config, Consumer, Delay, Message, Messages, OnDrop, StopMode, TopicName,
+    ChannelName, Config, Consumer, DRAIN_LIMIT_DEFAULT, Delay, Message, Messages, OnDrop, StopMode,
+    TopicName,
 };
 use nsq_daemon::{
     options::{OptionDef, Options, Parsed},
@@ -29,6 +30,7 @@ use tokio::{
 
 use crate::{
     common::{self, Failure, Source},
+    hangup::hung_up,
     log,
 };
 
@@ -131,6 +133,33 @@ impl Plan {
 
     async fn run(self) -> Result<(), Failure> {
         let stop = stop_requested().map_err(Failure::new)?;
+        let (consumers, mut tails) = self.start()?;
+        // A first query can take long, and messages come as soon as there is one connection.
+        let connecting = async {
+            for consumer in &consumers {
+                self.source.connect(consumer).await?;
+            }
+            pending::<Result<Infallible, Failure>>().await
+        };
+        let mode = select! {
+            connected = connecting => match connected? {},
+            Some(ended) = tails.join_next() => {
+                tails.shutdown().await;
+                stop_all(&consumers, StopMode::RequeueBuffered, END_LIMIT).await;
+                return ended.map_err(Failure::new)?.or_else(written_or_unread);
+            }
+            () = hung_up(io::stdout()) => StopMode::RequeueBuffered,
+            _ = stop => StopMode::Drain,
+        };
+        let stopped = stop_all(&consumers, mode, DRAIN_LIMIT_DEFAULT);
+        // Messages in hand are still printed, and those that have been are finished.
+        while tails.join_next().await.is_some() {}
+        stopped.await;
+        Ok(())
+    }
+
+    /// Builds a consumer for each topic and starts to print what it receives.
+    fn start(&self) -> Result<(Vec<Consumer>, JoinSet<io::Result<()>>), Failure> {
         let stdout = Arc::new(Mutex::new(tokio::io::stdout()));
         let mut consumers = Vec::new();
         let mut tails = JoinSet::new();
@@ -144,38 +173,7 @@ impl Plan {
             consumers.push(messages.consumer().clone());
             tails.spawn(self.tail(topic, messages, Arc::clone(&stdout)).run());
         }
-        // A first query can take long, and messages come as soon as there is one connection.
-        let connecting = async {
-            for consumer in &consumers {
-                self.source.connect(consumer).await?;
-            }
-            pending::<Result<Infallible, Failure>>().await
-        };
-        let ended = select! {
-            connected = connecting => match connected? {},
-            ended = tails.join_next() => ended,
-            _ = stop => None,
-        };
-        let Some(ended) = ended else {
-            for consumer in &consumers {
-                drop(consumer.stop());
-            }
-            // The messages in hand are still printed: a tail ends when its consumer has stopped.
-            while tails.join_next().await.is_some() {}
-            return Ok(());
-        };
-        tails.shutdown().await;
-        for consumer in &consumers {
-            consumer.stop_with(StopMode::RequeueBuffered, END_LIMIT).await;
-        }
-        match ended.map_err(Failure::new)? {
-            // Whoever read the messages has had enough.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            Err(error) => {
-                Err(Failure::new(format_args!("ERROR: failed to write to stdout - {error}")))
-            }
-            Ok(()) => Ok(()),
-        }
+        Ok((consumers, tails))
     }
 
     fn tail(&self, topic: &str, messages: Messages, stdout: Arc<Mutex<Stdout>>) -> Tail {
@@ -189,6 +187,25 @@ impl Plan {
             lines: Vec::new(),
         }
     }
+}
+
+/// Begins to stop all `consumers`; the returned future resolves when they have stopped.
+fn stop_all(consumers: &[Consumer], mode: StopMode, limit: Duration) -> impl Future<Output = ()> {
+    let stopped: Vec<_> =
+        consumers.iter().map(|consumer| consumer.stop_with(mode, limit)).collect();
+    async {
+        for consumer in stopped {
+            consumer.await;
+        }
+    }
+}
+
+/// The failure that a write error is, if any: a reader that has read enough is none.
+fn written_or_unread(error: io::Error) -> Result<(), Failure> {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return Ok(());
+    }
+    Err(Failure::new(format_args!("ERROR: failed to write to stdout - {error}")))
 }
 
 /// A channel that nsqd forgets when the tool has gone.

@@ -23,7 +23,6 @@ use super::{
     Stats, StopMode, StopReport,
     discovery::Discovery,
     event::Emitter,
-    flow::Flow,
     link::{Link, Wish},
     pace::Pace,
     subscriber::{AnswerRules, Counts, Subscriber},
@@ -236,7 +235,7 @@ impl Engine {
             if let Some(entry) = state.addresses.get_mut(subscriber.address()) {
                 entry.away_since = None;
             }
-            self.pace.change(|flow, now| flow.add(Arc::clone(subscriber), now));
+            self.pace.add(subscriber);
         }
         wanted
     }
@@ -267,10 +266,8 @@ impl Engine {
             return Err(NotConnected(address.to_owned()));
         }
         state.excluded.insert(address.to_owned());
-        let found = self
-            .pace
-            .with_flow(|flow| flow.subscribers().find(|s| s.address() == address).cloned());
-        if let Some(subscriber) = found {
+        let connected = self.pace.subscribers().into_iter().find(|s| s.address() == address);
+        if let Some(subscriber) = connected {
             self.pace.remove(&subscriber);
             subscriber.close_when_answered();
             state.leaving.push(subscriber);
@@ -279,18 +276,18 @@ impl Engine {
     }
 
     pub(crate) fn change_max_in_flight(&self, max_in_flight: u32) {
-        self.pace.change(|flow, now| flow.change_max_in_flight(max_in_flight, now));
+        self.pace.change_max_in_flight(max_in_flight);
     }
 
     pub(crate) fn is_starved(&self) -> bool {
-        self.pace.with_flow(Flow::is_starved)
+        self.pace.is_starved()
     }
 
     pub(crate) fn stats(&self) -> Stats {
         let state = lock(&self.state);
         let mut counts = state.ended;
         let mut in_flight = 0;
-        let connected: Vec<_> = self.pace.with_flow(|flow| flow.subscribers().cloned().collect());
+        let connected = self.pace.subscribers();
         for subscriber in connected.iter().chain(&state.leaving) {
             let of_one = subscriber.counts();
             in_flight += of_one.in_flight();
@@ -318,7 +315,7 @@ impl Engine {
                 return;
             }
             state.addresses.clear();
-            let connected = self.pace.change(|flow, _| flow.drain());
+            let connected = self.pace.drain();
             state.leaving.extend(connected);
             state.leaving.iter().for_each(|subscriber| subscriber.close_when_answered());
             let (links, workers) =

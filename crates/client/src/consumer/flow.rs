@@ -1,74 +1,90 @@
-//! How many messages each connection may have in flight: `max_in_flight` shared out over the connections.
+//! Flow control: divides `max_in_flight` among the connections.
 //!
-//! Time comes in as an argument; what has to happen later is asked for with [`Flow::next_time`].
+//! A [`Flow`] is a value without I/O. Time is an argument, [`Flow::next_time`] tells when the flow wants to be called
+//! again, and the caller sends the RDY commands that [`Flow::poll_rdy`] returns, in that order.
 //!
 //! # Invariants
-//! 1. The RDY counts never add up to more than may be in flight, not even between two commands: those that get less
-//!    are told first.
-//! 2. While messages may be in flight and there are connections, at least one of them has RDY above 0.
-//! 3. When there are more connections than messages, each one gets its turn, longest waiting first.
-//! 4. RDY is only said when it changes.
+//! 1. The RDY counts never add up to more than may be in flight, not even between two commands: connections that get
+//!    less come first.
+//! 2. While messages may be in flight and there are connections that accept RDY, at least one has RDY above 0.
+//! 3. When there are more connections than messages, they take turns, the one that has waited longest first.
+//! 4. RDY is sent only when it changes.
 
-use std::{sync::Arc, time::Duration};
+mod shares;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{
-    event::{Emitter, Event},
-    subscriber::Subscriber,
-};
+use self::shares::even_shares;
 use crate::{
     backoff::{BackoffState, Change, Outcome, Phase},
     config::Config,
     random::random,
 };
 
-/// The subscribed connections and the RDY each was given.
-pub(crate) struct Flow {
+/// A subscribed connection, as far as flow control needs to know it. A clone is the same connection.
+pub(crate) trait Subscribed: Clone {
+    /// The highest RDY count that nsqd accepts on this connection.
+    fn rdy_count_max(&self) -> u32;
+    /// The number of messages received so far.
+    fn received(&self) -> u64;
+    /// The number of messages received and not answered.
+    fn in_flight(&self) -> u64;
+    /// Returns whether `other` is the same connection.
+    fn is(&self, other: &Self) -> bool;
+}
+
+/// The subscribed connections and their RDY counts.
+pub(crate) struct Flow<C> {
     max_in_flight: u32,
     idle_timeout: Duration,
     hold_timeout: Duration,
     interval: Duration,
     backoff: BackoffState,
-    events: Emitter,
-    shares: Vec<Share>,
-    /// Counts the times that shares were given out, for places in line.
+    shares: Vec<Share<C>>,
+    /// RDY commands that the caller has not taken yet.
+    commands: VecDeque<(C, u32)>,
+    /// Incremented each time shares are given out; orders the connections that wait for a turn.
     round: u64,
-    /// Which connection is the first to get one of the messages that cannot be divided evenly.
+    /// The index of the connection that is first to get a message of the remainder.
     first_favoured: usize,
-    /// When the next look at who holds RDY is due.
-    tick: Option<Tick>,
+    /// When to check next whether RDY has to move to other connections.
+    rotation: Option<ScheduledRotation>,
 }
 
-struct Share {
-    subscriber: Arc<Subscriber>,
+struct Share<C> {
+    connection: C,
     rdy: u32,
-    /// The round in which it came to have no RDY: its place in line.
+    /// The round in which RDY became 0.
     waiting_since: u64,
     /// When RDY was last raised from 0.
     ready_since: Instant,
-    /// How many messages had come when they were last counted, and when there were more than before.
+    /// The number of messages received at the last check.
     seen: u64,
+    /// When a check last found new messages.
     last_message: Instant,
 }
 
-/// What a look at who holds RDY is for.
+/// Why RDY moves from one connection to another.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Rotation {
-    /// There are more connections than messages: some have none, and want their turn.
+    /// There are more connections than messages, so connections take turns.
     Turns,
-    /// Some connections may have one message more than others.
+    /// The messages cannot be divided evenly, so the remainder goes round.
     Remainder,
 }
 
 #[derive(Copy, Clone)]
-struct Tick {
-    rotation: Rotation,
+struct ScheduledRotation {
+    kind: Rotation,
     at: Instant,
 }
 
-impl Flow {
-    pub(crate) fn new(config: &Config, events: Emitter) -> Self {
+impl<C: Subscribed> Flow<C> {
+    pub(crate) fn new(config: &Config) -> Self {
         let backoff = BackoffState::new(
             config.backoff_strategy.clone(),
             config.backoff_multiplier,
@@ -80,26 +96,35 @@ impl Flow {
             hold_timeout: config.low_rdy_timeout,
             interval: config.rdy_redistribute_interval,
             backoff,
-            events,
             shares: Vec::new(),
+            commands: VecDeque::new(),
             round: 0,
             first_favoured: 0,
-            tick: None,
+            rotation: None,
         }
     }
 
-    pub(crate) fn subscribers(&self) -> impl Iterator<Item = &Arc<Subscriber>> {
-        self.shares.iter().map(|share| &share.subscriber)
+    pub(crate) fn connections(&self) -> impl Iterator<Item = &C> {
+        self.shares.iter().map(|share| &share.connection)
+    }
+
+    pub(crate) fn max_in_flight(&self) -> u32 {
+        self.max_in_flight
     }
 
     pub(crate) fn phase(&self) -> Phase {
         self.backoff.phase()
     }
 
-    /// When [`Flow::handle_time`] has something to do.
+    /// Returns when to call [`Flow::handle_time`].
     pub(crate) fn next_time(&self) -> Option<Instant> {
-        let tick = self.tick.map(|tick| tick.at);
-        self.backoff.pause_end().into_iter().chain(tick).min()
+        let rotation = self.rotation.map(|rotation| rotation.at);
+        self.backoff.pause_end().into_iter().chain(rotation).min()
+    }
+
+    /// Returns the next RDY command to send.
+    pub(crate) fn poll_rdy(&mut self) -> Option<(C, u32)> {
+        self.commands.pop_front()
     }
 
     pub(crate) fn change_max_in_flight(&mut self, max_in_flight: u32, now: Instant) {
@@ -107,19 +132,11 @@ impl Flow {
         self.share_out(now);
     }
 
-    pub(crate) fn add(&mut self, subscriber: Arc<Subscriber>, now: Instant) {
-        if self.max_in_flight > subscriber.rdy_count_max() {
-            tracing::warn!(
-                nsqd = subscriber.address(),
-                max_rdy_count = subscriber.rdy_count_max(),
-                max_in_flight = self.max_in_flight,
-                "max_in_flight is over what nsqd allows one connection"
-            );
-        }
+    pub(crate) fn add(&mut self, connection: C, now: Instant) {
         self.shares.push(Share {
-            subscriber,
+            connection,
             rdy: 0,
-            waiting_since: self.round,
+            waiting_since: self.round + 1,
             ready_since: now,
             seen: 0,
             last_message: now,
@@ -127,63 +144,51 @@ impl Flow {
         self.share_out(now);
     }
 
-    /// Takes a connection out, whether it has ended or is closing.
-    pub(crate) fn remove(&mut self, subscriber: &Arc<Subscriber>, now: Instant) {
-        self.shares.retain(|share| !Arc::ptr_eq(&share.subscriber, subscriber));
+    /// Removes a connection that has ended or is closing.
+    pub(crate) fn remove(&mut self, connection: &C, now: Instant) {
+        self.shares.retain(|share| !share.connection.is(connection));
         self.share_out(now);
     }
 
-    /// Takes all connections out, which are to be closed.
-    pub(crate) fn drain(&mut self) -> Vec<Arc<Subscriber>> {
-        self.tick = None;
-        self.shares.drain(..).map(|share| share.subscriber).collect()
+    /// Removes and returns all connections, without further commands.
+    pub(crate) fn drain(&mut self) -> Vec<C> {
+        self.rotation = None;
+        self.commands.clear();
+        self.shares.drain(..).map(|share| share.connection).collect()
     }
 
-    /// Whether a connection has nearly all messages in flight that it may have, so that more may be waiting.
+    /// Returns whether a connection has nearly all messages in flight that it may have, so that nsqd may hold more.
     pub(crate) fn is_starved(&self) -> bool {
         self.shares.iter().any(|share| {
-            let in_flight = share.subscriber.counts().in_flight();
+            let in_flight = share.connection.in_flight();
             in_flight > 0 && in_flight >= u64::from(share.rdy) * 85 / 100
         })
     }
 
-    /// A message is about to be answered. RDY commands that follow from it are said before.
-    pub(crate) fn handle_outcome(&mut self, outcome: Outcome, now: Instant) {
-        match self.backoff.handle_outcome(outcome, now) {
-            Change::Nothing => return,
-            Change::Pause { level, length } => {
-                tracing::warn!(level, pause = ?length, "backing off");
-                self.events.emit(|| Event::BackedOff { level, pause: length });
-            }
-            Change::Resume => {
-                tracing::info!("messages are handled again, no more backing off");
-                self.events.emit(|| Event::Resumed);
-            }
+    /// Handles the outcome of a message. RDY commands that follow from it must be sent before the message's answer.
+    pub(crate) fn handle_outcome(&mut self, outcome: Outcome, now: Instant) -> Change {
+        let change = self.backoff.handle_outcome(outcome, now);
+        if change != Change::Nothing {
+            self.share_out(now);
         }
-        self.share_out(now);
+        change
     }
 
-    /// Time has passed.
+    /// Handles the passing of time.
     pub(crate) fn handle_time(&mut self, now: Instant) {
         let pause_over = self.backoff.handle_time(now);
-        let due = self.tick.filter(|tick| tick.at <= now);
-        if let Some(tick) = due {
-            self.tick = None;
-            match tick.rotation {
-                Rotation::Turns => self.end_turns(now),
-                Rotation::Remainder => {
-                    if self.count_messages(now) {
-                        self.first_favoured += 1;
-                    }
-                }
-            }
+        let due = self.rotation.take_if(|rotation| rotation.at <= now);
+        match due.map(|rotation| rotation.kind) {
+            Some(Rotation::Turns) => self.end_turns(now),
+            Some(Rotation::Remainder) if self.count_messages(now) => self.first_favoured += 1,
+            Some(Rotation::Remainder) | None => {}
         }
         if pause_over || due.is_some() {
             self.share_out(now);
         }
     }
 
-    /// How many messages may be in flight in all.
+    /// The number of messages that may be in flight over all connections.
     fn budget(&self) -> u32 {
         match self.backoff.phase() {
             Phase::Off => self.max_in_flight,
@@ -192,14 +197,14 @@ impl Flow {
         }
     }
 
-    /// Tells every connection whose share has changed, those that get less first.
+    /// Gives every connection its share of the budget; those that get less come first.
     fn share_out(&mut self, now: Instant) {
         self.round += 1;
         let budget = self.budget();
         let limits: Vec<_> =
-            self.shares.iter().map(|share| share.subscriber.rdy_count_max()).collect();
-        let few = usize::try_from(budget).is_ok_and(|budget| budget < limits.len());
-        let targets = if few {
+            self.shares.iter().map(|share| share.connection.rdy_count_max()).collect();
+        let too_few = usize::try_from(budget).is_ok_and(|budget| budget < limits.len());
+        let targets = if too_few {
             self.turns(budget, &limits)
         } else {
             even_shares(budget, &limits, self.first_favoured)
@@ -207,17 +212,18 @@ impl Flow {
         for lowering in [true, false] {
             for (share, &target) in self.shares.iter_mut().zip(&targets) {
                 if share.rdy != target && (target < share.rdy) == lowering {
-                    share.say(target, self.round, now);
+                    self.commands.push_back(share.set_rdy(target, self.round, now));
                 }
             }
         }
-        self.plan_tick(budget, few, &targets, now);
+        let rotation = if budget == 0 { None } else { self.rotation_for(too_few, &targets) };
+        self.schedule(rotation, now);
     }
 
-    /// One message for each of those who have their turn, and then for those who have waited longest.
+    /// Gives one message to each connection whose turn it is, then to those that have waited longest.
     fn turns(&self, mut budget: u32, limits: &[u32]) -> Vec<u32> {
         let mut line: Vec<_> = (0..limits.len()).filter(|&i| limits[i] > 0).collect();
-        // Nobody shall be tried first again and again: those who wait equally long are taken at random.
+        // Connections that have waited equally long are taken at random, so that none is always the last.
         line.sort_by_cached_key(|&i| {
             let share = &self.shares[i];
             if share.rdy > 0 { (0, 0, 0) } else { (1, share.waiting_since, random()) }
@@ -231,31 +237,30 @@ impl Flow {
         targets
     }
 
-    /// Ends the turns of those who receive nothing and of those who have had theirs for long, as far as there are
-    /// others waiting.
+    /// Ends the turns of connections that are idle or have had theirs for long, at most one for each that waits.
     fn end_turns(&mut self, now: Instant) {
         self.count_messages(now);
-        let can_have = |share: &&Share| share.rdy == 0 && share.subscriber.rdy_count_max() > 0;
-        let mut waiting = self.shares.iter().filter(can_have).count();
+        let waits = |share: &&Share<C>| share.rdy == 0 && share.connection.rdy_count_max() > 0;
+        let mut waiting = self.shares.iter().filter(waits).count();
         self.round += 1;
         for share in self.shares.iter_mut().filter(|share| share.rdy > 0) {
             if waiting == 0 {
                 return;
             }
-            let silent = now.duration_since(share.last_message) > self.idle_timeout
-                && share.subscriber.counts().in_flight() == 0;
-            if silent || now.duration_since(share.ready_since) > self.hold_timeout {
-                share.say(0, self.round, now);
+            let idle = now.duration_since(share.last_message) > self.idle_timeout
+                && share.connection.in_flight() == 0;
+            if idle || now.duration_since(share.ready_since) > self.hold_timeout {
+                self.commands.push_back(share.set_rdy(0, self.round, now));
                 waiting -= 1;
             }
         }
     }
 
-    /// Notes which connections have received messages; says whether any has.
+    /// Records which connections have received messages since the last check; returns whether any has.
     fn count_messages(&mut self, now: Instant) -> bool {
         let mut any = false;
         for share in &mut self.shares {
-            let received = share.subscriber.received();
+            let received = share.connection.received();
             if received != share.seen {
                 share.seen = received;
                 share.last_message = now;
@@ -265,25 +270,35 @@ impl Flow {
         any
     }
 
-    /// Arranges for the next look at who holds RDY, if there is anything to be changed by it.
-    fn plan_tick(&mut self, budget: u32, few: bool, targets: &[u32], now: Instant) {
+    /// The rotation that `targets` call for, if any.
+    fn rotation_for(&self, too_few: bool, targets: &[u32]) -> Option<Rotation> {
         let uneven = targets.iter().min() != targets.iter().max();
-        let (rotation, period) = match self.phase() {
-            _ if budget > 0 && few => (Rotation::Turns, self.interval),
-            Phase::Off if budget > 0 && uneven => (Rotation::Remainder, self.hold_timeout),
-            _ => {
-                self.tick = None;
-                return;
-            }
+        match self.phase() {
+            _ if too_few => Some(Rotation::Turns),
+            Phase::Off if uneven => Some(Rotation::Remainder),
+            _ => None,
+        }
+    }
+
+    /// Schedules `rotation`; one of the same kind that is already scheduled keeps its time.
+    fn schedule(&mut self, rotation: Option<Rotation>, now: Instant) {
+        let Some(kind) = rotation else {
+            self.rotation = None;
+            return;
         };
-        if self.tick.is_none_or(|tick| tick.rotation != rotation) {
-            self.tick = Some(Tick { rotation, at: now + period });
+        if self.rotation.is_none_or(|scheduled| scheduled.kind != kind) {
+            let period = match kind {
+                Rotation::Turns => self.interval,
+                Rotation::Remainder => self.hold_timeout,
+            };
+            self.rotation = Some(ScheduledRotation { kind, at: now + period });
         }
     }
 }
 
-impl Share {
-    fn say(&mut self, rdy: u32, round: u64, now: Instant) {
+impl<C: Subscribed> Share<C> {
+    /// Changes RDY and returns the command that tells nsqd.
+    fn set_rdy(&mut self, rdy: u32, round: u64, now: Instant) -> (C, u32) {
         if self.rdy == 0 {
             self.ready_since = now;
         }
@@ -291,51 +306,6 @@ impl Share {
             self.waiting_since = round;
         }
         self.rdy = rdy;
-        self.subscriber.ready(rdy);
-        tracing::debug!(nsqd = self.subscriber.address(), rdy, "RDY");
-    }
-}
-
-/// `total` in as even parts as the limits allow; of equals, the one at `first` and those behind it get the remainder.
-fn even_shares(total: u32, limits: &[u32], first: usize) -> Vec<u32> {
-    let count = limits.len();
-    let mut by_limit: Vec<usize> = (0..count).collect();
-    by_limit.sort_by_key(|&i| (limits[i], (i + count - first % count) % count));
-    let mut shares = vec![0; count];
-    let mut left = total;
-    for (done, &i) in by_limit.iter().enumerate() {
-        let rest = u32::try_from(count - done).unwrap_or(u32::MAX);
-        shares[i] = left.div_ceil(rest).min(limits[i]);
-        left -= shares[i];
-    }
-    shares
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_use_all_there_is_and_never_more() {
-        // R02
-        for (total, limits, expected) in [
-            (10, &[2500; 3][..], &[4, 3, 3][..]),
-            (9, &[2500; 6], &[2, 2, 2, 1, 1, 1]),
-            (0, &[2500; 2], &[0, 0]),
-            (5000, &[100, 2500], &[100, 2500]),
-            (100, &[2500, 10, 2500], &[45, 10, 45]),
-            (7, &[], &[]),
-        ] {
-            assert_eq!(even_shares(total, limits, 0), expected, "{total} over {limits:?}");
-        }
-    }
-
-    #[test]
-    fn the_remainder_can_go_to_each_connection() {
-        // R02
-        for (first, expected) in [(1, [3, 4, 3]), (2, [3, 3, 4]), (3, [4, 3, 3])] {
-            assert_eq!(even_shares(10, &[2500; 3], first), expected);
-        }
-        assert_eq!(even_shares(5, &[2500; 3], 2), [2, 1, 2]);
+        (self.connection.clone(), rdy)
     }
 }

@@ -1,4 +1,4 @@
-//! The consumer's flow control, shared by its connections, its workers and the task that watches its clock.
+//! A consumer's flow control, shared by its connections, its workers and the task that watches its clock.
 
 use std::sync::{
     Arc, Mutex,
@@ -11,63 +11,87 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{event::Emitter, flow::Flow, subscriber::Subscriber};
+use super::{
+    event::{Emitter, Event},
+    flow::{Flow, Subscribed},
+    subscriber::Subscriber,
+};
 use crate::{
-    backoff::{Outcome, Phase},
+    backoff::{Change, Outcome, Phase},
     config::Config,
     sync::lock,
 };
 
-/// A [`Flow`] under its lock, with what can be known without it.
+/// A [`Flow`] under its lock, and the part of it that can be read without.
 pub(crate) struct Pace {
-    state: Mutex<State>,
-    /// The [`Phase`], so that answers do not need the lock as long as they change nothing.
+    timed: Mutex<TimedFlow>,
+    /// The [`Phase`]: answers that change nothing do without the lock.
     phase: AtomicU8,
     backs_off: bool,
-    /// Something is due earlier than the task believes.
-    earlier: Notify,
+    /// Wakes the clock's task because something is due before its alarm.
+    due_earlier: Notify,
     pub(crate) events: Emitter,
 }
 
-struct State {
-    flow: Flow,
-    /// When the task will look next; `None` for never.
+struct TimedFlow {
+    flow: Flow<Arc<Subscriber>>,
+    /// When the clock's task wakes up; `None` for never.
     alarm: Option<Instant>,
 }
 
 impl Pace {
     pub(crate) fn new(config: &Config, events: Emitter) -> Self {
         Self {
-            state: Mutex::new(State { flow: Flow::new(config, events.clone()), alarm: None }),
+            timed: Mutex::new(TimedFlow { flow: Flow::new(config), alarm: None }),
             phase: AtomicU8::new(Phase::Off as u8),
             backs_off: !config.max_backoff_duration.is_zero(),
-            earlier: Notify::new(),
+            due_earlier: Notify::new(),
             events,
         }
     }
 
-    /// Looks at the flow.
-    pub(crate) fn with_flow<T>(&self, look: impl FnOnce(&Flow) -> T) -> T {
-        look(&lock(&self.state).flow)
+    /// Gives a new connection its share.
+    pub(crate) fn add(&self, subscriber: &Arc<Subscriber>) {
+        self.change(|flow, now| {
+            if flow.max_in_flight() > subscriber.rdy_count_max() {
+                tracing::warn!(
+                    nsqd = subscriber.address(),
+                    max_rdy_count = subscriber.rdy_count_max(),
+                    max_in_flight = flow.max_in_flight(),
+                    "max_in_flight exceeds what nsqd allows one connection"
+                );
+            }
+            flow.add(Arc::clone(subscriber), now);
+        });
     }
 
-    /// Changes the flow.
-    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Flow, Instant) -> T) -> T {
-        let mut state = lock(&self.state);
-        let result = change(&mut state.flow, Instant::now());
-        self.phase.store(state.flow.phase() as u8, Ordering::Release);
-        if let Some(next) = state.flow.next_time()
-            && state.alarm.is_none_or(|alarm| next < alarm)
-        {
-            self.earlier.notify_one();
-        }
-        result
+    /// Gives the share of a connection to the others.
+    pub(crate) fn remove(&self, subscriber: &Arc<Subscriber>) {
+        self.change(|flow, now| flow.remove(subscriber, now));
     }
 
-    /// A message is about to be answered: what follows for the flow is said before the answer.
+    /// Removes and returns all connections.
+    pub(crate) fn drain(&self) -> Vec<Arc<Subscriber>> {
+        self.change(|flow, _| flow.drain())
+    }
+
+    pub(crate) fn change_max_in_flight(&self, max_in_flight: u32) {
+        self.change(|flow, now| flow.change_max_in_flight(max_in_flight, now));
+    }
+
+    pub(crate) fn subscribers(&self) -> Vec<Arc<Subscriber>> {
+        lock(&self.timed).flow.connections().cloned().collect()
+    }
+
+    /// See [`Flow::is_starved`].
+    pub(crate) fn is_starved(&self) -> bool {
+        lock(&self.timed).flow.is_starved()
+    }
+
+    /// Handles the outcome of a message that is about to be answered; RDY commands that follow from it are sent first.
     #[inline]
     pub(crate) fn on_outcome(&self, outcome: Outcome) {
-        // Success changes nothing unless it was waited for: the usual case, and all that is to be done then.
+        // Unless backing off waits for one, a success changes nothing: the usual case, kept short.
         if outcome == Outcome::Failure || self.phase.load(Ordering::Acquire) == Phase::Trying as u8
         {
             self.on_telling_outcome(outcome);
@@ -77,21 +101,57 @@ impl Pace {
     #[cold]
     fn on_telling_outcome(&self, outcome: Outcome) {
         if self.backs_off && self.phase.load(Ordering::Acquire) != Phase::Pausing as u8 {
-            self.change(|flow, now| flow.handle_outcome(outcome, now));
+            self.change(|flow, now| self.report(flow.handle_outcome(outcome, now)));
         }
     }
 
-    /// Lets time pass, for ever. Costs nothing as long as nothing is due.
+    fn report(&self, change: Change) {
+        match change {
+            Change::Nothing => {}
+            Change::Pause { level, length } => {
+                tracing::warn!(level, pause = ?length, "backing off");
+                self.events.emit(|| Event::BackedOff { level, pause: length });
+            }
+            Change::Resume => {
+                tracing::info!("no longer backing off");
+                self.events.emit(|| Event::Resumed);
+            }
+        }
+    }
+
+    /// Changes the flow and sends the commands that follow.
+    fn change<T>(&self, change: impl FnOnce(&mut Flow<Arc<Subscriber>>, Instant) -> T) -> T {
+        let mut timed = lock(&self.timed);
+        let result = change(&mut timed.flow, Instant::now());
+        self.send(&mut timed.flow);
+        if let Some(next) = timed.flow.next_time()
+            && timed.alarm.is_none_or(|alarm| next < alarm)
+        {
+            self.due_earlier.notify_one();
+        }
+        result
+    }
+
+    /// Sends what the flow has to say. Under its lock, so that commands keep their order.
+    fn send(&self, flow: &mut Flow<Arc<Subscriber>>) {
+        self.phase.store(flow.phase() as u8, Ordering::Release);
+        while let Some((subscriber, rdy)) = flow.poll_rdy() {
+            subscriber.ready(rdy);
+            tracing::debug!(nsqd = subscriber.address(), rdy, "RDY");
+        }
+    }
+
+    /// Watches the flow's clock, for ever. Costs nothing while nothing is due.
     pub(crate) async fn run(self: Arc<Self>) {
         loop {
             let alarm = {
-                let mut state = lock(&self.state);
-                state.flow.handle_time(Instant::now());
-                self.phase.store(state.flow.phase() as u8, Ordering::Release);
-                state.alarm = state.flow.next_time();
-                state.alarm
+                let mut timed = lock(&self.timed);
+                timed.flow.handle_time(Instant::now());
+                self.send(&mut timed.flow);
+                timed.alarm = timed.flow.next_time();
+                timed.alarm
             };
-            let earlier = self.earlier.notified();
+            let earlier = self.due_earlier.notified();
             match alarm {
                 None => earlier.await,
                 Some(alarm) => select! {
@@ -100,10 +160,5 @@ impl Pace {
                 },
             }
         }
-    }
-
-    /// Takes a connection out.
-    pub(crate) fn remove(&self, subscriber: &Arc<Subscriber>) {
-        self.change(|flow, now| flow.remove(subscriber, now));
     }
 }

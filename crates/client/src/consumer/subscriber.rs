@@ -12,7 +12,7 @@ use bytes::Bytes;
 use nsq_protocol::{CLOSE_WAIT, Command, MessageId};
 use tokio::time::Instant;
 
-use super::{event::Event, pace::Pace, queue::Queue};
+use super::{event::Event, flow::Subscribed, pace::Pace, queue::Queue};
 use crate::{
     backoff::Outcome,
     config::Config,
@@ -157,10 +157,6 @@ impl Subscriber {
         &self.address
     }
 
-    pub(crate) fn rdy_count_max(&self) -> u32 {
-        self.rdy_count_max
-    }
-
     pub(crate) fn timeouts(&self) -> MessageTimeouts {
         self.timeouts
     }
@@ -183,11 +179,6 @@ impl Subscriber {
         u64::try_from(time.saturating_duration_since(self.since).as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// How many messages have come.
-    pub(crate) fn received(&self) -> u64 {
-        self.received.load(Ordering::Relaxed)
-    }
-
     pub(crate) fn outbox(&self) -> &Arc<Outbox<Answers>> {
         &self.outbox
     }
@@ -195,7 +186,11 @@ impl Subscriber {
     pub(crate) fn counts(&self) -> Counts {
         // Answers first: what has been answered has been received before.
         let answers = self.outbox.with_extra(|answers| *answers);
-        Counts { received: self.received(), answers, refused: self.refused.load(Ordering::Relaxed) }
+        Counts {
+            received: self.received.load(Ordering::Relaxed),
+            answers,
+            refused: self.refused.load(Ordering::Relaxed),
+        }
     }
 
     /// Puts FIN into the outbox, without waking the driver.
@@ -260,6 +255,24 @@ impl Subscriber {
             self.answers_lost.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(nsqd = self.address(), %id, "answer lost with its connection");
         }
+    }
+}
+
+impl Subscribed for Arc<Subscriber> {
+    fn rdy_count_max(&self) -> u32 {
+        self.rdy_count_max
+    }
+
+    fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    fn in_flight(&self) -> u64 {
+        self.counts().in_flight()
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(self, other)
     }
 }
 

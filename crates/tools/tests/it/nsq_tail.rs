@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
+    process::Stdio,
 };
 
 use rustix::process::Signal;
@@ -43,9 +44,27 @@ fn a_message_is_not_finished_before_it_is_written() {
     peer.said(&["RDY 200"]);
     peer.says_nothing();
     let mut printed = Vec::new();
-    BufReader::new(tail.stdout()).read_until(b'\n', &mut printed).unwrap();
+    let mut stdout = BufReader::new(tail.stdout());
+    stdout.read_until(b'\n', &mut printed).unwrap();
     assert_eq!(printed.len(), body.len() + 1);
     peer.said(&["FIN 1"]);
+}
+
+#[test]
+fn a_message_that_was_printed_before_the_reader_went_is_finished() {
+    let nsqd = Nsqd::start();
+    let mut tail = Tool::start(NSQ_TAIL, &[&nsqd.flag, "-topic=t", CHANNEL]);
+    let mut peer = nsqd.subscribed("t");
+    peer.said(&["RDY 200"]);
+    let body = vec![b'x'; 1 << 20];
+    peer.messages(&[(1, 1, &body)]);
+    let mut printed = Vec::new();
+    BufReader::new(tail.stdout()).read_until(b'\n', &mut printed).unwrap();
+    let mut said = [peer.command().unwrap(), peer.command().unwrap()];
+    said.sort();
+    assert_eq!(said, ["CLS", "FIN 1"]);
+    peer.closes();
+    assert_eq!(tail.end().code, Some(0));
 }
 
 #[test]
@@ -127,6 +146,40 @@ fn a_closed_stdout_ends_it_quietly_and_loses_nothing() {
     let ended = tail.end();
     assert_eq!(ended.code, Some(0));
     assert!(!ended.stderr.contains("ERROR"), "{}", ended.stderr);
+}
+
+#[test]
+fn it_ends_when_its_reader_is_gone_and_not_at_the_next_message() {
+    let nsqd = Nsqd::start();
+    let mut tail = Tool::start(NSQ_TAIL, &[&nsqd.flag, "-topic=t", CHANNEL]);
+    let mut peer = nsqd.subscribed("t");
+    peer.messages(&[(1, 1, b"one")]);
+    peer.said(&["RDY 200", "FIN 1"]);
+    // As `head -1` does.
+    let mut line = String::new();
+    BufReader::new(tail.stdout()).read_line(&mut line).unwrap();
+    assert_eq!(line, "one\n");
+    peer.said(&["CLS"]);
+    peer.closes();
+    let ended = tail.end();
+    assert_eq!(ended.code, Some(0));
+    assert!(!ended.stderr.contains("ERROR"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_stdout_without_a_reader_never_hangs_up() {
+    let nsqd = Nsqd::start();
+    let mut tail =
+        Tool::start_with_stdout(NSQ_TAIL, &[&nsqd.flag, "-topic=t", CHANNEL], Stdio::null());
+    let mut peer = nsqd.subscribed("t");
+    peer.messages(&[(1, 1, b"one")]);
+    peer.said(&["RDY 200", "FIN 1"]);
+    peer.says_nothing();
+    assert!(tail.is_running());
+    tail.signal(Signal::TERM);
+    peer.said(&["CLS"]);
+    peer.closes();
+    assert_eq!(tail.end().code, Some(0));
 }
 
 #[test]

@@ -28,11 +28,15 @@ pub(crate) struct Tool(Child);
 
 impl Tool {
     pub(crate) fn start(program: &str, args: &[&str]) -> Self {
+        Self::start_with_stdout(program, args, Stdio::piped())
+    }
+
+    pub(crate) fn start_with_stdout(program: &str, args: &[&str], stdout: Stdio) -> Self {
         let child = Command::new(program)
             .args(args)
             .env("TZ", "UTC")
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .stdout(stdout)
             .stderr(Stdio::piped())
             .spawn();
         Self(child.unwrap())
