@@ -94,7 +94,7 @@ impl Node {
             services,
             clients: Clients::default(),
             metadata,
-            news: News::new(),
+            news: News::default(),
             store: opened.store,
             topics: RwLock::default(),
             next_client: AtomicU64::new(1),
@@ -231,13 +231,13 @@ impl Node {
         topics.insert(name.clone(), topic.clone());
         drop(topics);
         self.services.logger.info(format_args!("TOPIC({name}): created"));
-        self.changed(name.is_ephemeral());
+        self.changed(name, name.is_ephemeral());
         Ok(topic)
     }
 
-    /// A topic or channel has come or gone; an ephemeral one is not in `nsqd.dat`.
-    fn changed(&self, is_ephemeral: bool) {
-        self.news.changed();
+    /// Tells that a topic, or a channel of it, was created or deleted. An ephemeral one is not in `nsqd.dat`.
+    fn changed(&self, topic: &TopicName, is_ephemeral: bool) {
+        self.news.changed(topic);
         if !is_ephemeral {
             self.metadata.touch();
         }
@@ -262,7 +262,7 @@ impl Node {
     ) -> Result<Arc<Channel>, PublishError> {
         let (channel, created) = topic.channel_or_create(channel)?;
         if created {
-            self.changed(channel.name.is_ephemeral());
+            self.changed(&topic.name, channel.name.is_ephemeral());
         }
         Ok(channel)
     }
@@ -300,7 +300,7 @@ impl Node {
         // published to it is refused.
         let deleted = self.store.delete_topic(&topic.name);
         self.topics_mut().remove(name);
-        self.news.changed();
+        self.news.changed(&topic.name);
         if !topic.name.is_ephemeral() {
             // At once: a topic that the file still lists would be back after a crash.
             self.write_metadata();
@@ -316,7 +316,7 @@ impl Node {
     ) -> Result<bool, nsq_log::Error> {
         let existed = topic.delete_channel(channel)?;
         if existed {
-            self.changed(channel.name.is_ephemeral());
+            self.changed(&topic.name, channel.name.is_ephemeral());
             if topic.name.is_ephemeral() {
                 self.delete_if_unused(topic)?;
             }
@@ -332,7 +332,7 @@ impl Node {
             self.services.logger.info(format_args!("TOPIC({}): deleting", topic.name));
             topics.remove(&topic.name);
             self.store.delete_topic(&topic.name)?;
-            self.news.changed();
+            self.news.changed(&topic.name);
         }
         Ok(())
     }
