@@ -147,13 +147,13 @@ impl Node {
         self.news.created(&topic);
         self.topics_mut().insert(name.clone(), topic.clone());
         self.services.logger.info(format_args!("TOPIC({name}): created"));
-        self.changed(name.is_ephemeral());
+        self.changed(name, name.is_ephemeral());
         Ok(topic)
     }
 
-    /// A topic or channel has come or gone; an ephemeral one is not in `nsqd.dat`.
-    fn changed(&self, is_ephemeral: bool) {
-        self.news.changed();
+    /// Tells that a topic, or a channel of it, was created or deleted. An ephemeral one is not in `nsqd.dat`.
+    fn changed(&self, topic: &TopicName, is_ephemeral: bool) {
+        self.news.changed(topic);
         if !is_ephemeral {
             self.write_metadata_after(Duration::ZERO);
         }
@@ -178,7 +178,7 @@ impl Node {
     ) -> Result<Arc<Channel>, PublishError> {
         let (channel, created) = topic.channel_or_create(channel)?;
         if created {
-            self.changed(channel.name.is_ephemeral());
+            self.changed(&topic.name, channel.name.is_ephemeral());
         }
         Ok(channel)
     }
@@ -220,7 +220,7 @@ impl Node {
         topic.exit();
         topic.forget();
         self.topics_mut().remove(name);
-        self.news.changed();
+        self.news.changed(name);
         if !name.is_ephemeral() {
             // At once: a topic that the file still lists would be back after a crash.
             self.write_metadata();
@@ -236,7 +236,7 @@ impl Node {
     ) -> Result<bool, nsq_log::Error> {
         let existed = topic.delete_channel(channel)?;
         if existed {
-            self.changed(channel.name.is_ephemeral());
+            self.changed(&topic.name, channel.name.is_ephemeral());
             if topic.name.is_ephemeral() {
                 self.delete_if_unused(topic)?;
             }
@@ -251,7 +251,7 @@ impl Node {
             self.services.logger.info(format_args!("TOPIC({}): deleting", topic.name));
             self.topics_mut().remove(&topic.name);
             self.store.delete_topic(&topic.name)?;
-            self.news.changed();
+            self.news.changed(&topic.name);
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ use super::{
     connection::{Batch, Connection, ConnectionError, PeerInfo},
     registrations::{Change, Registration, Registrations},
 };
-use crate::node::Node;
+use crate::node::{Node, news::Changes};
 
 /// How often a PING is sent: nsqlookupd takes nothing else as a sign of life.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
@@ -32,8 +32,10 @@ const GATHER: Duration = Duration::from_millis(10);
 const REPEAT_MIN: Duration = Duration::from_secs(20);
 /// The spread of that time, so that the nsqds of a cluster do not all do it at once.
 const REPEAT_SPREAD_MS: u64 = 20_000;
-/// How many commands are sent before their responses are awaited.
+/// How many registrations of a round are sent before their responses are awaited.
 const BATCH_COMMANDS_MAX: usize = 1000;
+/// The changes of how many topics are sent before their responses are awaited.
+const BATCH_TOPICS_MAX: usize = 250;
 
 /// Keeps one nsqlookupd informed until dropped. `info` holds its answer to IDENTIFY while it is connected.
 pub(super) async fn run(node: Arc<Node>, address: String, info: watch::Sender<Option<PeerInfo>>) {
@@ -73,7 +75,7 @@ fn log_peer_info(logger: &Logger, address: &str, info: &PeerInfo) {
 struct Peer<'a> {
     node: &'a Node,
     connection: Connection,
-    changes: watch::Receiver<u64>,
+    changes: Arc<Changes>,
     /// What the nsqlookupd has been told, or is being told in this round.
     told: Registrations,
     /// How often everything has been registered.
@@ -92,7 +94,7 @@ enum Round {
 impl<'a> Peer<'a> {
     fn new(node: &'a Node, connection: Connection) -> Self {
         let changes = node.news.changes();
-        // After subscribing, so that no change falls in between.
+        // After that, so that no change falls in between.
         let told = Registrations::of(node);
         Self { node, connection, changes, told, rounds: 0, round: Round::UnderWay { done: None } }
     }
@@ -106,7 +108,7 @@ impl<'a> Peer<'a> {
                 // In this order: nothing puts off a PING, and a round does not put off changes.
                 biased;
                 _ = pings.tick() => self.ping().await,
-                () = gathered(&mut self.changes, gathered_at) => {
+                () = gathered(&self.changes, gathered_at) => {
                     let told = self.tell_changes().await;
                     gathered_at = Instant::now() + GATHER;
                     told
@@ -125,12 +127,12 @@ impl<'a> Peer<'a> {
         self.connection.send(&batch).await.map(drop)
     }
 
-    /// Tells a batch of the difference between what the nsqlookupd has been told and what there is.
+    /// Tells how topics differ that have changed.
     async fn tell_changes(&mut self) -> Result<(), ConnectionError> {
-        let mut changes = self.told.changes_to(&Registrations::of(self.node));
-        if changes.len() > BATCH_COMMANDS_MAX {
-            changes.truncate(BATCH_COMMANDS_MAX);
-            self.changes.mark_changed();
+        let mut changes = Vec::new();
+        for name in self.changes.take(BATCH_TOPICS_MAX) {
+            let topic = self.node.existing_topic(name.as_str());
+            changes.extend(self.told.changes_of(&name, topic.as_deref()));
         }
         let mut batch = Batch::default();
         for change in &changes {
@@ -183,11 +185,10 @@ fn pings() -> Interval {
 }
 
 /// Waits for a change, and at least until `at`: topics and channels often come in flocks.
-async fn gathered(changes: &mut watch::Receiver<u64>, at: Instant) {
+async fn gathered(changes: &Changes, at: Instant) {
     // The change last: this may be cancelled, and a change that was seen would be lost.
     sleep_until(at).await;
-    // Does not fail: the node owns the sender.
-    let _ = changes.changed().await;
+    changes.wait().await;
 }
 
 fn pause_between_rounds(round: u64) -> Duration {

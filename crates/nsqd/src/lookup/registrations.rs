@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::Bound};
 
 use nsq_protocol::{ChannelName, TopicName, v1::Command};
 
-use crate::{birth::Birth, node::Node};
+use crate::{birth::Birth, node::Node, topic::Topic};
 
 /// A topic, or a channel of it. A topic sorts before its channels.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,32 +43,55 @@ pub(super) struct Registrations(BTreeMap<Registration, Birth>);
 impl Registrations {
     /// Everything that a node has, ephemeral topics and channels too.
     pub(super) fn of(node: &Node) -> Self {
-        let mut all = BTreeMap::new();
-        for topic in node.all_topics().iter().filter(|topic| !topic.is_exiting()) {
-            let name = &topic.name;
-            all.insert(Registration { topic: name.clone(), channel: None }, topic.birth);
-            for channel in topic.channels().iter().filter(|channel| !channel.is_exiting()) {
-                let registration =
-                    Registration { topic: name.clone(), channel: Some(channel.name.clone()) };
-                all.insert(registration, channel.birth);
-            }
+        let mut all = Self::default();
+        for topic in node.all_topics() {
+            all.add(&topic);
         }
-        Self(all)
+        all
     }
 
-    /// The changes that lead from `self` to `wanted`, in the order to tell them. A topic or channel that was deleted
-    /// and created again is unregistered and registered again, because nsqlookupd may have forgotten it in between
-    /// or hide it behind a tombstone.
-    pub(super) fn changes_to(&self, wanted: &Self) -> Vec<Change> {
-        let is_same = |(registration, birth): &(&Registration, &Birth), other: &Self| {
-            other.0.get(*registration) == Some(*birth)
-        };
-        let gone = self.0.iter().filter(|entry| !is_same(entry, wanted));
+    fn add(&mut self, topic: &Topic) {
+        if topic.is_exiting() {
+            return;
+        }
+        let name = &topic.name;
+        self.0.insert(Registration { topic: name.clone(), channel: None }, topic.birth);
+        for channel in topic.channels().iter().filter(|channel| !channel.is_exiting()) {
+            let channel_name = Some(channel.name.clone());
+            let registration = Registration { topic: name.clone(), channel: channel_name };
+            self.0.insert(registration, channel.birth);
+        }
+    }
+
+    /// The changes that lead from `self` to the state of a topic and its channels now, in the order to tell them.
+    ///
+    /// What was deleted and created again is unregistered and registered again, because nsqlookupd may have
+    /// forgotten it in between or hide it behind a tombstone.
+    pub(super) fn changes_of(&self, name: &TopicName, topic: Option<&Topic>) -> Vec<Change> {
+        let mut wanted = Self::default();
+        if let Some(topic) = topic {
+            wanted.add(topic);
+        }
+        let mut changes = Vec::new();
+        for (registration, birth) in self.topic(name) {
+            if wanted.0.get(registration) != Some(birth) {
+                changes.push(Change::Unregister(registration.clone()));
+            }
+        }
         // Channels before their topic: an unregistered topic takes its channels along.
-        let gone = gone.rev().map(|(registration, _)| Change::Unregister(registration.clone()));
-        let new = wanted.0.iter().filter(|entry| !is_same(entry, self));
-        let new = new.map(|(registration, birth)| Change::Register(registration.clone(), *birth));
-        gone.chain(new).collect()
+        changes.reverse();
+        for (registration, birth) in wanted.0 {
+            if self.0.get(&registration) != Some(&birth) {
+                changes.push(Change::Register(registration, birth));
+            }
+        }
+        changes
+    }
+
+    /// A topic and its channels.
+    fn topic(&self, name: &TopicName) -> impl Iterator<Item = (&Registration, &Birth)> {
+        let start = Registration { topic: name.clone(), channel: None };
+        self.0.range(start..).take_while(move |(registration, _)| registration.topic == *name)
     }
 
     /// Takes note of changes that an nsqlookupd has been told.

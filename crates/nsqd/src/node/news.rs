@@ -1,29 +1,41 @@
 //! News of a node's topics and channels, for whoever announces them elsewhere.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, Weak},
+};
 
-use tokio::sync::{mpsc, watch};
+use nsq_protocol::TopicName;
+use tokio::sync::{Notify, mpsc};
 
 use crate::{lock::lock, topic::Topic};
 
-/// Tells which topics are new and that topics or channels have changed. Nothing waits for a listener.
+/// Tells listeners which topics are new and which have changed. Nothing waits for a listener.
+#[derive(Default)]
 pub(crate) struct News {
-    changes: watch::Sender<u64>,
+    listeners: Mutex<Vec<Weak<Changes>>>,
     new_topics: Mutex<Option<mpsc::UnboundedSender<HeldTopic>>>,
+}
+
+/// The names of the topics that were created or deleted, or have had a channel created or deleted, since a listener
+/// last took them. A name is in it once, however often the topic has changed.
+#[derive(Default)]
+pub(crate) struct Changes {
+    topics: Mutex<BTreeSet<TopicName>>,
+    not_empty: Notify,
 }
 
 /// A new topic whose messages wait at the topic until this is dropped.
 pub(crate) struct HeldTopic(Arc<Topic>);
 
 impl News {
-    /// News without a listener.
-    pub(super) fn new() -> Self {
-        Self { changes: watch::Sender::new(0), new_topics: Mutex::new(None) }
-    }
-
-    /// The number of changes so far: a topic or channel was created or deleted.
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
+    /// Collects changes from now on, until the returned listener is dropped.
+    pub(crate) fn changes(&self) -> Arc<Changes> {
+        let changes = Arc::new(Changes::default());
+        let mut listeners = lock(&self.listeners);
+        listeners.retain(|listener| listener.strong_count() > 0);
+        listeners.push(Arc::downgrade(&changes));
+        changes
     }
 
     /// Receives every topic created from now on, held back. There is one receiver: a second call ends the first.
@@ -33,9 +45,12 @@ impl News {
         receiver
     }
 
-    /// Counts a change.
-    pub(super) fn changed(&self) {
-        self.changes.send_modify(|count| *count += 1);
+    /// Tells that a topic or one of its channels was created or deleted.
+    pub(super) fn changed(&self, topic: &TopicName) {
+        for listener in lock(&self.listeners).iter().filter_map(Weak::upgrade) {
+            lock(&listener.topics).insert(topic.clone());
+            listener.not_empty.notify_one();
+        }
     }
 
     /// Hands a topic over that nobody else can see yet. Without a receiver it is not held back.
@@ -44,6 +59,23 @@ impl News {
             // A failed send drops the topic's hold.
             let _ = new_topics.send(HeldTopic::new(topic));
         }
+    }
+}
+
+impl Changes {
+    /// Waits until there are changes.
+    pub(crate) async fn wait(&self) {
+        self.not_empty.notified().await;
+    }
+
+    /// Takes up to `count` topics; the rest is waited for anew.
+    pub(crate) fn take(&self, count: usize) -> Vec<TopicName> {
+        let mut topics = lock(&self.topics);
+        let taken = std::iter::from_fn(|| topics.pop_first()).take(count).collect();
+        if !topics.is_empty() {
+            self.not_empty.notify_one();
+        }
+        taken
     }
 }
 

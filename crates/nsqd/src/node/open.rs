@@ -94,7 +94,7 @@ impl Node {
             services,
             clients: Clients::default(),
             metadata,
-            news: News::new(),
+            news: News::default(),
             store: opened.store,
             topics: RwLock::default(),
             names: Names::default(),
@@ -162,8 +162,8 @@ impl Node {
                 let topic = Topic::new(name.clone(), log, Some(state), &self.services);
                 self.services.health.forget(&format!("TOPIC({name})"));
                 self.services.logger.info(format_args!("TOPIC({name}): opened"));
-                self.topics_mut().insert(name, topic);
-                self.changed(false);
+                self.topics_mut().insert(name, topic.clone());
+                self.changed(&topic.name, false);
             }
             Ok(None) => {}
             Err(error) => {
