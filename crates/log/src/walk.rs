@@ -75,10 +75,19 @@ impl<'a> Walker<'a> {
         Self { file, limit, expected, window: Vec::new(), window_at: 0 }
     }
 
-    /// Walks all batches behind the segment header, of which the first has the number `first`.
+    /// Walks all batches behind the segment header, of which the first begins with message `first`.
     pub(crate) fn walk(&mut self, first: u64, trust: Trust) -> std::io::Result<Walked> {
-        let mut offset = SEGMENT_HEADER_BYTES as u64;
-        let mut walked = Walked { end: first, ..Walked::default() };
+        self.walk_from(first, SEGMENT_HEADER_BYTES as u64, trust)
+    }
+
+    /// Walks the batches from `offset` on, where the batch that begins with message `seq` lies.
+    pub(crate) fn walk_from(
+        &mut self,
+        seq: u64,
+        mut offset: u64,
+        trust: Trust,
+    ) -> std::io::Result<Walked> {
+        let mut walked = Walked { end: seq, ..Walked::default() };
         loop {
             match self.step(offset, walked.end, trust)? {
                 Step::Batch(header) => {

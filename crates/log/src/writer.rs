@@ -260,7 +260,7 @@ impl TopicLog {
 
     fn create_segment(&self, header: &SegmentHeader) -> Result<Arc<dyn File>, IoError> {
         let path = self.segment_path(header.number);
-        let file = self.shared.disk.create(&path).context("create", &path)?;
+        let file = self.shared.disk.create_new(&path).context("create", &path)?;
         let written = file.write_all_at(&header.encode(), 0).context("write", &path);
         if let Err(error) = written {
             // A file without a header is harmless: recovery sets it aside.
