@@ -2,11 +2,10 @@
 
 use std::{
     fmt::Display,
-    io,
     sync::{Arc, atomic::Ordering},
 };
 
-use nsq_log::{ChannelDelta, JournalRecord};
+use nsq_log::{ChannelDelta, JournalRecord, Retired, SyncError};
 use nsq_protocol::ChannelName;
 
 use super::{State, Synced, Topic, low};
@@ -20,7 +19,7 @@ pub(crate) enum MendError {
     Log(#[from] nsq_log::Error),
     /// They cannot be flushed.
     #[error("flush - {0}")]
-    Flush(#[from] io::Error),
+    Flush(#[from] SyncError),
 }
 
 impl Topic {
@@ -75,7 +74,7 @@ impl Topic {
         self.log.release(low);
         let now = self.services.clock.now().0.cast_signed();
         // What cannot be had now is tried again with the next message that is finished.
-        if self.log.retire(low, now).unwrap_or(false) {
+        if self.log.retire(low, now).is_ok_and(|retired| retired == Retired::Yes) {
             self.log.release(low);
         }
     }
@@ -106,7 +105,7 @@ impl Topic {
     /// # Errors
     /// When it still does not; nothing is lost by that.
     pub(crate) fn mend(&self) -> Result<(), MendError> {
-        for notice in self.log.reopen()? {
+        for notice in self.log.reopen()?.notices {
             self.services.logger.warn(format_args!("{notice}"));
         }
         let mut state = lock(&self.state);
