@@ -1,4 +1,4 @@
-//! The one door to the file system: small enough that a test can stand behind it and lie.
+//! The only way to the file system: a trait small enough that a test can fail any of its operations.
 
 use std::{
     any::Any,
@@ -17,49 +17,55 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Creates a directory; one that exists is fine.
     ///
     /// # Errors
-    /// What the file system answers; a missing parent is an error.
+    /// The file system's answer; a missing parent is an error.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
 
     /// The names in a directory, without `.` and `..`, in any order. Names that are not UTF-8 are left out.
     ///
     /// # Errors
-    /// What the file system answers.
+    /// The file system's answer.
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
 
     /// Creates a file, or empties the one that exists, for reading and writing.
     ///
     /// # Errors
-    /// What the file system answers.
+    /// The file system's answer.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+
+    /// Creates a file for reading and writing.
+    ///
+    /// # Errors
+    /// The file system's answer; `AlreadyExists` when there is a file of that name, which stays as it is.
+    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>>;
 
     /// Opens an existing file for reading and writing.
     ///
     /// # Errors
-    /// What the file system answers; `NotFound` when there is none.
+    /// The file system's answer; `NotFound` when there is none.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
 
     /// Renames a file or directory, replacing a file that has the new name.
     ///
     /// # Errors
-    /// What the file system answers.
+    /// The file system's answer.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Removes a file.
     ///
     /// # Errors
-    /// What the file system answers.
+    /// The file system's answer.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
     /// Removes an empty directory.
     ///
     /// # Errors
-    /// What the file system answers.
+    /// The file system's answer.
     fn remove_dir(&self, path: &Path) -> io::Result<()>;
 
     /// Makes creations, renames and removals in a directory survive a power cut.
     ///
     /// # Errors
-    /// What the file system answers.
+    /// The file system's answer.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 
     /// Locks a directory against other processes, without waiting, until the value is dropped.
@@ -71,7 +77,7 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Sixteen random bytes.
     ///
     /// # Errors
-    /// What the operating system answers.
+    /// The operating system's answer.
     fn entropy(&self) -> io::Result<[u8; 16]>;
 }
 
@@ -81,31 +87,31 @@ pub trait File: fmt::Debug + Send + Sync {
     /// Reads up to `buf.len()` bytes; fewer only at the end of the file.
     ///
     /// # Errors
-    /// What the file system answers.
+    /// The file system's answer.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
 
     /// Writes all of `bytes`; on an error some of them may have been written.
     ///
     /// # Errors
-    /// What the file system answers.
+    /// The file system's answer.
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
     /// The length in bytes.
     ///
     /// # Errors
-    /// What the file system answers.
+    /// The file system's answer.
     fn len(&self) -> io::Result<u64>;
 
     /// Cuts the file to `bytes`.
     ///
     /// # Errors
-    /// What the file system answers.
+    /// The file system's answer.
     fn truncate(&self, bytes: u64) -> io::Result<()>;
 
-    /// Makes what was written survive a power cut.
+    /// Flushes the file: everything written so far survives a power cut.
     ///
     /// # Errors
-    /// What the file system answers; what was written before may then be lost whatever a later call says.
+    /// The file system's answer. Earlier writes may then be lost, even if a later call succeeds.
     fn sync_data(&self) -> io::Result<()>;
 }
 
@@ -148,6 +154,12 @@ impl Disk for RealDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(true).mode(0o600);
+        Ok(Arc::new(RealFile(options.open(path)?)))
+    }
+
+    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let mut options = OpenOptions::new();
+        let options = options.read(true).write(true).create_new(true).mode(0o600);
         Ok(Arc::new(RealFile(options.open(path)?)))
     }
 

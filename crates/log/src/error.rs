@@ -3,6 +3,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// An I/O error with what was being done to which file.
@@ -105,6 +106,46 @@ pub enum Error {
     /// The store has been closed.
     #[error("the store is closed")]
     Closed,
+    /// The topic takes no appends.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// A topic could not be flushed.
+    #[error(transparent)]
+    Sync(#[from] SyncError),
+}
+
+/// Why a topic could not be flushed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SyncError {
+    /// The topic takes no appends, or what level `memory` has gathered cannot be written.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// A file could not be opened. If that is for lack of descriptors, the same flush may succeed later.
+    #[error(transparent)]
+    Open(Arc<IoError>),
+    /// A flush failed: nothing that was written since the last one can be relied on.
+    #[error(transparent)]
+    Flush(Arc<IoError>),
+}
+
+impl SyncError {
+    pub(crate) fn open(error: IoError) -> Self {
+        Self::Open(Arc::new(error))
+    }
+
+    pub(crate) fn flush(error: IoError) -> Self {
+        Self::Flush(Arc::new(error))
+    }
+
+    /// The error after which the topic has to stop, if this is one.
+    pub(crate) fn stops(&self) -> Option<&Arc<IoError>> {
+        match self {
+            Self::Append(_) => None,
+            Self::Open(error) => (!error.is_temporary()).then_some(error),
+            Self::Flush(error) => Some(error),
+        }
+    }
 }
 
 /// Why a batch was not appended. The batch is still in its builder.
@@ -120,7 +161,7 @@ pub enum AppendError {
         /// The topic.
         topic: String,
         /// The error that stopped it.
-        reason: String,
+        reason: Arc<IoError>,
     },
     /// The batch is beyond what one batch may hold: 4 GiB or 2^22 messages.
     #[error("a batch of {count} messages and {bytes} bytes is too large")]

@@ -241,14 +241,9 @@ impl Journal {
         result
     }
 
-    /// Makes the file survive a power cut.
-    pub(crate) fn sync(&mut self) -> Result<(), IoError> {
-        if self.dirty && self.bytes >= HEADER_BYTES as u64 {
-            let file = self.disk.open(&self.path).context("open", &self.path)?;
-            file.sync_data().context("sync", &self.path)?;
-        }
-        self.dirty = false;
-        Ok(())
+    /// Whether the journal has been written to disk at all.
+    pub(crate) fn has_file(&self) -> bool {
+        self.bytes >= HEADER_BYTES as u64
     }
 }
 

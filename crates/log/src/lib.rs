@@ -38,45 +38,55 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+mod appender;
 mod batch;
 mod chunk;
 mod disk;
 mod error;
+mod extent;
+mod holes;
 mod id;
 mod journal;
 mod journal_codec;
+mod load;
 mod node;
 mod notice;
+mod open_files;
 mod pool;
+mod read_budget;
 mod recovery;
 mod reopen;
+mod scan;
 mod segment;
+mod segments;
 mod shim;
 mod state;
 mod store;
+mod sync;
 mod tail;
 #[doc(hidden)]
 pub mod testing;
 mod topic_log;
 mod walk;
-mod writer;
 
 pub use crate::journal::replace_file;
-pub use crate::shim::{Clocks, FailedTopic, Reopened, Retired};
+pub use crate::shim::{Clocks, FailedTopic};
 pub use crate::{
+    appender::Retired,
     batch::{BATCH_HEADER_BYTES, BatchBuilder, RECORD_HEAD_BYTES},
     chunk::Chunk,
     disk::{DirLock, Disk, File, RealDisk},
-    error::{AppendError, Error, IoError, LockError, OpenError, ReadError},
+    error::{AppendError, Error, IoError, LockError, OpenError, ReadError, SyncError},
     id::{IdParts, SEGMENT_MESSAGES_MAX, split_id},
     journal_codec::JournalRecord,
     notice::{Event, Notice},
     pool::Pool,
+    reopen::Reopened,
     segment::{FORMAT_VERSION, SEGMENT_HEADER_BYTES, SegmentSpan},
     state::{ChannelDelta, ChannelState, Outstanding, TopicState},
     store::{Durability, Opened, Options, RecoveredTopic, Store},
     tail::{Read, Slice},
-    topic_log::{Append, Health, TopicLog},
+    topic_log::{Append, TopicLog},
 };
 
 /// Locks a mutex whether or not a thread panicked while it held it: nothing here leaves a lock's data half

@@ -36,6 +36,13 @@ pub enum Event {
         /// Their sequence numbers.
         lost: Range<u64>,
     },
+    /// A file could not be read: those of its messages that are not in memory are lost.
+    Quarantined {
+        /// The sequence numbers in it.
+        lost: Range<u64>,
+        /// How many of them were not lost before.
+        messages: u64,
+    },
     /// A segment header was unreadable and was rebuilt from the batches.
     HeaderRebuilt,
     /// The file could not be understood, or belongs to something else; renamed to `*.bad`.
@@ -104,6 +111,11 @@ impl fmt::Display for Notice {
                 lost.end - lost.start,
                 lost.start,
                 lost.end
+            ),
+            Event::Quarantined { lost, messages } => write!(
+                f,
+                "cannot be read, {messages} messages lost (sequence {} to {})",
+                lost.start, lost.end
             ),
             Event::HeaderRebuilt => f.write_str("damaged header, rebuilt from the batches"),
             Event::SetAside { reason, bytes } => {

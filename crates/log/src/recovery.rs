@@ -10,21 +10,24 @@ use std::{
 use nsq_protocol::TopicName;
 
 use crate::{
+    appender::{Active, AppenderStart},
     disk::{Disk, File},
     error::{Context, IoError, OpenError},
+    extent::Extent,
     id::SEGMENT_MESSAGES_MAX,
     journal::{Deferral, Journal},
     journal_codec::{Journaled, decode},
     notice::{Event, Notice},
+    open_files::KeptFile,
     segment::{
-        Extent, FORMAT_VERSION, HeaderDefect, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, Table,
-        parse_segment_name, segment_path,
+        FORMAT_VERSION, HeaderDefect, SEGMENT_HEADER_BYTES, Segment, SegmentHeader,
+        parse_segment_name, segment_path, spare_header,
     },
+    segments::Table,
     state::{Replayed, TopicState},
     store::Shared,
     topic_log::{Start, TopicLog},
     walk::{Expected, Trust, Walked, Walker},
-    writer::{Active, Writer},
 };
 
 /// What a topic was recovered to.
@@ -75,28 +78,24 @@ pub(crate) fn recover_topic(
         journal.rewrite(&state)?;
     }
 
-    let mut writer = Writer::default();
+    let mut appender = AppenderStart::default();
     let mut synced = end;
     if let Some(newest) = newest {
         let segment = table.segments.last().map(Arc::clone);
         if newest.resumable {
             journal.restore_active(newest.deferrals);
-            writer.active = segment.map(|segment| Active {
-                segment,
-                file: None,
-                bytes: newest.file.bytes,
-                pending: Vec::new(),
-            });
+            let file = KeptFile::closed(segment_path(&dir, newest.file.header.number));
+            appender.active = segment.map(|segment| Active::resume(segment, Some(file)));
         } else {
             // What an unclean stop left may be in the operating system's memory only.
-            writer.unsynced.push(newest.file.header.number);
-            writer.names_dirty = true;
+            appender.unsynced.push(newest.file.header.number);
+            appender.names_dirty = true;
             synced = newest.file.header.first;
             journal.restore_active(newest.deferrals);
             journal.seal_segment()?;
         }
     }
-    let start = Start { id: topic_id, end, synced, table, writer, journal };
+    let start = Start { id: topic_id, end, synced, table, appender, journal };
     let log = TopicLog::new(name, dir, Arc::clone(shared), start);
     Ok(Recovered { log, state })
 }
@@ -181,6 +180,11 @@ impl Recovery<'_> {
             let bytes = file.len().context("measure", &path)?;
             let mut header = [0; SEGMENT_HEADER_BYTES];
             let read = file.read_at(&mut header, 0).context("read", &path)?;
+            if header[..read] == spare_header() {
+                // Created ahead and never used.
+                self.disk.remove(&path).context("remove", &path)?;
+                continue;
+            }
             let header = match SegmentHeader::decode(&header[..read]) {
                 Ok(header) if header.number == number => Some(header),
                 Err(HeaderDefect::Version(found)) => {

@@ -1,100 +1,76 @@
-//! Starting a topic again after a failed write or sync: what may be damaged is read, checked and written anew.
+//! Starting a topic again after a failed write or flush: what may be damaged is read, checked and written anew.
 
-use std::{ops::Range, path::Path, sync::atomic::Ordering::Release};
+use std::{ops::Range, path::Path, sync::Arc};
 
 use crate::{
     disk::File,
     error::{Context, Error, IoError},
     lock,
     notice::{Event, Notice},
-    segment::{SEGMENT_HEADER_BYTES, Table},
+    segment::{SEGMENT_HEADER_BYTES, Segment},
+    segments::Bounded,
     topic_log::TopicLog,
     walk::{Expected, Trust, Walked, Walker},
-    writer::{State, Writer},
 };
 
 const COPY_BYTES: usize = 256 << 10;
 
+/// The outcome of [`TopicLog::reopen`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reopened {
+    /// The damage that was found.
+    pub notices: Vec<Notice>,
+    /// The messages that were lost before they were flushed. Publishers that wait for them have to be told:
+    /// [`TopicLog::synced`] passes them, and [`TopicLog::survived`] is false for them from now on.
+    pub lost: Vec<Range<u64>>,
+}
+
 /// A segment whose file may not hold what was written to it.
-#[derive(Clone, Copy, Debug)]
 struct Suspect {
-    number: u32,
-    first: u64,
-    /// What the file should hold.
+    segment: Arc<Segment>,
+    /// The sequence number and the offset at which it should end.
     end: u64,
     bytes: u64,
 }
 
 impl TopicLog {
-    /// Tries to start a stopped topic again: every segment that was not synced is checked and copied into
-    /// a new file, since after a failed sync the old one cannot be trusted. Reports what was lost on disk.
-    /// Nothing happens if the topic is not stopped.
+    /// Tries to start a stopped topic again: checks every segment that was not flushed and copies it into a new file,
+    /// since after a failed flush the old one cannot be trusted. Nothing happens if the topic is not stopped.
     ///
     /// # Errors
-    /// When the disk still fails; the topic stays stopped.
-    pub fn reopen(&self) -> Result<Vec<Notice>, Error> {
-        let _turn = lock(&self.syncing);
-        let suspects = {
-            let mut writer = lock(&self.writer);
-            writer.check_open(&self.name)?;
-            if writer.state == State::Open {
-                return Ok(Vec::new());
-            }
-            if let Some(active) = writer.active.as_mut() {
-                active.file = None;
-            }
-            self.suspects(&writer)
-        };
-        let mut notices = Vec::new();
-        for suspect in &suspects {
-            self.renew(*suspect, &mut notices)?;
+    /// When the disk still fails. The topic stays stopped.
+    pub fn reopen(&self) -> Result<Reopened, Error> {
+        let _turn = lock(&self.flushing);
+        let mut reopened = Reopened::default();
+        let Some(numbers) = self.appender.begin_reopen(&self.site())? else { return Ok(reopened) };
+        for suspect in self.suspects(&numbers) {
+            self.renew(&suspect, &mut reopened)?;
         }
-        let disk = &*self.shared.disk;
-        disk.sync_dir(&self.dir).context("sync directory", &self.dir)?;
-        let topics = self.dir.parent().unwrap_or(&self.dir);
-        disk.sync_dir(topics).context("sync directory", topics)?;
-        let mut writer = lock(&self.writer);
-        writer.check_open(&self.name)?;
-        writer.unsynced.clear();
-        writer.names_dirty = false;
-        writer.state = State::Open;
-        writer.shortage = None;
-        self.marks.synced.store(self.written(), Release);
-        Ok(notices)
+        self.flush_names()?;
+        self.appender.end_reopen(&self.site())?;
+        Ok(reopened)
     }
 
-    fn suspects(&self, writer: &Writer) -> Vec<Suspect> {
-        let table = lock(&self.table);
-        let active = writer.active.as_ref().map(|active| active.segment.number);
-        let ends = table.segments.iter().skip(1).map(|next| next.first).chain([self.written()]);
-        let segments = table.segments.iter().zip(ends);
-        let suspects = segments.filter(|(segment, _)| {
-            Some(segment.number) == active || writer.unsynced.contains(&segment.number)
-        });
-        suspects
-            .map(|(segment, end)| {
-                let bytes = segment.extent().bytes;
-                Suspect { number: segment.number, first: segment.first, end, bytes }
-            })
-            .collect()
-    }
-
-    /// Copies what is good of a segment into a new file that takes its place.
-    fn renew(&self, suspect: Suspect, notices: &mut Vec<Notice>) -> Result<(), IoError> {
-        let disk = &*self.shared.disk;
-        let path = self.segment_path(suspect.number);
-        let temp = path.with_extension("tmp");
-        let file = disk.open(&path).context("open", &path)?;
-        let length = file.len().context("measure", &path)?.min(suspect.bytes);
-        let expected = Expected {
-            topic_id: Some(self.id),
-            segment: suspect.number,
-            first: Some(suspect.first),
+    fn suspects(&self, numbers: &[u32]) -> Vec<Suspect> {
+        let mut segments = self.segments.all();
+        segments.retain(|(segment, _)| numbers.contains(&segment.number));
+        let suspect = |(segment, next): Bounded| {
+            let bytes = segment.extent().bytes;
+            Suspect { segment, end: next.unwrap_or_else(|| self.written()), bytes }
         };
-        let walked = Walker::new(&*file, length, expected).walk(suspect.first, Trust::Nothing);
-        let walked = walked.context("read", &path)?;
+        segments.into_iter().map(suspect).collect()
+    }
+
+    /// Copies the good part of a segment into a new file that takes its place.
+    fn renew(&self, suspect: &Suspect, reopened: &mut Reopened) -> Result<(), IoError> {
+        let disk = &*self.shared.disk;
+        let number = suspect.segment.number;
+        let path = self.segment_path(number);
+        let temp = path.with_extension("tmp");
+        let file = self.shared.open_files.borrow(&path).context("open", &path)?;
+        let walked = self.walk_suspect(suspect, file.file(), &path)?;
         let copied = disk.create(&temp).context("create", &temp).and_then(|new| {
-            copy(&*file, &path, &*new, &temp, walked.extent.bytes)?;
+            copy(file.file(), &path, &*new, &temp, walked.extent.bytes)?;
             new.sync_data().context("sync", &temp)
         });
         if let Err(error) = copied {
@@ -102,37 +78,55 @@ impl TopicLog {
             let _ = disk.remove(&temp);
             return Err(error);
         }
-        // Under the lock, so that a segment released meanwhile does not come back.
-        let mut table = lock(&self.table);
-        if table.segments.iter().all(|segment| segment.number != suspect.number) {
-            return disk.remove(&temp).context("remove", &temp);
-        }
         disk.rename(&temp, &path).context("rename", &temp)?;
-        notices.extend(settle(&mut table, suspect, &walked, &path));
-        drop(table);
-        if let Some(active) = lock(&self.writer).active.as_mut()
-            && active.segment.number == suspect.number
-        {
-            active.bytes = walked.extent.bytes;
-            active.file = None;
+        if !self.segments.contains(number) {
+            // Released meanwhile, perhaps before the rename brought the file back.
+            let _ = disk.remove(&path);
+            return Ok(());
         }
+        self.settle(suspect, &walked, &path, reopened);
+        self.appender.renewed(number, walked.extent.bytes);
         Ok(())
     }
-}
 
-/// Notes what a suspect turned out to hold.
-fn settle(table: &mut Table, suspect: Suspect, walked: &Walked, path: &Path) -> Vec<Notice> {
-    for segment in table.segments.iter().filter(|segment| segment.number == suspect.number) {
-        *segment.extent() = walked.extent.clone();
+    fn walk_suspect(
+        &self,
+        suspect: &Suspect,
+        file: &dyn File,
+        path: &Path,
+    ) -> Result<Walked, IoError> {
+        let length = file.len().context("measure", path)?.min(suspect.bytes);
+        let segment = &suspect.segment;
+        let expected = Expected {
+            topic_id: Some(self.id),
+            segment: segment.number,
+            first: Some(segment.first),
+        };
+        Walker::new(file, length, expected)
+            .walk(segment.first, Trust::Nothing)
+            .context("read", path)
     }
-    let tail = (walked.extent.bytes..suspect.bytes, walked.end..suspect.end);
-    let holes = walked.holes.iter().map(|hole| (hole.bytes.clone(), hole.lost.clone()));
-    let known = |(bytes, lost): (Range<u64>, Range<u64>)| {
-        table
-            .add_hole(lost.clone())
-            .then(|| Notice { path: path.to_owned(), event: Event::lost(bytes, lost) })
-    };
-    holes.chain([tail]).filter_map(known).collect()
+
+    /// Takes over what a suspect turned out to hold, and notes what it lost.
+    fn settle(&self, suspect: &Suspect, walked: &Walked, path: &Path, reopened: &mut Reopened) {
+        *suspect.segment.extent() = walked.extent.clone();
+        let tail = (walked.extent.bytes..suspect.bytes, walked.end..suspect.end);
+        let holes = walked.holes.iter().map(|hole| (hole.bytes.clone(), hole.lost.clone()));
+        let synced = self.synced();
+        for (bytes, lost) in holes.chain([tail]) {
+            if self.segments.add_hole(lost.clone()) == 0 {
+                continue;
+            }
+            reopened
+                .notices
+                .push(Notice { path: path.to_owned(), event: Event::lost(bytes, lost.clone()) });
+            let unflushed = lost.start.max(synced)..lost.end;
+            if !unflushed.is_empty() {
+                lock(&self.lost).add(unflushed.clone());
+                reopened.lost.push(unflushed);
+            }
+        }
+    }
 }
 
 fn copy(

@@ -1,4 +1,4 @@
-//! Segment files: their header, what is known of each, and the table of a topic's live segments.
+//! Segment files: their names and headers, and one live segment.
 //!
 //! ```text
 //!  0 magic  4 crc  8 version  10 log number  12 segment number  16 node id  32 topic id
@@ -6,13 +6,13 @@
 //! ```
 
 use std::{
-    ops::Range,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Mutex, MutexGuard},
 };
 
 use crate::{
     batch::{u16_at, u32_at, u64_at},
+    extent::{BatchAt, Extent},
     id::segment_key,
     lock,
 };
@@ -23,10 +23,10 @@ pub const SEGMENT_HEADER_BYTES: usize = 64;
 pub const FORMAT_VERSION: u16 = 1;
 
 const MAGIC: [u8; 4] = *b"NSQS";
-/// Distance between entries of the sparse index.
-const INDEX_STEP_BYTES: u64 = 64 << 10;
+/// In the place of [`MAGIC`] while a file waits for its first message.
+const SPARE_MAGIC: [u8; 4] = *b"NSQ0";
 
-/// What a segment file says about itself.
+/// The header of a segment file.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
     pub(crate) number: u32,
@@ -37,7 +37,7 @@ pub(crate) struct SegmentHeader {
     pub(crate) incarnation: u32,
 }
 
-/// Why the header of a file cannot be used.
+/// Why a file's header cannot be used.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum HeaderDefect {
     Damaged,
@@ -81,7 +81,14 @@ impl SegmentHeader {
     }
 }
 
-/// The file of segment `number` in a topic's directory.
+/// The header of a segment file that was created ahead and holds no messages.
+pub(crate) fn spare_header() -> [u8; SEGMENT_HEADER_BYTES] {
+    let mut out = [0; SEGMENT_HEADER_BYTES];
+    out[..4].copy_from_slice(&SPARE_MAGIC);
+    out
+}
+
+/// The path of segment `number` in a topic's directory.
 pub(crate) fn segment_path(dir: &Path, number: u32) -> PathBuf {
     dir.join(format!("{number:08x}.seg"))
 }
@@ -103,42 +110,6 @@ pub(crate) struct Segment {
     extent: Mutex<Extent>,
 }
 
-/// How far a segment goes and where its batches lie.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Extent {
-    /// Bytes of the file that hold valid batches and their header; for the active segment those written.
-    pub(crate) bytes: u64,
-    /// Batches at a distance of at least [`INDEX_STEP_BYTES`], in order: (first sequence number, offset).
-    pub(crate) index: Vec<(u64, u64)>,
-    /// Whether the index covers the whole file. It does not for segments of an earlier run.
-    pub(crate) indexed: bool,
-    /// Where the last load ended, which is where the next one begins more often than not.
-    pub(crate) hint: (u64, u64),
-}
-
-impl Extent {
-    /// Notes a batch that begins at `offset`; batches come in order.
-    pub(crate) fn note(&mut self, first: u64, offset: u64) {
-        if self.index.last().is_none_or(|(_, last)| offset >= last + INDEX_STEP_BYTES) {
-            self.index.push((first, offset));
-        }
-    }
-
-    /// Notes a batch found behind damage, so that nobody walks into the damage on the way to it.
-    pub(crate) fn insert(&mut self, batch: (u64, u64)) {
-        let at = self.index.partition_point(|known| *known < batch);
-        self.index.insert(at, batch);
-    }
-
-    /// The nearest batch known to begin at or before `seq`: its first message and its offset.
-    pub(crate) fn nearest(&self, seq: u64) -> Option<(u64, u64)> {
-        let at = self.index.partition_point(|(first, _)| *first <= seq);
-        let indexed = at.checked_sub(1).and_then(|at| self.index.get(at)).copied();
-        let hinted = (self.hint.0 <= seq && self.hint.1 > 0).then_some(self.hint);
-        indexed.max(hinted)
-    }
-}
-
 impl Segment {
     pub(crate) fn new(header: &SegmentHeader, extent: Extent) -> Self {
         Self {
@@ -149,12 +120,18 @@ impl Segment {
         }
     }
 
-    pub(crate) fn extent(&self) -> std::sync::MutexGuard<'_, Extent> {
+    pub(crate) fn extent(&self) -> MutexGuard<'_, Extent> {
         lock(&self.extent)
+    }
+
+    /// The nearest batch known to begin at or before message `seq`, which is in this segment.
+    pub(crate) fn nearest(&self, seq: u64) -> BatchAt {
+        let begin = BatchAt { first: self.first, offset: SEGMENT_HEADER_BYTES as u64 };
+        self.extent().nearest(seq).unwrap_or(begin)
     }
 }
 
-/// A live segment as a session may remember it.
+/// A live segment, which a session may remember to find messages by their ids.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct SegmentSpan {
     /// The segment's key, as in [`IdParts`](crate::IdParts).
@@ -170,54 +147,5 @@ impl SegmentSpan {
     pub fn seq(&self, index: u32) -> Option<u64> {
         let seq = self.first + u64::from(index);
         (seq < self.end).then_some(seq)
-    }
-}
-
-/// A topic's segments, oldest first, and the ranges known to be lost.
-#[derive(Debug, Default)]
-pub(crate) struct Table {
-    pub(crate) segments: Vec<Arc<Segment>>,
-    holes: Vec<Range<u64>>,
-}
-
-impl Table {
-    /// The segment that holds `seq` and the sequence number at which the next one begins.
-    pub(crate) fn holding(&self, seq: u64) -> Option<(Arc<Segment>, Option<u64>)> {
-        let at = self.segments.partition_point(|segment| segment.first <= seq).checked_sub(1)?;
-        let next = self.segments.get(at + 1).map(|segment| segment.first);
-        Some((Arc::clone(self.segments.get(at)?), next))
-    }
-
-    /// The span of the segment with this key; `open_end` is where the newest one ends.
-    pub(crate) fn span(&self, key: u32, open_end: u64) -> Option<SegmentSpan> {
-        let at = self.segments.iter().rposition(|segment| segment.key == key)?;
-        let end = self.segments.get(at + 1).map_or(open_end, |next| next.first);
-        Some(SegmentSpan { key, first: self.segments[at].first, end })
-    }
-
-    /// Notes that a range is lost; true when that was not known.
-    pub(crate) fn add_hole(&mut self, hole: Range<u64>) -> bool {
-        if hole.is_empty() || self.holes.iter().any(|h| h.start <= hole.start && hole.end <= h.end)
-        {
-            return false;
-        }
-        self.holes.push(hole);
-        self.holes.sort_by_key(|hole| hole.start);
-        true
-    }
-
-    /// The end of the hole that `seq` lies in.
-    pub(crate) fn hole_end(&self, seq: u64) -> Option<u64> {
-        self.holes.iter().find(|hole| hole.contains(&seq)).map(|hole| hole.end)
-    }
-
-    /// The start of the first hole after `seq`.
-    pub(crate) fn next_hole(&self, seq: u64) -> Option<u64> {
-        self.holes.iter().map(|hole| hole.start).find(|start| *start > seq)
-    }
-
-    /// Forgets holes that lie wholly before `low`.
-    pub(crate) fn forget_holes(&mut self, low: u64) {
-        self.holes.retain(|hole| hole.end > low);
     }
 }

@@ -2,19 +2,8 @@
 #![allow(missing_docs)]
 use crate::{disk::Disk, *};
 use nsq_protocol::TopicName;
-use std::{ops::Range, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
-#[derive(Debug)]
-pub struct Reopened {
-    pub notices: Vec<Notice>,
-    pub lost: Option<Range<u64>>,
-}
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Retired {
-    Replaced,
-    Later,
-    Unneeded,
-}
 #[derive(Debug)]
 pub struct FailedTopic {
     pub name: TopicName,
@@ -45,18 +34,6 @@ impl TopicLog {
     }
     pub fn recover_space(&self) -> Result<(), Error> {
         Ok(())
-    }
-    pub fn prepare(&self) -> Result<(), Error> {
-        Ok(())
-    }
-    pub fn quarantine(&self, _s: u64) -> Option<Notice> {
-        None
-    }
-    pub fn reopen2(&self) -> Result<Reopened, Error> {
-        Ok(Reopened { notices: self.reopen()?, lost: None })
-    }
-    pub fn retire2(&self, low: u64, wall: i64, _now: u64) -> Result<Retired, AppendError> {
-        Ok(if self.retire(low, wall)? { Retired::Replaced } else { Retired::Unneeded })
     }
     pub fn compact2(&self) -> Result<(), Error> {
         Ok(())

@@ -9,18 +9,21 @@ use std::{
 use nsq_protocol::TopicName;
 
 use crate::{
+    appender::AppenderStart,
     disk::{DirLock, Disk},
     error::{Context, Error, IoError, OpenError},
     journal::Journal,
     lock,
     node::{Node, NodeState},
     notice::{Event, Notice},
+    open_files::OpenFiles,
     pool::Pool,
+    read_budget::ReadBudget,
     recovery::{newest_writer, next_segment, read_file, recover_topic},
-    segment::{FORMAT_VERSION, HeaderDefect, Table},
+    segment::{FORMAT_VERSION, HeaderDefect},
+    segments::Table,
     state::TopicState,
     topic_log::{Start, TopicLog, topic_dir},
-    writer::{State, Writer},
 };
 
 /// Unused buffers that the pool keeps.
@@ -51,6 +54,10 @@ pub struct Options {
     pub durability: Durability,
     /// [`TopicLog::sync_due`] is true after this many messages; 0 for never (`--sync-every`).
     pub sync_every: u64,
+    /// Cold reads of all topics together hold about this many bytes.
+    pub read_bytes_max: usize,
+    /// This many segment files stay open.
+    pub open_files_max: usize,
 }
 
 impl Default for Options {
@@ -61,6 +68,8 @@ impl Default for Options {
             tail_bytes: 32 << 20,
             durability: Durability::Log,
             sync_every: 2500,
+            read_bytes_max: 64 << 20,
+            open_files_max: 256,
         }
     }
 }
@@ -87,6 +96,8 @@ pub(crate) struct Shared {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) options: Options,
     pub(crate) pool: Arc<Pool>,
+    pub(crate) open_files: OpenFiles,
+    pub(crate) reads: Arc<ReadBudget>,
     pub(crate) node_id: [u8; 16],
     pub(crate) incarnation: u32,
     pub(crate) node: Mutex<Node>,
@@ -141,6 +152,8 @@ impl Store {
         node.skip_to(unused);
         let state = *node.state();
         let shared = Arc::new(Shared {
+            open_files: OpenFiles::new(Arc::clone(&disk), options.open_files_max),
+            reads: ReadBudget::new(options.read_bytes_max),
             disk,
             options,
             pool: Pool::new(POOL_BYTES_MAX),
@@ -186,7 +199,7 @@ impl Store {
             end: 0,
             synced: 0,
             table: Table::default(),
-            writer: Writer { names_dirty: true, ..Writer::default() },
+            appender: AppenderStart { names_dirty: true, ..AppenderStart::default() },
             journal: Journal::new(Arc::clone(&self.shared.disk), &dir, id),
         };
         let log = Arc::new(TopicLog::new(name.clone(), dir, Arc::clone(&self.shared), start));
@@ -207,14 +220,16 @@ impl Store {
         let parent = self.path.join("topics");
         let incarnation = self.shared.incarnation;
         let doomed = parent.join(format!("{incarnation}-{}.deleted", topics.deletions));
+        let before = log.appender.begin_delete();
         {
-            let mut writer = lock(&log.writer);
             let mut journal = lock(&log.journal);
-            if !log.memory_only {
+            if !log.memory_only
                 // One step that a crash cannot halve; the rest is tidying up.
-                disk.rename(&log.dir, &doomed).context("rename", &log.dir)?;
+                && let Err(error) = disk.rename(&log.dir, &doomed).context("rename", &log.dir)
+            {
+                log.appender.undo_delete(before);
+                return Err(error.into());
             }
-            writer.state = State::Deleted;
             // A topic of the same name may come: nothing must write to its files from here.
             journal.close();
         }
@@ -269,24 +284,20 @@ impl TopicLog {
     /// Writes and syncs what there is, with the checkpoint that spares the next start a walk.
     fn close(&self) -> Result<(), Error> {
         if self.memory_only {
-            lock(&self.writer).state = State::Closed;
-            return Ok(());
+            return self.appender.close(&self.site());
         }
-        let failed = |error| Error::Io(IoError::new("close", &self.dir, error));
-        self.flush().map_err(|error| failed(std::io::Error::other(error)))?;
-        let mut writer = lock(&self.writer);
-        let checkpoint = writer.active.as_ref().map(|active| (active.segment.number, active.bytes));
-        if writer.state != State::Open {
-            // Also after a stop: what is on disk is what recovery will walk.
-            let state = std::mem::replace(&mut writer.state, State::Closed);
-            return Err(failed(std::io::Error::other(format!("topic is {state:?}"))));
+        let written = self.write_all();
+        // Also after a failure: recovery checks what is on disk.
+        let closed = self.appender.close(&self.site());
+        written.and(closed)
+    }
+
+    fn write_all(&self) -> Result<(), Error> {
+        self.flush()?;
+        if let Some(at) = self.appender.written_to(&self.site())? {
+            lock(&self.journal).checkpoint(at.segment, at.bytes, at.end)?;
         }
-        if let Some((segment, bytes)) = checkpoint {
-            lock(&self.journal).checkpoint(segment, bytes, self.end())?;
-        }
-        drop(writer);
-        self.sync().map_err(failed)?;
-        lock(&self.writer).state = State::Closed;
+        self.sync()?;
         Ok(())
     }
 }

@@ -6,17 +6,31 @@
 //!    walking, and a batch costs no allocation of its own.
 //! 3. Bytes are shared with readers, never copied for them.
 
-use std::{collections::VecDeque, ops::Range};
+use std::{
+    collections::VecDeque,
+    ops::Range,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering::Acquire, Ordering::Release},
+    },
+};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::batch::{BATCH_HEADER_BYTES, BatchBuilder};
+use crate::{
+    batch::{BATCH_HEADER_BYTES, BatchBuilder},
+    lock,
+};
 
 /// Blocks that gather small batches start at this size and double up to the maximum, so that an idle topic
 /// stays small.
 const BLOCK_BYTES_MIN: usize = 1 << 10;
 const BLOCK_BYTES_MAX: usize = 64 << 10;
-/// What a piece costs besides its bytes.
+/// Batches below this are copied into a block shared with others.
+const COPY_BYTES_MAX: usize = 4 << 10;
+/// Batches below this are copied too if they fill less than half of their buffer.
+const COPY_LOOSE_BYTES_MAX: usize = 32 << 10;
+/// The memory that a piece costs besides its bytes.
 const PIECE_OVERHEAD_BYTES: usize = 64;
 
 /// Consecutive whole records, as they go on the wire.
@@ -34,11 +48,11 @@ pub struct Slice {
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Read {
-    /// So many messages from the beginning of the range have been added.
+    /// This many messages from the beginning of the range were added.
     Taken(u64),
     /// The first message is not here; [`load`](crate::TopicLog::load) it.
     Cold,
-    /// So many messages from the beginning of the range no longer exist: deleted or lost.
+    /// This many messages from the beginning of the range no longer exist: deleted or lost.
     Gone(u64),
 }
 
@@ -55,7 +69,7 @@ pub(crate) struct Pieces {
 struct Piece {
     first: u64,
     bytes: Bytes,
-    /// Memory that lives as long as the piece.
+    /// Memory that is held as long as the piece.
     charge: usize,
 }
 
@@ -134,7 +148,7 @@ impl Pieces {
         Some(self.pieces.get(1).map_or_else(|| self.end(), |next| next.first))
     }
 
-    /// Drops the first piece, which ends at `end`, and tells what it was charged.
+    /// Drops the first piece, which ends at `end`, and returns its charge.
     fn pop_front(&mut self, end: u64) -> usize {
         self.ends.drain(..index_of(end - self.first));
         self.first = end;
@@ -146,11 +160,27 @@ fn index_of(distance: u64) -> usize {
     usize::try_from(distance).unwrap_or(usize::MAX)
 }
 
-/// The memory tail of one topic.
+/// The memory tail of one topic, behind a lock of its own.
 #[derive(Debug)]
 pub(crate) struct Tail {
+    messages: Mutex<Messages>,
+    /// Sequence number of the first message, which is read without the lock.
+    first: AtomicU64,
+}
+
+/// The outcome of a read from the tail.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TailRead {
+    Taken(u64),
+    /// The first message is no longer in memory.
+    Evicted,
+}
+
+/// The messages in memory.
+#[derive(Debug)]
+struct Messages {
     pieces: Pieces,
-    /// Small batches gather here; cut off and frozen when somebody reads them.
+    /// Small batches gather here, and are cut off and frozen when they are read.
     open: BytesMut,
     open_first: u64,
     block_bytes: usize,
@@ -167,6 +197,63 @@ pub(crate) struct Bounds {
 
 impl Tail {
     pub(crate) fn starting_at(first: u64) -> Self {
+        Self { messages: Mutex::new(Messages::starting_at(first)), first: AtomicU64::new(first) }
+    }
+
+    /// The sequence number of the first message in memory.
+    pub(crate) fn first(&self) -> u64 {
+        self.first.load(Acquire)
+    }
+
+    /// Adds a batch and empties its builder. Then drops what exceeds the bounds, but nothing from `written` on.
+    pub(crate) fn push(&self, batch: &mut BatchBuilder, bounds: Option<Bounds>, written: u64) {
+        let bytes = batch.bytes();
+        let loose = bytes * 2 < batch.capacity();
+        let mut messages = lock(&self.messages);
+        if bytes < COPY_BYTES_MAX || loose && bytes < COPY_LOOSE_BYTES_MAX {
+            messages.push_copy(&batch.encoded()[BATCH_HEADER_BYTES..], batch.ends());
+            batch.clear();
+        } else {
+            messages.push_shared(batch);
+        }
+        if let Some(bounds) = bounds {
+            messages.evict(bounds, written);
+            self.first.store(messages.first(), Release);
+        }
+    }
+
+    /// Takes messages from the beginning of `range`: at least one, else up to `bytes_max`.
+    pub(crate) fn read(
+        &self,
+        range: Range<u64>,
+        bytes_max: usize,
+        out: &mut Vec<Slice>,
+    ) -> TailRead {
+        let mut messages = lock(&self.messages);
+        if range.start >= messages.end() {
+            TailRead::Taken(0)
+        } else if range.start >= messages.first() {
+            TailRead::Taken(messages.read(range, bytes_max, out))
+        } else {
+            TailRead::Evicted
+        }
+    }
+
+    /// Drops the pieces that lie wholly before `low`.
+    pub(crate) fn release(&self, low: u64) {
+        let mut messages = lock(&self.messages);
+        messages.release(low);
+        self.first.store(messages.first(), Release);
+    }
+
+    /// Frees unused memory.
+    pub(crate) fn rest(&self) {
+        lock(&self.messages).rest();
+    }
+}
+
+impl Messages {
+    fn starting_at(first: u64) -> Self {
         Self {
             pieces: Pieces::starting_at(first),
             open: BytesMut::new(),
@@ -176,16 +263,16 @@ impl Tail {
         }
     }
 
-    pub(crate) fn first(&self) -> u64 {
+    fn first(&self) -> u64 {
         self.pieces.first()
     }
 
-    pub(crate) fn end(&self) -> u64 {
+    fn end(&self) -> u64 {
         self.pieces.end()
     }
 
     /// Adds a batch by copying its records.
-    pub(crate) fn push_copy(&mut self, records: &[u8], ends: &[u32]) {
+    fn push_copy(&mut self, records: &[u8], ends: &[u32]) {
         if self.open.capacity() - self.open.len() < records.len() {
             self.seal();
             self.open = BytesMut::with_capacity(self.block_bytes.max(records.len()));
@@ -199,7 +286,7 @@ impl Tail {
     }
 
     /// Adds a batch by taking over its buffer.
-    pub(crate) fn push_shared(&mut self, batch: &mut BatchBuilder) {
+    fn push_shared(&mut self, batch: &mut BatchBuilder) {
         self.seal();
         let first = self.end();
         self.pieces.ends.extend(batch.ends());
@@ -211,20 +298,15 @@ impl Tail {
     }
 
     /// As [`Pieces::read`].
-    pub(crate) fn read(
-        &mut self,
-        range: Range<u64>,
-        bytes_max: usize,
-        out: &mut Vec<Slice>,
-    ) -> u64 {
+    fn read(&mut self, range: Range<u64>, bytes_max: usize, out: &mut Vec<Slice>) -> u64 {
         if range.end > self.open_first {
             self.seal();
         }
         self.pieces.read(range, bytes_max, out)
     }
 
-    /// Drops the oldest pieces while the rest is enough or too much; nothing at or behind `written`.
-    pub(crate) fn evict(&mut self, bounds: Bounds, written: u64) {
+    /// Drops the oldest pieces while the rest is enough or too much, but nothing from `written` on.
+    fn evict(&mut self, bounds: Bounds, written: u64) {
         loop {
             let messages = self.end() - self.first();
             if messages == 0 || messages <= bounds.messages && self.bytes <= bounds.bytes {
@@ -241,7 +323,7 @@ impl Tail {
     }
 
     /// Drops the pieces that lie wholly before `low`.
-    pub(crate) fn release(&mut self, low: u64) {
+    fn release(&mut self, low: u64) {
         while self.end() > self.first() {
             let end =
                 self.pieces.front_end().map_or_else(|| self.end(), |end| end.min(self.open_first));
@@ -257,7 +339,7 @@ impl Tail {
         if self.pieces.front_end().is_some() {
             self.bytes -= self.pieces.pop_front(end);
         } else {
-            // Nobody has seen the open block, so its memory serves again.
+            // No reader shares the open block, so its memory is used again.
             self.bytes -= self.open.len();
             self.open.clear();
             self.pieces.pop_front(end);
@@ -265,8 +347,8 @@ impl Tail {
         }
     }
 
-    /// Frees what is not used.
-    pub(crate) fn rest(&mut self) {
+    /// Frees unused memory.
+    fn rest(&mut self) {
         self.seal();
         self.open = BytesMut::new();
         self.block_bytes = BLOCK_BYTES_MIN;

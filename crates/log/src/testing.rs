@@ -42,6 +42,8 @@ pub struct Denied {
     pub open: Option<Errno>,
     /// Writing; half of the bytes are written.
     pub write: Option<Errno>,
+    /// Reading.
+    pub read: Option<Errno>,
     /// Cutting files.
     pub truncate: Option<Errno>,
     /// Syncing files and directories.
@@ -382,6 +384,13 @@ impl Disk for FaultyDisk {
         Ok(Arc::new(FaultyFile { disk: self.clone(), id }))
     }
 
+    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        if lock(&self.0).live.contains_key(path) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.create(path)
+    }
+
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let inner = lock(&self.0);
         inner.alive()?;
@@ -486,6 +495,7 @@ impl File for FaultyFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let inner = lock(&self.disk.0);
         inner.alive()?;
+        check(inner.denied.read)?;
         let bytes = inner.files[self.id].live.get(to_usize(offset)..).unwrap_or(&[]);
         let count = bytes.len().min(buf.len());
         buf[..count].copy_from_slice(&bytes[..count]);

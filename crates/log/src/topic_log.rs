@@ -1,18 +1,21 @@
-//! The log of one topic, as its users see it.
+//! The log of one topic.
 //!
 //! # Invariants
 //! 1. `first ≤ end`, `tail start ≤ end` and `synced ≤ written`; none of them ever goes back while the log is open.
-//! 2. Locks are taken in the order syncing, writer, then one of journal, table, tail, node at a time.
-//!    Readers take the tail or the table only, so they never wait for a write.
-//! 3. What an append was acknowledged for is in the tail or, once written, in a segment.
+//! 2. Each part has a lock of its own. They are taken in the order flushing, appender, then one of journal, segments,
+//!    tail, node at a time. Readers take the tail or the segments only, so they never wait for a write.
+//! 3. No lock but `flushing` is held over a flush, a rename or a removal.
+//! 4. A message whose append was acknowledged is in the tail or, once written, in a segment.
 
 use std::{
-    io,
     ops::Range,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering::Acquire, Ordering::Release},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     time::Duration,
 };
@@ -20,36 +23,29 @@ use std::{
 use nsq_protocol::{MessageId, TopicName};
 
 use crate::{
-    error::Error,
-    id::split_id,
+    appender::{Appender, AppenderStart, Retired},
+    batch::{BatchBuilder, RECORDS_BYTES_MAX},
+    error::{AppendError, Error},
+    holes::Holes,
+    id::{SEGMENT_MESSAGES_MAX, split_id},
     journal::Journal,
     journal_codec::JournalRecord,
     lock,
-    segment::{SegmentSpan, Table, segment_path},
+    notice::{Event, Notice},
+    segment::{Segment, SegmentSpan, segment_path},
+    segments::{Segments, Table},
     state::TopicState,
     store::Shared,
-    tail::{Bounds, Read, Slice, Tail},
-    writer::Writer,
+    tail::{Bounds, Read, Slice, Tail, TailRead},
 };
 
-/// When an append was made and when its messages are due.
+/// The time of an append, and the delay of its messages.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct Append {
     /// The time of the publish, ns since 1970; becomes the timestamp of every message of the batch.
     pub timestamp_ns: i64,
-    /// How long the messages are to wait before they are delivered.
+    /// The time that the messages wait before they are delivered.
     pub defer: Option<Duration>,
-}
-
-/// How well a topic can take messages.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Health {
-    /// As it should be.
-    Good,
-    /// The last write failed for lack of space or descriptors; appends are tried again.
-    Short(String),
-    /// Nothing is appended until [`TopicLog::reopen`] succeeds.
-    Stopped(String),
 }
 
 /// The append-only log of one topic.
@@ -61,59 +57,108 @@ pub struct TopicLog {
     pub(crate) shared: Arc<Shared>,
     /// Ephemeral: nothing is on disk, the tail keeps everything until it is released.
     pub(crate) memory_only: bool,
-    pub(crate) writer: Mutex<Writer>,
-    pub(crate) tail: Mutex<Tail>,
-    pub(crate) table: Mutex<Table>,
+    pub(crate) appender: Appender,
+    pub(crate) segments: Segments,
+    tail: Tail,
     pub(crate) journal: Mutex<Journal>,
-    /// Held during a sync and a reopen, so that there is one at a time.
-    pub(crate) syncing: Mutex<()>,
+    /// Held during a flush and a reopen, so that there is one at a time.
+    pub(crate) flushing: Mutex<()>,
+    /// What a reopen found to be lost of messages that were not flushed yet.
+    pub(crate) lost: Mutex<Holes>,
     pub(crate) marks: Marks,
 }
 
-/// Positions that can be read without a lock.
+/// Positions that can be read without a lock. None of them ever goes back.
 #[derive(Debug, Default)]
 pub(crate) struct Marks {
-    pub(crate) first: AtomicU64,
-    pub(crate) tail_start: AtomicU64,
     pub(crate) end: AtomicU64,
     pub(crate) written: AtomicU64,
     pub(crate) synced: AtomicU64,
-    /// Where the second segment begins, before which nothing can be released; `u64::MAX` while there is none.
-    pub(crate) release_from: AtomicU64,
+    /// The active segment is nearly full, and the next one has not been created.
+    pub(crate) filling: AtomicBool,
 }
 
-/// What a log starts from: nothing, or what recovery found.
+impl Marks {
+    pub(crate) fn end(&self) -> u64 {
+        self.end.load(Acquire)
+    }
+
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Acquire)
+    }
+
+    pub(crate) fn synced(&self) -> u64 {
+        self.synced.load(Acquire)
+    }
+}
+
+/// The surroundings of an appender: the topic it writes for and where its files are.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Site<'a> {
+    pub(crate) name: &'a TopicName,
+    pub(crate) id: u64,
+    pub(crate) dir: &'a Path,
+    pub(crate) shared: &'a Shared,
+    pub(crate) memory_only: bool,
+    pub(crate) segments: &'a Segments,
+    pub(crate) journal: &'a Mutex<Journal>,
+    pub(crate) marks: &'a Marks,
+}
+
+impl Site<'_> {
+    /// Removes the files of segments that are no longer in the table.
+    pub(crate) fn remove_files(&self, segments: &[Arc<Segment>]) {
+        for segment in segments {
+            // A file that cannot be removed is found again at the next start, and released again.
+            let _ = self.shared.disk.remove(&segment_path(self.dir, segment.number));
+        }
+    }
+}
+
+/// The state that a log starts from: empty, or as recovery found it.
 #[derive(Debug)]
 pub(crate) struct Start {
     pub(crate) id: u64,
     pub(crate) end: u64,
     pub(crate) synced: u64,
     pub(crate) table: Table,
-    pub(crate) writer: Writer,
+    pub(crate) appender: AppenderStart,
     pub(crate) journal: Journal,
 }
 
 impl TopicLog {
     pub(crate) fn new(name: TopicName, dir: PathBuf, shared: Arc<Shared>, start: Start) -> Self {
-        let log = Self {
+        let marks = Marks::default();
+        marks.end.store(start.end, Release);
+        marks.written.store(start.end, Release);
+        marks.synced.store(start.synced, Release);
+        Self {
             memory_only: name.is_ephemeral(),
             name,
             id: start.id,
             dir,
             shared,
-            writer: Mutex::new(start.writer),
-            tail: Mutex::new(Tail::starting_at(start.end)),
-            table: Mutex::new(start.table),
+            appender: Appender::new(start.appender),
+            segments: Segments::new(start.table, start.end),
+            tail: Tail::starting_at(start.end),
             journal: Mutex::new(start.journal),
-            syncing: Mutex::new(()),
-            marks: Marks::default(),
-        };
-        log.marks.tail_start.store(start.end, Release);
-        log.marks.end.store(start.end, Release);
-        log.marks.written.store(start.end, Release);
-        log.marks.synced.store(start.synced, Release);
-        log.mark_table(&lock(&log.table));
-        log
+            flushing: Mutex::default(),
+            lost: Mutex::default(),
+            marks,
+        }
+    }
+
+    pub(crate) fn site(&self) -> Site<'_> {
+        Site {
+            name: &self.name,
+            id: self.id,
+            dir: &self.dir,
+            shared: &self.shared,
+            memory_only: self.memory_only,
+            segments: &self.segments,
+            journal: &self.journal,
+            marks: &self.marks,
+        }
     }
 
     /// The topic's name.
@@ -128,27 +173,96 @@ impl TopicLog {
 
     /// The sequence number that the next message gets.
     pub fn end(&self) -> u64 {
-        self.marks.end.load(Acquire)
+        self.marks.end()
     }
 
     /// The sequence number of the oldest message kept; the end when there is none.
     pub fn first(&self) -> u64 {
-        if self.memory_only { self.tail_start() } else { self.marks.first.load(Acquire) }
+        if self.memory_only { self.tail.first() } else { self.segments.first() }
     }
 
     /// The sequence number of the first message in memory.
     pub fn tail_start(&self) -> u64 {
-        self.marks.tail_start.load(Acquire)
+        self.tail.first()
     }
 
-    /// The end of what the operating system has.
+    /// The end of the messages that were written to their segment's file.
     pub fn written(&self) -> u64 {
-        self.marks.written.load(Acquire)
+        self.marks.written()
     }
 
-    /// The end of what survives a power cut.
+    /// The end of the messages that survive a power cut. [`TopicLog::survived`] tells those before it that were lost to
+    /// a failing disk.
     pub fn synced(&self) -> u64 {
-        self.marks.synced.load(Acquire)
+        self.marks.synced()
+    }
+
+    /// Appends a batch and empties the builder; returns the sequence numbers of its messages.
+    ///
+    /// At the levels `log` and `fsync` the batch has been written when this returns. For `fsync` wait until
+    /// [`TopicLog::synced`] reaches the end of the range, and ask whether it [survived](TopicLog::survived).
+    ///
+    /// # Errors
+    /// The builder keeps the batch in every case.
+    pub fn append(&self, batch: &mut BatchBuilder, at: Append) -> Result<Range<u64>, AppendError> {
+        let (count, bytes) = (batch.count(), batch.bytes());
+        let fits = count as u64 <= SEGMENT_MESSAGES_MAX && bytes <= RECORDS_BYTES_MAX;
+        if !fits || batch.overflowed() {
+            return Err(AppendError::TooLarge { count, bytes });
+        }
+        self.appender.append(&self.site(), batch, at, |batch, range| {
+            if let Some(delay) = at.defer.filter(|delay| !delay.is_zero() && !self.memory_only) {
+                lock(&self.journal).note_deferral(range, delay);
+            }
+            self.tail.push(batch, self.tail_bounds(), self.written());
+        })
+    }
+
+    /// Writes the batches that level `memory` has gathered. A no-op at the other levels.
+    ///
+    /// # Errors
+    /// As [`TopicLog::append`]; batches that were not written stay in memory.
+    pub fn flush(&self) -> Result<(), AppendError> {
+        self.appender.flush(&self.site())
+    }
+
+    /// Whether [`TopicLog::prepare`] should be called: the active segment is more than three quarters full.
+    pub fn prepare_due(&self) -> bool {
+        self.marks.filling.load(Relaxed)
+    }
+
+    /// Creates the file of the next segment if there is no active one or it is more than three quarters full, so that
+    /// the append that begins it need not wait for a directory. Blocks for as long as the file system takes.
+    ///
+    /// # Errors
+    /// When the file cannot be created. The append that needs it tries again.
+    pub fn prepare(&self) -> Result<(), Error> {
+        self.appender.prepare(&self.site())
+    }
+
+    /// Begins a new segment if no message from `low` on exists, so that [`TopicLog::release`] can delete the newest one
+    /// too: a drained topic keeps at most 64 KiB once nothing was appended for half a second, and 4 MiB before.
+    /// `now_ns` is on the clock of [`Append::timestamp_ns`].
+    ///
+    /// Blocks for as long as the file system takes; appends go on meanwhile. If there is no space for a new file, the
+    /// old ones are removed at once.
+    ///
+    /// # Errors
+    /// When the new file cannot be created or the old one not be written. The newest segment goes on then.
+    pub fn retire(&self, low: u64, now_ns: i64) -> Result<Retired, Error> {
+        self.appender.retire(&self.site(), low, now_ns)
+    }
+
+    /// Closes the files and frees unused memory until the next append, so that an idle topic holds no descriptor
+    /// and little memory.
+    ///
+    /// # Errors
+    /// As [`TopicLog::flush`].
+    pub fn rest(&self) -> Result<(), AppendError> {
+        self.flush()?;
+        self.appender.rest();
+        self.tail.rest();
+        Ok(())
     }
 
     /// Reads messages from memory, never from disk: at least one, else as many as fit into `bytes_max`.
@@ -156,19 +270,14 @@ impl TopicLog {
         if range.is_empty() {
             return Read::Taken(0);
         }
-        let mut tail = lock(&self.tail);
-        if range.start >= tail.end() {
-            return Read::Taken(0);
+        if let TailRead::Taken(count) = self.tail.read(range.clone(), bytes_max, out) {
+            return Read::Taken(count);
         }
-        if range.start >= tail.first() {
-            return Read::Taken(tail.read(range, bytes_max, out));
-        }
-        drop(tail);
         let kept_from = self.first();
         if range.start < kept_from {
             return Read::Gone(kept_from.min(range.end) - range.start);
         }
-        let hole_end = lock(&self.table).hole_end(range.start);
+        let hole_end = self.segments.hole_end(range.start);
         hole_end.map_or(Read::Cold, |end| Read::Gone(end.min(range.end) - range.start))
     }
 
@@ -181,9 +290,7 @@ impl TopicLog {
     /// The live segment with this key (the segment part of an id). A session may remember the span: it grows while
     /// the segment is written, and never holds a message of another one.
     pub fn segment_of(&self, key: u32) -> Option<SegmentSpan> {
-        let table = lock(&self.table);
-        // Read under the table's lock: a segment is listed before the end moves into it.
-        table.span(key, self.end())
+        self.segments.span(key, || self.end())
     }
 
     /// Records what happened to the topic and its channels, with one write. Nothing for an ephemeral topic.
@@ -195,7 +302,7 @@ impl TopicLog {
         if self.memory_only || records.is_empty() {
             return Ok(());
         }
-        lock(&self.writer).check_open(&self.name)?;
+        self.appender.check_open(&self.name)?;
         lock(&self.journal).append(records)
     }
 
@@ -215,48 +322,49 @@ impl TopicLog {
         if self.memory_only {
             return Ok(());
         }
-        lock(&self.writer).check_open(&self.name)?;
+        self.appender.check_open(&self.name)?;
         lock(&self.journal).compact(snapshot)
     }
 
-    /// Gives up what no channel needs: frees memory and deletes segments that lie wholly before `low`.
-    /// The newest segment stays. Returns the number of segments deleted.
+    /// Frees the memory of messages before `low`, and deletes the segments that lie wholly before it. The newest segment
+    /// stays. Returns the number of segments deleted.
     pub fn release(&self, low: u64) -> usize {
-        if low > self.tail_start() {
-            let mut tail = lock(&self.tail);
-            tail.release(low.min(self.written()));
-            self.marks.tail_start.store(tail.first(), Release);
+        if low > self.tail.first() {
+            self.tail.release(low.min(self.written()));
         }
-        if low < self.marks.release_from.load(Acquire) {
+        if low < self.segments.second() {
             return 0;
         }
-        let mut table = lock(&self.table);
-        let count = table.segments.iter().skip(1).take_while(|next| next.first <= low).count();
-        let released: Vec<_> = table.segments.drain(..count).collect();
-        let first = table.segments.first().map_or(low, |segment| segment.first);
-        table.forget_holes(first);
-        self.mark_table(&table);
-        drop(table);
+        let released = self.segments.release(low);
         if !self.memory_only {
-            for segment in &released {
-                // One that cannot be removed is found again at the next start, and released again.
-                let _ = self.shared.disk.remove(&segment_path(&self.dir, segment.number));
-            }
+            self.site().remove_files(&released);
         }
-        count
+        released.len()
     }
 
-    /// How well the topic can take messages.
-    pub fn health(&self) -> Health {
-        lock(&self.writer).health()
+    /// Gives up the segment that holds message `seq` since its file cannot be read: those of its messages that are not
+    /// in memory are lost from now on. `None` when they were lost already.
+    pub fn quarantine(&self, seq: u64) -> Option<Notice> {
+        let (segment, next) = self.segments.holding(seq)?;
+        let end = next.unwrap_or_else(|| self.written()).min(self.tail.first());
+        let lost = segment.first..end;
+        if self.memory_only || !lost.contains(&seq) {
+            return None;
+        }
+        let messages = self.segments.add_hole(lost.clone());
+        let path = self.segment_path(segment.number);
+        (messages > 0).then_some(Notice { path, event: Event::Quarantined { lost, messages } })
+    }
+
+    /// Whether no message of `range` was lost before it was flushed. False for ranges in which a
+    /// [reopen](TopicLog::reopen) found a loss, however far [`TopicLog::synced`] has come since.
+    pub fn survived(&self, range: Range<u64>) -> bool {
+        !lock(&self.lost).touch(&range)
     }
 
     /// Bytes of the segment files.
     pub fn disk_bytes(&self) -> u64 {
-        if self.memory_only {
-            return 0;
-        }
-        lock(&self.table).segments.iter().map(|segment| segment.extent().bytes).sum()
+        if self.memory_only { 0 } else { self.segments.bytes() }
     }
 
     /// Whether something was written that a power cut may take, or is not written yet.
@@ -274,23 +382,12 @@ impl TopicLog {
         segment_path(&self.dir, number)
     }
 
-    pub(crate) fn bounds(&self) -> Bounds {
+    /// The bounds of the tail; none for an ephemeral topic, whose messages are nowhere else.
+    fn tail_bounds(&self) -> Option<Bounds> {
         let options = &self.shared.options;
-        Bounds { messages: options.tail_messages as u64, bytes: options.tail_bytes }
+        let bounds = Bounds { messages: options.tail_messages as u64, bytes: options.tail_bytes };
+        (!self.memory_only).then_some(bounds)
     }
-
-    /// Brings the marks that depend on the table up to date.
-    pub(crate) fn mark_table(&self, table: &Table) {
-        let first = table.segments.first().map_or_else(|| self.end(), |segment| segment.first);
-        let second = table.segments.get(1).map_or(u64::MAX, |segment| segment.first);
-        self.marks.first.store(first, Release);
-        self.marks.release_from.store(second, Release);
-    }
-}
-
-/// An I/O error that keeps its kind and tells the path.
-pub(crate) fn io_error(error: crate::error::IoError) -> io::Error {
-    io::Error::new(error.source.kind(), error)
 }
 
 /// The directory of a topic. The suffix makes `.` and `..`, which are valid topic names, ordinary file names.

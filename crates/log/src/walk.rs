@@ -1,36 +1,43 @@
-//! Walking the batches of a segment file: checking, cutting torn tails, finding the way around damage.
+//! A walk over the batches of a segment file: checks them and finds the way around damage.
 
 use std::{ops::Range, time::Duration};
 
 use crate::{
     batch::{BATCH_HEADER_BYTES, BATCH_MAGIC, BatchHeader, summed_from},
     disk::File,
+    extent::{BatchAt, Extent},
     id::SEGMENT_MESSAGES_MAX,
     journal::{Deferral, push_deferral},
-    segment::{Extent, SEGMENT_HEADER_BYTES},
+    segment::SEGMENT_HEADER_BYTES,
 };
 
 /// How much is read from the file at once.
 const WINDOW_BYTES: usize = 256 << 10;
+/// Batches above this are skipped in a walk over headers, rather than read.
+const SKIP_BYTES_MIN: u64 = 32 << 10;
+/// How much is read at once then.
+const SKIP_WINDOW_BYTES: usize = 4 << 10;
 
-/// What batches of a segment must agree on.
+/// The properties that all batches of a segment share.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Expected {
     /// `None` accepts any topic: for a segment that lost its header.
     pub(crate) topic_id: Option<u64>,
     pub(crate) segment: u32,
-    /// The first message of the segment; `None` when that is what is to be found out.
+    /// The first message of the segment; `None` if it is not known.
     pub(crate) first: Option<u64>,
 }
 
-/// Whether a walk reads records and compares checksums, or trusts headers.
+/// How far a walk trusts the file.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Trust {
+    /// It reads all records and compares checksums.
     Nothing,
+    /// It reads headers and skips the records.
     Headers,
 }
 
-/// What lies at a position of a segment file.
+/// The outcome of looking at a position of a segment file.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// A good batch.
@@ -41,7 +48,7 @@ pub(crate) enum Step {
     End,
 }
 
-/// What a walk over a segment found.
+/// The outcome of a walk over a segment.
 #[derive(Debug, Default)]
 pub(crate) struct Walked {
     /// The end of the last good batch, its index and so on.
@@ -68,17 +75,28 @@ pub(crate) struct Walker<'a> {
     expected: Expected,
     window: Vec<u8>,
     window_at: u64,
+    /// How much is read next time.
+    window_bytes: usize,
 }
 
 impl<'a> Walker<'a> {
     pub(crate) fn new(file: &'a dyn File, limit: u64, expected: Expected) -> Self {
-        Self { file, limit, expected, window: Vec::new(), window_at: 0 }
+        Self { file, limit, expected, window: Vec::new(), window_at: 0, window_bytes: WINDOW_BYTES }
     }
 
-    /// Walks all batches behind the segment header, of which the first has the number `first`.
+    /// Walks all batches behind the segment header, of which the first begins with message `first`.
     pub(crate) fn walk(&mut self, first: u64, trust: Trust) -> std::io::Result<Walked> {
-        let mut offset = SEGMENT_HEADER_BYTES as u64;
-        let mut walked = Walked { end: first, ..Walked::default() };
+        self.walk_from(first, SEGMENT_HEADER_BYTES as u64, trust)
+    }
+
+    /// Walks the batches from `offset` on, where the batch that begins with message `seq` lies.
+    pub(crate) fn walk_from(
+        &mut self,
+        seq: u64,
+        mut offset: u64,
+        trust: Trust,
+    ) -> std::io::Result<Walked> {
+        let mut walked = Walked { end: seq, ..Walked::default() };
         loop {
             match self.step(offset, walked.end, trust)? {
                 Step::Batch(header) => {
@@ -95,8 +113,31 @@ impl<'a> Walker<'a> {
             }
         }
         walked.extent.bytes = offset;
-        walked.extent.indexed = true;
         Ok(walked)
+    }
+
+    /// The batch that holds message `seq`, as far as headers between `start` and it can be trusted; `None` when they
+    /// do not lead there. `pass` is told of the batches on the way.
+    pub(crate) fn seek(
+        &mut self,
+        start: BatchAt,
+        seq: u64,
+        mut pass: impl FnMut(BatchAt),
+    ) -> std::io::Result<Option<BatchAt>> {
+        let mut at = start;
+        // The first message of a batch needs no header.
+        while at.first < seq {
+            let header = self.batch_at(at.offset, Trust::Headers)?;
+            let Some(header) = header.filter(|header| header.first == at.first) else {
+                return Ok(None);
+            };
+            if header.end() > seq {
+                break;
+            }
+            at = BatchAt { first: header.end(), offset: at.offset + header.bytes() };
+            pass(at);
+        }
+        Ok(Some(at))
     }
 
     /// Looks at `offset`, where the batch beginning with message `seq` should be.
@@ -143,6 +184,8 @@ impl<'a> Walker<'a> {
             return Ok(None);
         };
         let fits = self.expected.accepts(&header) && offset + header.bytes() <= self.limit;
+        let skipped = trust == Trust::Headers && header.bytes() >= SKIP_BYTES_MIN;
+        self.window_bytes = if skipped { SKIP_WINDOW_BYTES } else { WINDOW_BYTES };
         let good =
             fits && (trust == Trust::Headers || self.checksum(offset, &header)? == header.crc);
         Ok(good.then_some(header))
@@ -165,13 +208,13 @@ impl<'a> Walker<'a> {
         Ok(crc)
     }
 
-    /// What the file holds from `offset` on: at least `bytes` unless the limit is nearer.
+    /// The bytes of the file from `offset` on: at least `bytes` unless the limit is nearer.
     fn view(&mut self, offset: u64, bytes: usize) -> std::io::Result<&[u8]> {
         let end = self.window_at + self.window.len() as u64;
         let wanted = (offset + bytes as u64).min(self.limit);
         if offset < self.window_at || wanted > end {
             let rest = usize::try_from(self.limit - offset).unwrap_or(usize::MAX);
-            self.window.resize(WINDOW_BYTES.max(bytes).min(rest), 0);
+            self.window.resize(self.window_bytes.max(bytes).min(rest), 0);
             let read = self.file.read_at(&mut self.window, offset)?;
             self.window.truncate(read);
             self.window_at = offset;
@@ -186,7 +229,7 @@ impl<'a> Walker<'a> {
 
 impl Walked {
     fn note(&mut self, header: &BatchHeader, offset: u64) {
-        self.extent.note(header.first, offset);
+        self.extent.note(BatchAt { first: header.first, offset });
         self.end = header.end();
         if header.defer_ns > 0 {
             let range = header.first..header.end();

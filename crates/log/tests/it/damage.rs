@@ -259,3 +259,21 @@ fn state_behind_the_end_of_the_log_is_cut_for_good() {
     let opened = open(&disk.restart(Stop::Kill), Options::default());
     assert_eq!(opened.topics[0].state, expected, "the messages that came since are not finished");
 }
+
+#[test]
+fn a_segment_file_that_exists_is_never_overwritten() {
+    let disk = disk();
+    let opened = open(&disk, small_segments());
+    let log = topic(&opened.store);
+    append(&log, &[&[1; 900]]);
+    let (path, _) = segment_files(&disk).remove(0);
+    let number = u32::from_str_radix(path.file_stem().unwrap().to_str().unwrap(), 16).unwrap();
+    let taken = path.with_file_name(format!("{:08x}.seg", number + 1));
+    nsq_log::Disk::create(&disk, &taken).unwrap().write_all_at(b"precious", 0).unwrap();
+    let error = try_append(&log, &[&[2; 900]], None).unwrap_err();
+    assert!(error.to_string().contains(taken.to_str().unwrap()), "{error}");
+    let kept = segment_files(&disk).into_iter().find(|(path, _)| *path == taken).unwrap();
+    assert_eq!(kept.1, b"precious");
+    log.reopen().unwrap();
+    assert_eq!(append(&log, &[&[2; 900]]), 1..2, "the number after it is free");
+}

@@ -49,7 +49,7 @@ fn options() -> impl Strategy<Value = Options> {
             segment_bytes,
             tail_messages,
             tail_bytes,
-            sync_every: 0,
+            ..Options::default()
         },
     )
 }

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use nsq_log::{JournalRecord, TopicLog};
+use nsq_log::{JournalRecord, SyncError, TopicLog};
 use nsq_protocol::ChannelName;
 use tokio::sync::watch;
 
@@ -36,7 +36,7 @@ enum MendError {
     Log(#[from] nsq_log::Error),
     /// They cannot be flushed.
     #[error("flush - {0}")]
-    Flush(#[from] std::io::Error),
+    Flush(#[from] SyncError),
 }
 
 /// The background work of a topic.
@@ -64,10 +64,8 @@ pub(super) struct Told {
 #[derive(Clone, Debug, Default)]
 struct Synced {
     end: u64,
-    /// The last flush failed.
+    /// Why the last flush failed, if it did.
     error: Option<Arc<str>>,
-    /// Messages below this, and not below `end` when they were lost, may be gone: nothing promises them any more.
-    lost: std::ops::Range<u64>,
 }
 
 /// The disk side of a topic.
@@ -217,10 +215,9 @@ impl TopicDisk {
         let settled = |synced: &Synced| synced.error.is_some() || synced.end >= end;
         match synced.wait_for(settled).await.as_deref() {
             Ok(Synced { error: Some(error), .. }) => Err(Arc::clone(error)),
-            Ok(Synced { lost, .. }) if lost.start < end && end <= lost.end => {
-                Err("lost in a failed flush".into())
-            }
-            Ok(_) => Ok(()),
+            // A batch is lost as a whole, so its last message tells.
+            Ok(_) if self.log.survived(end.saturating_sub(1)..end) => Ok(()),
+            Ok(_) => Err("lost in a failed flush".into()),
             Err(_) => Err("topic is gone".into()),
         }
     }
@@ -263,13 +260,9 @@ impl TopicDisk {
     ) -> Result<(), MendError> {
         release();
         self.log.recover_space()?;
-        let reopened = self.log.reopen2()?;
+        let reopened = self.log.reopen()?;
         for notice in &reopened.notices {
             self.services.logger.warn(format_args!("{notice}"));
-        }
-        if let Some(lost) = reopened.lost {
-            // Their publishers still wait, or have been told that the flush failed.
-            self.synced.send_modify(|synced| synced.lost = lost);
         }
         {
             let mut told = lock(&self.told);

@@ -128,12 +128,11 @@ impl Topic {
         if self.name.is_ephemeral() {
             return;
         }
-        let clock = &self.services.clock;
-        match self.log.retire2(low, clock.wall_ns(), clock.now().0) {
-            Ok(Retired::Replaced) => _ = self.log.release(low),
-            Ok(Retired::Later) => self.disk.tidy_after(DRAINED_REST),
+        match self.log.retire(low, self.services.clock.wall_ns()) {
+            Ok(Retired::Yes) => _ = self.log.release(low),
+            Ok(Retired::NotYet) => self.disk.tidy_after(DRAINED_REST),
             // An error comes back with the next append, which reports it.
-            Ok(Retired::Unneeded) | Err(_) => {}
+            Ok(Retired::No) | Err(_) => {}
         }
         if self.log.needs_compaction()
             && let Err(error) = self.log.compact2()

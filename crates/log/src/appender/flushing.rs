@@ -1,0 +1,82 @@
+//! What an appender has to do with flushes, and with starting again after one that failed.
+
+use std::sync::{Arc, atomic::Ordering::Release};
+
+use super::{Appender, State};
+use crate::{
+    error::{AppendError, Error, IoError},
+    lock,
+    open_files::KeptFile,
+    topic_log::Site,
+};
+
+/// The files that one flush covers.
+#[derive(Debug)]
+pub(crate) struct FlushPlan {
+    /// The sequence number that is reached when all of them are flushed.
+    pub(crate) end: u64,
+    pub(crate) closed: Vec<u32>,
+    pub(crate) active: Option<Arc<KeptFile>>,
+    pub(crate) names: bool,
+}
+
+impl Appender {
+    /// Settles which files have to be flushed for everything appended so far.
+    pub(crate) fn plan_flush(&self, site: &Site<'_>) -> Result<FlushPlan, AppendError> {
+        let mut inner = lock(&self.inner);
+        inner.state.check_append(site.name)?;
+        inner.write_pending(site)?;
+        let end = site.marks.written();
+        let active = inner.active.as_ref().filter(|_| site.marks.synced() < end);
+        Ok(FlushPlan {
+            end,
+            active: active.and_then(|active| active.file.clone()),
+            closed: std::mem::take(&mut inner.unsynced),
+            names: std::mem::take(&mut inner.names_dirty),
+        })
+    }
+
+    /// Keeps in mind what a failed flush was to cover. `stop` is the error after which nothing that is not flushed
+    /// can be relied on.
+    pub(crate) fn flush_failed(&self, plan: FlushPlan, stop: Option<&Arc<IoError>>) {
+        let mut inner = lock(&self.inner);
+        inner.unsynced.extend(plan.closed);
+        inner.names_dirty |= plan.names;
+        if let (State::Open, Some(error)) = (&inner.state, stop) {
+            inner.state = State::Stopped(Arc::clone(error));
+        }
+    }
+
+    /// The segments that may not hold what was written to them; `None` if the topic is not stopped.
+    pub(crate) fn begin_reopen(&self, site: &Site<'_>) -> Result<Option<Vec<u32>>, Error> {
+        let inner = lock(&self.inner);
+        inner.state.check_open(site.name)?;
+        let State::Stopped(_) = inner.state else { return Ok(None) };
+        let active = inner.active.as_ref();
+        // The handle may be of a file that is about to be replaced.
+        active.and_then(|active| active.file.as_ref()).iter().for_each(|file| file.close());
+        let numbers = inner.unsynced.iter().copied();
+        Ok(Some(numbers.chain(active.map(|active| active.segment.number)).collect()))
+    }
+
+    /// Notes that the file of a segment was replaced and how long it is now.
+    pub(crate) fn renewed(&self, segment: u32, bytes: u64) {
+        if let Some(active) = lock(&self.inner).active.as_mut()
+            && active.segment.number == segment
+        {
+            active.bytes = bytes;
+            active.file.iter().for_each(|file| file.close());
+        }
+    }
+
+    /// Takes appends again: everything written so far has been checked and flushed.
+    pub(crate) fn end_reopen(&self, site: &Site<'_>) -> Result<(), Error> {
+        let mut inner = lock(&self.inner);
+        inner.state.check_open(site.name)?;
+        inner.unsynced.clear();
+        inner.names_dirty = false;
+        inner.state = State::Open;
+        site.marks.synced.store(site.marks.written(), Release);
+        Ok(())
+    }
+}

@@ -1,0 +1,91 @@
+//! Flushing a topic's files.
+
+use std::{io::ErrorKind, path::Path, sync::atomic::Ordering::AcqRel};
+
+use crate::{
+    appender::FlushPlan,
+    disk::File,
+    error::{Context, IoError, SyncError},
+    lock,
+    topic_log::TopicLog,
+};
+
+impl TopicLog {
+    /// Flushes everything appended so far, so that it survives a power cut; returns how far that is.
+    ///
+    /// Blocks for as long as the device takes. Appends, reads and journal records go on meanwhile.
+    ///
+    /// # Errors
+    /// When a file cannot be flushed. The topic is stopped then, since what was written may be lost; only a file that
+    /// cannot be opened for lack of descriptors stops nothing.
+    pub fn sync(&self) -> Result<u64, SyncError> {
+        if self.memory_only {
+            return Ok(self.end());
+        }
+        let _turn = lock(&self.flushing);
+        let plan = self.appender.plan_flush(&self.site())?;
+        if let Err(error) = self.flush_files(&plan) {
+            self.appender.flush_failed(plan, error.stops());
+            return Err(error);
+        }
+        self.marks.synced.fetch_max(plan.end, AcqRel);
+        Ok(plan.end)
+    }
+
+    /// Flushes closed segments and the journal before the active segment, since recovery trusts that everything
+    /// before the newest segment is complete.
+    fn flush_files(&self, plan: &FlushPlan) -> Result<(), SyncError> {
+        for number in &plan.closed {
+            let path = self.segment_path(*number);
+            match self.shared.open_files.borrow(&path) {
+                Ok(file) => flush(file.file(), &path)?,
+                // Released meanwhile: its messages are finished.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(SyncError::open(IoError::new("open", &path, error))),
+            }
+        }
+        let names = self.flush_journal()?;
+        if let Some(active) = &plan.active {
+            let path = active.path();
+            let file = self.shared.open_files.get(active).context("open", path);
+            flush(&*file.map_err(SyncError::open)?, path)?;
+        }
+        if plan.names || names {
+            self.flush_names().map_err(SyncError::flush)?;
+        }
+        Ok(())
+    }
+
+    /// Flushes the journal; returns whether its name has to be flushed too.
+    fn flush_journal(&self) -> Result<bool, SyncError> {
+        let (written, created, path) = {
+            let mut journal = lock(&self.journal);
+            let written = journal.has_file() && std::mem::take(&mut journal.dirty);
+            (written, std::mem::take(&mut journal.created), journal.path().to_owned())
+        };
+        if !written {
+            return Ok(created);
+        }
+        let opened = self.shared.open_files.borrow(&path).context("open", &path);
+        let flushed = opened.map_err(SyncError::open).and_then(|file| flush(file.file(), &path));
+        if let Err(error) = flushed {
+            let mut journal = lock(&self.journal);
+            journal.dirty = true;
+            journal.created |= created;
+            return Err(error);
+        }
+        Ok(created)
+    }
+
+    /// Makes the names of the topic's files and of its directory survive a power cut.
+    pub(crate) fn flush_names(&self) -> Result<(), IoError> {
+        let disk = &*self.shared.disk;
+        disk.sync_dir(&self.dir).context("sync directory", &self.dir)?;
+        let topics = self.dir.parent().unwrap_or(&self.dir);
+        disk.sync_dir(topics).context("sync directory", topics)
+    }
+}
+
+fn flush(file: &dyn File, path: &Path) -> Result<(), SyncError> {
+    file.sync_data().context("sync", path).map_err(SyncError::flush)
+}
