@@ -13,7 +13,7 @@ use crate::{
     server::Spec,
     target::Kind,
     words::{Words, usage},
-    workload::Workload,
+    workload::{Scale, Workload},
     workloads,
 };
 
@@ -29,6 +29,7 @@ nsq-bench [--nsqd PATH] [--other NAME=PATH]... [options]
     --only A,B          only these workloads
     --rounds N          rounds, interleaved between the servers (3)
     --quick             everything small and one round: a smoke test
+    --soak              one round, with gigabytes through the rows that look for leaks
     --all               also print disk use and the CPU of the load itself for every row
     --json FILE         write every number of every round to FILE
     --limit SECONDS     time after which a run is given up as failed (120)
@@ -54,6 +55,11 @@ nsq-bench null --address HOST:PORT
 
 Workloads:
 ";
+
+/// How long a run may take unless told otherwise.
+const LIMIT_SECONDS: u64 = 120;
+/// The same for a soak.
+const SOAK_LIMIT_SECONDS: u64 = 3600;
 
 /// What is to be done.
 #[derive(Debug)]
@@ -103,7 +109,7 @@ fn parse_load(mut words: Words<'_>) -> Result<Load, Failure> {
     let name = words.flag().ok_or_else(|| usage("load needs the name of a workload"))?;
     let workload = workload(name)?;
     let (mut address, mut http, mut pid, mut data) = (None, None, None, None);
-    let (mut size, mut limit_seconds) = (workload.size, 120);
+    let (mut size, mut limit_seconds) = (workload.size, LIMIT_SECONDS);
     while let Some(flag) = words.flag() {
         match flag {
             "--address" => address = Some(words.address(flag)?),
@@ -125,15 +131,15 @@ fn parse_compare(mut words: Words<'_>) -> Result<Compare, Failure> {
         reference: None,
         workloads: workloads::ALL.iter().collect(),
         rounds: 3,
-        quick: false,
+        scale: Scale::Full,
         all: false,
         json: None,
-        limit_seconds: 120,
+        limit_seconds: LIMIT_SECONDS,
         scratch: std::env::temp_dir(),
     };
     let (mut others, mut extra_args) = (Vec::new(), Vec::new());
     let mut null = true;
-    let mut rounds = None;
+    let (mut rounds, mut limit_seconds) = (None, None);
     while let Some(flag) = words.flag() {
         match flag {
             "--nsqd" => compare.servers.push(Spec::nsqd("nsqd", words.value(flag)?)?),
@@ -148,15 +154,22 @@ fn parse_compare(mut words: Words<'_>) -> Result<Compare, Failure> {
                 compare.workloads = names.map(workload).collect::<Result<_, _>>()?;
             }
             "--rounds" => rounds = Some(words.number(flag)?),
-            "--quick" => compare.quick = true,
+            "--quick" => compare.scale = Scale::Quick,
+            "--soak" => compare.scale = Scale::Soak,
             "--all" => compare.all = true,
             "--json" => compare.json = Some(PathBuf::from(words.value(flag)?)),
-            "--limit" => compare.limit_seconds = words.number(flag)?,
+            "--limit" => limit_seconds = Some(words.number(flag)?),
             "--scratch" => compare.scratch = PathBuf::from(words.value(flag)?),
             other => return Err(usage(format!("unknown argument {other}"))),
         }
     }
-    compare.rounds = rounds.unwrap_or(if compare.quick { 1 } else { compare.rounds }).max(1);
+    let (rounds_default, limit_default) = match compare.scale {
+        Scale::Quick => (1, LIMIT_SECONDS),
+        Scale::Full => (3, LIMIT_SECONDS),
+        Scale::Soak => (1, SOAK_LIMIT_SECONDS),
+    };
+    compare.rounds = rounds.unwrap_or(rounds_default).max(1);
+    compare.limit_seconds = limit_seconds.unwrap_or(limit_default);
     compare.reference = (!others.is_empty()).then_some(compare.servers.len());
     compare.servers.append(&mut others);
     if null {
@@ -226,6 +239,13 @@ mod tests {
     fn a_quick_run_has_one_round_unless_told_otherwise() {
         assert_eq!(compare("--quick").rounds, 1);
         assert_eq!(compare("--rounds 2 --quick").rounds, 2);
+    }
+
+    #[test]
+    fn a_soak_has_one_round_and_an_hour_unless_told_otherwise() {
+        let soak = compare("--soak");
+        assert_eq!((soak.scale, soak.rounds, soak.limit_seconds), (Scale::Soak, 1, 3600));
+        assert_eq!(compare("--limit 5 --soak").limit_seconds, 5);
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::{
     sample::Sample,
     scratch::Scratch,
     server::{self, Server},
-    workload::Run,
+    workload::{Run, Scale},
 };
 
 /// Runs the comparison and prints the table; says whether every run was complete.
@@ -145,13 +145,16 @@ fn run_once(
     scratch: &mut Scratch,
 ) -> Result<Sample, String> {
     let limit = Limit::start(options.limit_seconds);
-    let size = if options.quick { row.size_quick } else { row.size };
+    let (size, scale) = match options.quick {
+        true => (row.size_quick, Scale::Quick),
+        false => (row.size, Scale::Full),
+    };
     let memory_queue = server::memory_queue_for(size);
     let mut nsqd = options.nsqd.clone();
     nsqd.host = row.host;
     let server = Server::start(&nsqd, &memory_queue, scratch, &limit)
         .map_err(|failure| failure.to_string())?;
-    let run = Run { target: &server.target, limit: &limit, size, quick: options.quick };
+    let run = Run { target: &server.target, limit: &limit, size, scale };
     (row.run)(&ClientRun { run, client })
         .map_err(|failure| format!("{failure}{}", server.log_ends()))
 }

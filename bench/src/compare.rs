@@ -12,7 +12,7 @@ use crate::{
     scratch::Scratch,
     server::{self, Server, Spec},
     target::Kind,
-    workload::{Run, Workload},
+    workload::{Job, Scale, Work, Workload},
 };
 
 /// How servers are compared.
@@ -26,8 +26,8 @@ pub(crate) struct Compare {
     pub(crate) workloads: Vec<&'static Workload>,
     /// How often everything is run.
     pub(crate) rounds: usize,
-    /// Whether everything is made small.
-    pub(crate) quick: bool,
+    /// How much of everything is done.
+    pub(crate) scale: Scale,
     /// Whether details are printed.
     pub(crate) all: bool,
     /// Where every number is written.
@@ -116,11 +116,14 @@ fn run_once(
     scratch: &mut Scratch,
 ) -> Result<Sample, String> {
     let limit = Limit::start(compare.limit_seconds);
-    let size = if compare.quick { workload.size_quick } else { workload.size };
-    let memory_queue = server::memory_queue_for(size);
+    let job = Job { limit: &limit, size: workload.size_at(compare.scale), scale: compare.scale };
+    let memory_queue = server::memory_queue_for(job.size);
     let args = if workload.in_memory { &memory_queue[..] } else { &[] };
-    let server =
+    let mut server =
         Server::start(spec, args, scratch, &limit).map_err(|failure| failure.to_string())?;
-    let run = Run { target: &server.target, limit: &limit, size, quick: compare.quick };
-    (workload.run)(&run).map_err(|failure| format!("{failure}{}", server.log_ends()))
+    let sample = match workload.work {
+        Work::Load(run) => run(&job.on(&server.target)),
+        Work::Restart(run) => run(&mut server, job),
+    };
+    sample.map_err(|failure| format!("{failure}{}", server.log_ends()))
 }

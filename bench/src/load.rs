@@ -10,7 +10,7 @@ use crate::{
     output::print,
     report, server,
     target::{Kind, Target},
-    workload::{Run, Workload},
+    workload::{Run, Scale, Work, Workload},
 };
 
 /// How a running server is loaded.
@@ -46,7 +46,10 @@ pub(crate) fn load(load: &Load) -> Result<(), Failure> {
         pid: load.pid,
         data: load.data.clone(),
     };
-    let run = Run { target: &target, limit: &limit, size: load.size, quick: false };
-    let sample = (load.workload.run)(&run)?;
+    let Work::Load(run) = load.workload.work else {
+        let name = load.workload.name;
+        return Err(Failure::Usage(format!("{name} needs a server that it can kill")));
+    };
+    let sample = run(&Run { target: &target, limit: &limit, size: load.size, scale: Scale::Full })?;
     print(&report::list(&sample))
 }

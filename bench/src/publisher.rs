@@ -21,11 +21,22 @@ pub(crate) const MPUB_MESSAGES: usize = 200;
 /// Bytes read at a time; answers are ten bytes each.
 const BUFFER_BYTES: usize = 16 * 1024;
 
+/// A command that publishes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Command {
+    /// `PUB`.
+    Pub,
+    /// `MPUB` of so many messages.
+    Mpub(usize),
+    /// `DPUB`, due in most of an hour.
+    Dpub,
+}
+
 /// How messages are published.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Publish {
-    /// Messages in a command; 1 is `PUB`, more is `MPUB`.
-    pub(crate) messages_per_command: usize,
+    /// The command.
+    pub(crate) command: Command,
     /// Connections, each on a thread of its own.
     pub(crate) connections: usize,
     /// Commands that may be unanswered on a connection.
@@ -37,7 +48,7 @@ pub(crate) struct Publish {
 impl Publish {
     /// `MPUB` of 200 messages on `connections`, four unanswered on each.
     pub(crate) const fn mpub(connections: usize) -> Self {
-        Self { messages_per_command: MPUB_MESSAGES, connections, window: 4, refill: 1 }
+        Self { command: Command::Mpub(MPUB_MESSAGES), connections, window: 4, refill: 1 }
     }
 
     /// Publishes messages numbered from 0 to `messages` and returns when the last answer came.
@@ -66,9 +77,10 @@ impl Publish {
     }
 
     fn publish(self, mut conn: Conn<'_>, topic: &str, numbers: &Numbers) -> Result<(), Failure> {
-        let mut commands = match self.messages_per_command {
-            1 => Commands::pub_one(topic, BODY_BYTES, self.window),
-            many => Commands::mpub(topic, BODY_BYTES, many, self.window),
+        let mut commands = match self.command {
+            Command::Pub => Commands::pub_one(topic, BODY_BYTES, self.window),
+            Command::Mpub(messages) => Commands::mpub(topic, BODY_BYTES, messages, self.window),
+            Command::Dpub => Commands::dpub(topic, BODY_BYTES, self.window),
         };
         let mut last = tail_command(self, topic, numbers);
         let mut unanswered = 0;
@@ -98,7 +110,8 @@ impl Publish {
 
 /// Prepares the shorter command for a number of messages that is no multiple.
 fn tail_command(publish: Publish, topic: &str, numbers: &Numbers) -> Option<Commands> {
-    let rest = numbers.end % publish.messages_per_command;
+    let Command::Mpub(messages) = publish.command else { return None };
+    let rest = numbers.end % messages;
     (rest > 0).then(|| Commands::mpub(topic, BODY_BYTES, rest, 1))
 }
 

@@ -266,6 +266,7 @@ fn unit_name(unit: Unit) -> &'static str {
     match unit {
         Unit::PerSecond => "1/s",
         Unit::Micros => "us",
+        Unit::Seconds => "s",
         Unit::Bytes => "B",
         Unit::Percent => "%",
         Unit::Times => "x",
@@ -280,6 +281,7 @@ fn scale(value: f64, unit: Unit) -> (f64, &'static str) {
         Unit::PerSecond => (1.0, " /s"),
         Unit::Micros if value >= 1e3 => (1e3, " ms"),
         Unit::Micros => (1.0, " µs"),
+        Unit::Seconds => (1.0, " s"),
         Unit::Bytes => (1e6, " MB"),
         Unit::Percent => (1.0, " %"),
         Unit::Times => (1.0, " x"),

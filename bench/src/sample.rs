@@ -11,6 +11,8 @@ pub(crate) enum Unit {
     PerSecond,
     /// Microseconds.
     Micros,
+    /// Seconds.
+    Seconds,
     /// Bytes.
     Bytes,
     /// Percent of one core.

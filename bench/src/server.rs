@@ -7,12 +7,13 @@ use std::{
     path::PathBuf,
     process::Stdio,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::{
+    clock::now,
     failure::Failure,
     http,
     leash::{self, Leashed},
@@ -67,10 +68,54 @@ impl Spec {
     }
 }
 
+/// How a server is started, for the first time and again.
+struct Launch {
+    spec: Spec,
+    workload_args: Vec<String>,
+    /// Holds the data and the logs.
+    directory: PathBuf,
+    listen: SocketAddr,
+    http: SocketAddr,
+}
+
+impl Launch {
+    /// Starts the process; its log is appended to.
+    fn spawn(&self) -> Result<Leashed, Failure> {
+        let mut command = leash::command(&self.spec.program)?;
+        match self.spec.kind {
+            Kind::Null => {
+                command.args(["null", "--address"]).arg(self.address().to_string());
+            }
+            Kind::Nsqd => {
+                command.args(["-tcp-address", &self.listen.to_string()]);
+                command.args(["-http-address", &self.http.to_string()]);
+                command.arg("-data-path").arg(self.data()).arg("-log-level=warn");
+                command.args(&self.workload_args).args(&self.spec.args);
+            }
+        }
+        command.stdin(Stdio::null()).stdout(self.log("stdout")?).stderr(self.log("stderr")?);
+        Leashed::start(&mut command)
+    }
+
+    fn log(&self, name: &str) -> Result<File, Failure> {
+        let log = File::options().create(true).append(true).open(self.directory.join(name));
+        log.map_err(Failure::io("create a log"))
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
+    /// The address to connect to, wherever the server listens besides.
+    fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.listen.port()).into()
+    }
+}
+
 /// A running server; it is killed and its data removed when this value goes.
 pub(crate) struct Server {
+    launch: Launch,
     process: Leashed,
-    directory: PathBuf,
     /// Where it is and what can be measured.
     pub(crate) target: Target,
 }
@@ -89,8 +134,7 @@ impl Server {
         scratch: &mut Scratch,
         limit: &Limit,
     ) -> Result<Self, Failure> {
-        let directory = scratch.next()?;
-        let mut server = Self::spawn(spec, workload_args, directory)?;
+        let mut server = Self::spawn(spec, workload_args, scratch.next()?)?;
         match server.await_ready(limit) {
             Ok(()) => Ok(server),
             Err(failure) => {
@@ -100,36 +144,43 @@ impl Server {
     }
 
     fn spawn(spec: &Spec, workload_args: &[String], directory: PathBuf) -> Result<Self, Failure> {
-        let data = directory.join("data");
-        fs::create_dir(&data).map_err(Failure::io(format!("create {}", data.display())))?;
         let [listen, http] = free_addresses(spec.host).map_err(Failure::io("find free ports"))?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, listen.port()));
-        let log = |name| File::create(directory.join(name)).map_err(Failure::io("create a log"));
-        let mut command = leash::command(&spec.program)?;
-        match spec.kind {
-            Kind::Null => {
-                command.args(["null", "--address"]).arg(address.to_string());
-            }
-            Kind::Nsqd => {
-                command.args(["-tcp-address", &listen.to_string()]);
-                command.args(["-http-address", &http.to_string()]);
-                command.arg("-data-path").arg(&data).arg("-log-level=warn");
-                command.args(workload_args).args(&spec.args);
-            }
-        }
-        command.stdin(Stdio::null()).stdout(log("stdout")?).stderr(log("stderr")?);
-        let process = Leashed::start(&mut command)?;
+        let (spec, workload_args) = (spec.clone(), workload_args.to_vec());
+        let launch = Launch { spec, workload_args, directory, listen, http };
+        let data = launch.data();
+        fs::create_dir(&data).map_err(Failure::io(format!("create {}", data.display())))?;
+        let process = launch.spawn()?;
+        let is_nsqd = launch.spec.kind == Kind::Nsqd;
         let target = Target {
-            kind: spec.kind,
-            address,
-            http: (spec.kind == Kind::Nsqd).then_some(http),
+            kind: launch.spec.kind,
+            address: launch.address(),
+            http: is_nsqd.then_some(http),
             pid: Some(process.pid()),
-            data: (spec.kind == Kind::Nsqd).then_some(data),
+            data: is_nsqd.then_some(data),
         };
-        Ok(Self { process, directory, target })
+        Ok(Self { launch, process, target })
     }
 
-    fn await_ready(&mut self, limit: &Limit) -> Result<(), Failure> {
+    /// Kills the server and starts it again at once with the data it had. Returns when it was started,
+    /// which is before it answers.
+    ///
+    /// Must be called from the main thread, as [`Server::start`].
+    ///
+    /// # Errors
+    /// The system's refusal.
+    pub(crate) fn kill_and_restart(&mut self) -> Result<Instant, Failure> {
+        self.process.end();
+        let started = now();
+        self.process = self.launch.spawn()?;
+        self.target.pid = Some(self.process.pid());
+        Ok(started)
+    }
+
+    /// Waits until the server accepts connections and, over HTTP, says that it is well.
+    ///
+    /// # Errors
+    /// The end of the limit, or how the server ended.
+    pub(crate) fn await_ready(&mut self, limit: &Limit) -> Result<(), Failure> {
         loop {
             if let Some(status) = self.process.exited()? {
                 return Err(Failure::Exited(status));
@@ -146,7 +197,7 @@ impl Server {
 
     /// Returns how the server's log begins and ends, in words to append to a failure.
     pub(crate) fn log_ends(&self) -> String {
-        let read = |name| fs::read(self.directory.join(name)).unwrap_or_default();
+        let read = |name| fs::read(self.launch.directory.join(name)).unwrap_or_default();
         let log = [read("stdout"), read("stderr")].concat();
         let log = String::from_utf8_lossy(&log);
         ends(&log).map_or_else(String::new, |text| format!("; its log: {text}"))
@@ -170,7 +221,7 @@ pub(crate) fn ends(log: &str) -> Option<String> {
 impl Drop for Server {
     fn drop(&mut self) {
         self.process.end();
-        scratch::remove(&self.directory);
+        scratch::remove(&self.launch.directory);
     }
 }
 

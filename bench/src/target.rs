@@ -129,6 +129,16 @@ impl Target {
         self.check_finished(topic)
     }
 
+    /// Returns how many messages the channels of a topic hold until they are due; 0 for a server whose
+    /// HTTP API is not known.
+    ///
+    /// # Errors
+    /// What the HTTP API refuses.
+    pub(crate) fn deferred(&self, topic: &str) -> Result<u64, Failure> {
+        let Some(http) = self.http else { return Ok(0) };
+        Ok(Depths::fetch(http, topic)?.deferred)
+    }
+
     /// Checks that the channels of a topic have `consumers` connections together.
     ///
     /// Does nothing for a server whose HTTP API is not known.
@@ -151,6 +161,7 @@ struct Depths {
     topic: u64,
     channels: Vec<u64>,
     in_flight: u64,
+    deferred: u64,
     consumers: u64,
 }
 
@@ -164,11 +175,13 @@ impl Depths {
         let number = |value: &Value| value.as_u64().unwrap_or(0);
         let topic = &stats["topics"][0];
         let channels = topic["channels"].as_array().map_or(&[][..], Vec::as_slice);
+        let sum = |field: &str| channels.iter().map(|channel| number(&channel[field])).sum();
         Ok(Self {
             topic: number(&topic["depth"]),
             channels: channels.iter().map(|channel| number(&channel["depth"])).collect(),
-            consumers: channels.iter().map(|channel| number(&channel["client_count"])).sum(),
-            in_flight: channels.iter().map(|channel| number(&channel["in_flight_count"])).sum(),
+            in_flight: sum("in_flight_count"),
+            deferred: sum("deferred_count"),
+            consumers: sum("client_count"),
         })
     }
 

@@ -19,6 +19,10 @@ pub(crate) const HEARTBEAT: &[u8] = b"_heartbeat_";
 pub(crate) const MESSAGE_HEAD_BYTES: usize = 34;
 /// Bytes of a body in which the load keeps the sequence number.
 pub(crate) const SEQ_BYTES: usize = 8;
+/// The longest delay of a deferred message: what nsqd allows by default.
+const DELAY_MS_MAX: usize = 3_600_000;
+/// How many different delays there are; all have the same number of digits.
+const DELAY_MS_SPREAD: usize = 600_000;
 /// Bytes of one `FIN` command.
 pub(crate) const FIN_BYTES: usize = 21;
 
@@ -114,6 +118,18 @@ impl Commands {
         let mut one = format!("PUB {topic}\n").into_bytes();
         put_body(&mut one, body_bytes, 0);
         Self::repeat(&one, body_bytes, 1, count)
+    }
+
+    /// Encodes `count` times a `DPUB` of one body, with a delay of its own for each.
+    pub(crate) fn dpub(topic: &str, body_bytes: usize, count: usize) -> Self {
+        let one = |index: usize| {
+            let delay_ms = DELAY_MS_MAX - index % DELAY_MS_SPREAD;
+            let mut one = format!("DPUB {topic} {delay_ms}\n").into_bytes();
+            put_body(&mut one, body_bytes, index);
+            one
+        };
+        let commands = Self::repeat(&one(0), body_bytes, 1, 1);
+        Self { bytes: (0..count).flat_map(one).collect(), ..commands }
     }
 
     /// Encodes `count` times an `MPUB` of `messages` bodies.
@@ -227,6 +243,14 @@ mod tests {
         let bytes = commands.numbered(2, 300);
         assert_eq!(&bytes[..18], b"PUB t\n\0\0\0\x08\0\0\0\0\0\0\x01\x2c");
         assert_eq!(seq_of(&bytes[18 + 10..]), Some(301));
+    }
+
+    #[test]
+    fn deferred_messages_are_numbered_and_have_delays_of_their_own() {
+        let mut commands = Commands::dpub("t", 8, 2);
+        let expected = b"DPUB t 3600000\n\0\0\0\x08\0\0\0\0\0\0\0\x05\
+                         DPUB t 3599999\n\0\0\0\x08\0\0\0\0\0\0\0\x06";
+        assert_eq!(commands.numbered(2, 5), expected);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::{
     ledger::Ledger,
     limit::Limit,
     sample::Sample,
+    server::Server,
     target::{Kind, Target},
 };
 
@@ -26,7 +27,53 @@ pub(crate) struct Workload {
     /// Whether the null server can take part.
     pub(crate) null: bool,
     /// Does it.
-    pub(crate) run: fn(&Run<'_>) -> Result<Sample, Failure>,
+    pub(crate) work: Work,
+}
+
+/// The work of a row, by what it needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Work {
+    /// A server that answers.
+    Load(fn(&Run<'_>) -> Result<Sample, Failure>),
+    /// A server process of the bench's own, to be killed and started again.
+    Restart(fn(&mut Server, Job<'_>) -> Result<Sample, Failure>),
+}
+
+/// How much of everything is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scale {
+    /// Little, as a smoke test.
+    Quick,
+    /// What the table is made of.
+    Full,
+    /// As `Full`, and much more where time brings faults to light.
+    Soak,
+}
+
+impl Workload {
+    /// Returns the size of the workload at `scale`.
+    pub(crate) fn size_at(&self, scale: Scale) -> usize {
+        if scale == Scale::Quick { self.size_quick } else { self.size }
+    }
+}
+
+/// What a workload is told besides its server.
+#[derive(Clone, Copy)]
+pub(crate) struct Job<'a> {
+    /// When to give up.
+    pub(crate) limit: &'a Limit,
+    /// Messages, topics or connections.
+    pub(crate) size: usize,
+    /// How much is done beside that.
+    pub(crate) scale: Scale,
+}
+
+impl<'a> Job<'a> {
+    /// Gives the job a server.
+    pub(crate) fn on(self, target: &'a Target) -> Run<'a> {
+        let Job { limit, size, scale } = self;
+        Run { target, limit, size, scale }
+    }
 }
 
 /// One run of a workload against one server.
@@ -37,8 +84,8 @@ pub(crate) struct Run<'a> {
     pub(crate) limit: &'a Limit,
     /// Messages, topics or connections.
     pub(crate) size: usize,
-    /// Whether everything is made short.
-    pub(crate) quick: bool,
+    /// How much is done beside that.
+    pub(crate) scale: Scale,
 }
 
 impl Run<'_> {

@@ -3,7 +3,9 @@
 mod backlog;
 mod both;
 mod channels;
+mod churn;
 mod consume;
+mod deferred;
 mod idle;
 mod latency;
 mod publish;
@@ -24,6 +26,8 @@ pub(crate) const ALL: &[Workload] = &[
     channels::CHANNELS8,
     idle::TOPICS2000,
     idle::CONNS2000,
+    deferred::DEFERRED,
+    churn::CHURN,
 ];
 
 /// Finds a workload by name.

@@ -103,7 +103,7 @@ fn the_null_server_alone_fills_the_rows_it_can_take_part_in() {
     for name in ["mpub200", "subfin", "both", "rdy1", "pub1", "pipe", "conns2000"] {
         assert!(measured(name), "{name}: {report:#}");
     }
-    for name in ["backlog", "latency", "channels8", "topics2000"] {
+    for name in ["backlog", "latency", "channels8", "topics2000", "deferred", "churn"] {
         assert!(!measured(name), "{name}: {report:#}");
     }
     let left: Vec<_> = fs::read_dir(scratch.path()).unwrap().collect();
@@ -164,6 +164,14 @@ fn a_running_server_can_be_loaded() {
     for name in ["rate", "CPU/msg", "peak memory"] {
         assert!(text(&output.stdout).lines().any(|line| line.starts_with(name)));
     }
+}
+
+#[test]
+fn a_server_that_runs_already_is_not_killed_and_started_again() {
+    let null = Null::start();
+    let output = null.load(&["deferred", "--size", "10"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(text(&output.stderr), "nsq-bench: deferred needs a server that it can kill\n");
 }
 
 /// Does what the bench does with a client, and returns what it says.

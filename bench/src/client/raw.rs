@@ -5,7 +5,13 @@ use std::{
     net::SocketAddr,
 };
 
-use crate::{consumer, failure::Failure, limit::Limit, publisher::Publish, words::usage};
+use crate::{
+    consumer,
+    failure::Failure,
+    limit::Limit,
+    publisher::{Command, Publish},
+    words::usage,
+};
 
 /// The hidden subcommand under which this program is the raw client.
 pub(crate) const RAW: &str = "raw-client";
@@ -53,8 +59,12 @@ fn consume(args: &[String], limit: &Limit) -> Result<(), Failure> {
 }
 
 fn publish(args: &[String], limit: &Limit) -> Result<(), Failure> {
-    let (messages_per_command, window) = (number(args, "batch")?, number(args, "window")?);
-    let publish = Publish { messages_per_command, connections: 1, window, refill: window / 4 };
+    let window = number(args, "window")?;
+    let command = match number(args, "batch")? {
+        1 => Command::Pub,
+        messages => Command::Mpub(messages),
+    };
+    let publish = Publish { command, connections: 1, window, refill: window / 4 };
     publish.run(address(args)?, text(args, "topic")?, number(args, "messages")?, limit)?;
     say("all")?;
     told_to_stop()

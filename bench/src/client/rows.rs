@@ -9,7 +9,7 @@ use crate::{
     meter::Meter,
     publisher::BODY_BYTES,
     sample::{Sample, Unit},
-    workload::Run,
+    workload::{Run, Scale},
     workloads::preload,
 };
 
@@ -183,7 +183,8 @@ fn idle(run: &ClientRun<'_>, max_in_flight: usize) -> Result<Sample, Failure> {
         ("max-in-flight", max_in_flight.to_string()),
         ("heartbeat-ms", HEARTBEAT_MS_IDLE.to_string()),
     ];
-    let (settle, watch) = if run.quick { (100, 300) } else { (2_000, HEARTBEAT_MS_IDLE) };
+    let (settle, watch) =
+        if run.scale == Scale::Quick { (100, 300) } else { (2_000, HEARTBEAT_MS_IDLE) };
     let mut client = Running::start(client, "idle", &options, run.limit)?;
     client.go()?;
     client.hear("all")?;

@@ -6,7 +6,7 @@ use crate::{
     meter::Meter,
     publisher::Publish,
     sample::{Sample, Unit},
-    workload::{Run, Workload},
+    workload::{Run, Work, Workload},
 };
 
 /// Two hundred times the memory queue.
@@ -17,7 +17,7 @@ pub(super) const BACKLOG: Workload = Workload {
     size_quick: 40_000,
     in_memory: false,
     null: false,
-    run: backlog,
+    work: Work::Load(backlog),
 };
 
 fn backlog(run: &Run<'_>) -> Result<Sample, Failure> {

@@ -7,7 +7,7 @@ use crate::{
     meter::Meter,
     publisher::Publish,
     sample::{Sample, Unit},
-    workload::{Run, Workload},
+    workload::{Run, Work, Workload},
 };
 
 /// One publisher, one consumer.
@@ -18,7 +18,7 @@ pub(super) const BOTH: Workload = Workload {
     size_quick: 20_000,
     in_memory: true,
     null: true,
-    run: both,
+    work: Work::Load(both),
 };
 
 fn both(run: &Run<'_>) -> Result<Sample, Failure> {

@@ -6,7 +6,7 @@ use crate::{
     meter::Meter,
     publisher::Publish,
     sample::{Sample, Unit},
-    workload::{Run, Workload},
+    workload::{Run, Work, Workload},
 };
 
 const CHANNELS: usize = 8;
@@ -19,7 +19,7 @@ pub(super) const CHANNELS8: Workload = Workload {
     size_quick: 20_000,
     in_memory: false,
     null: false,
-    run: channels8,
+    work: Work::Load(channels8),
 };
 
 fn channels8(run: &Run<'_>) -> Result<Sample, Failure> {

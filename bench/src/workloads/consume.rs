@@ -8,7 +8,7 @@ use crate::{
     meter::Meter,
     publisher::Publish,
     sample::{Sample, Unit},
-    workload::{Run, Workload},
+    workload::{Run, Work, Workload},
 };
 
 /// Many in flight.
@@ -19,11 +19,11 @@ pub(super) const SUBFIN: Workload = Workload {
     size_quick: 40_000,
     in_memory: true,
     null: true,
-    run: |run| {
+    work: Work::Load(|run| {
         let topic = preload(run)?;
         let consumers = consumer::subscribe_few(run.target.address, &topic, 2, run.limit)?;
         drain(run, &topic, consumers, 2500, consumer::drain_few)
-    },
+    }),
 };
 
 /// One in flight on each of many connections.
@@ -34,11 +34,11 @@ pub(super) const RDY1: Workload = Workload {
     size_quick: 5_000,
     in_memory: true,
     null: true,
-    run: |run| {
+    work: Work::Load(|run| {
         let topic = preload(run)?;
         let consumers = consumer::subscribe_many(run.target.address, &topic, 50, run.limit)?;
         drain(run, &topic, consumers, 1, consumer::drain_many)
-    },
+    }),
 };
 
 /// Publishes `run.size` messages into a new topic with one channel, and waits until the channel has

@@ -9,7 +9,7 @@ use crate::{
     http,
     meter::Meter,
     sample::{Sample, Unit},
-    workload::{Run, Workload},
+    workload::{Run, Scale, Work, Workload},
 };
 
 /// Idle topics.
@@ -20,7 +20,7 @@ pub(super) const TOPICS2000: Workload = Workload {
     size_quick: 100,
     in_memory: false,
     null: false,
-    run: topics,
+    work: Work::Load(topics),
 };
 
 /// Idle connections.
@@ -31,7 +31,7 @@ pub(super) const CONNS2000: Workload = Workload {
     size_quick: 100,
     in_memory: false,
     null: true,
-    run: connections,
+    work: Work::Load(connections),
 };
 
 /// Bytes of the read buffer of a connection on which nothing is expected.
@@ -71,7 +71,7 @@ fn connections(run: &Run<'_>) -> Result<Sample, Failure> {
 
 /// Lets the server settle, then watches it do nothing.
 fn idle(run: &Run<'_>) -> Result<Sample, Failure> {
-    let (settle, watch) = if run.quick { (100, 300) } else { (1000, 3000) };
+    let (settle, watch) = if run.scale == Scale::Quick { (100, 300) } else { (1000, 3000) };
     thread::sleep(Duration::from_millis(settle));
     let meter = Meter::start(run.target)?;
     thread::sleep(Duration::from_millis(watch));

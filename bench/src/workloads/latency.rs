@@ -21,7 +21,7 @@ use crate::{
     publisher::BODY_BYTES,
     sample::{Sample, Unit},
     wire::{self, Commands},
-    workload::{Run, Workload},
+    workload::{Run, Work, Workload},
 };
 
 /// One message each millisecond.
@@ -32,7 +32,7 @@ pub(super) const LATENCY: Workload = Workload {
     size_quick: 400,
     in_memory: false,
     null: false,
-    run: latency,
+    work: Work::Load(latency),
 };
 
 const INTERVAL: Duration = Duration::from_millis(1);

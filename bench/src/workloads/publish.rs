@@ -3,9 +3,9 @@
 use crate::{
     failure::Failure,
     meter::Meter,
-    publisher::Publish,
+    publisher::{Command, Publish},
     sample::Sample,
-    workload::{Run, Workload},
+    workload::{Run, Work, Workload},
 };
 
 /// `MPUB` of 200.
@@ -16,7 +16,7 @@ pub(super) const MPUB200: Workload = Workload {
     size_quick: 40_000,
     in_memory: true,
     null: true,
-    run: |run| publish(run, Publish::mpub(2)),
+    work: Work::Load(|run| publish(run, Publish::mpub(2))),
 };
 
 /// `PUB`, each answered before the next.
@@ -27,9 +27,9 @@ pub(super) const PUB1: Workload = Workload {
     size_quick: 4_000,
     in_memory: true,
     null: true,
-    run: |run| {
-        publish(run, Publish { messages_per_command: 1, connections: 2, window: 1, refill: 1 })
-    },
+    work: Work::Load(|run| {
+        publish(run, Publish { command: Command::Pub, connections: 2, window: 1, refill: 1 })
+    }),
 };
 
 /// `PUB`, many on their way.
@@ -40,9 +40,9 @@ pub(super) const PIPE: Workload = Workload {
     size_quick: 20_000,
     in_memory: true,
     null: true,
-    run: |run| {
-        publish(run, Publish { messages_per_command: 1, connections: 2, window: 1000, refill: 250 })
-    },
+    work: Work::Load(|run| {
+        publish(run, Publish { command: Command::Pub, connections: 2, window: 1000, refill: 250 })
+    }),
 };
 
 fn publish(run: &Run<'_>, publish: Publish) -> Result<Sample, Failure> {

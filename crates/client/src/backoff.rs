@@ -7,7 +7,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::random::random_part;
+use crate::{random::random_part, retry::doubled};
 
 /// How long to pause at each level of backing off; implemented by every `Fn(u32, Duration) -> Duration`.
 pub trait BackoffStrategy: Send + Sync + 'static {
@@ -44,8 +44,8 @@ impl Backoff {
     /// The pause at `level`.
     fn delay(&self, level: u32, multiplier: Duration) -> Duration {
         match self {
-            Self::Exponential => exponential(level, multiplier),
-            Self::FullJitter => random_part(exponential(level, multiplier)),
+            Self::Exponential => doubled(multiplier, level),
+            Self::FullJitter => random_part(doubled(multiplier, level)),
             Self::Custom(strategy) => strategy.delay(level, multiplier),
         }
     }
@@ -53,7 +53,7 @@ impl Backoff {
     /// What the pause at `level` is measured by when the level is to rise: not by chance.
     fn longest(&self, level: u32, multiplier: Duration) -> Duration {
         match self {
-            Self::Exponential | Self::FullJitter => exponential(level, multiplier),
+            Self::Exponential | Self::FullJitter => doubled(multiplier, level),
             Self::Custom(strategy) => strategy.delay(level, multiplier),
         }
     }
@@ -78,10 +78,6 @@ impl fmt::Debug for Backoff {
             Self::Custom(_) => "Custom",
         })
     }
-}
-
-fn exponential(level: u32, multiplier: Duration) -> Duration {
-    multiplier.saturating_mul(2_u32.checked_pow(level).unwrap_or(u32::MAX))
 }
 
 /// How a message was answered.

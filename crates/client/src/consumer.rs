@@ -8,7 +8,6 @@ mod flow;
 mod link;
 mod messages;
 mod pace;
-mod pauses;
 mod queue;
 pub(crate) mod subscriber;
 mod worker;

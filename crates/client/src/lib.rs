@@ -109,6 +109,7 @@ mod message;
 mod millis;
 mod producer;
 mod random;
+mod retry;
 mod sync;
 mod tls;
 

@@ -51,14 +51,14 @@ use crate::{
 /// Every publish can be cancelled, for example by a timeout: what has been written is carried out all the same, and the
 /// connection stays usable.
 #[derive(Clone)]
-pub struct Producer(Arc<Inner>);
+pub struct Producer(Arc<ProducerState>);
 
-struct Inner {
+struct ProducerState {
     address: String,
     config: Config,
     /// How much may be outstanding; closed when the producer is.
     slots: Arc<Semaphore>,
-    current: Mutex<Option<Arc<Link>>>,
+    current: Mutex<Option<Arc<Connection>>>,
     /// Held by whoever connects; holds how the last attempt failed.
     connecting: tokio::sync::Mutex<Option<Arc<ConnectError>>>,
     /// Counts attempts to connect, so that those who waited for one share its failure.
@@ -66,7 +66,7 @@ struct Inner {
 }
 
 /// One connection.
-struct Link {
+struct Connection {
     outbox: Arc<Outbox<Outstanding>>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -93,7 +93,7 @@ impl Producer {
     /// As [`Config::validate`].
     pub fn new(address: &str, config: Config) -> Result<Self, ConfigError> {
         config.validate()?;
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(ProducerState {
             address: address.to_owned(),
             slots: Arc::new(Semaphore::new(config.max_outstanding as usize)),
             config,
@@ -214,11 +214,11 @@ impl Producer {
     /// closes the connection. What is not answered by then fails with [`PublishError::OutcomeUnknown`].
     pub async fn close(&self, limit: Duration) {
         self.refuse();
-        let Some(link) = lock(&self.0.current).clone() else { return };
-        link.outbox.close_when_done(|_| ());
-        let Some(mut task) = lock(&link.task).take() else { return };
+        let Some(connection) = lock(&self.0.current).clone() else { return };
+        connection.outbox.close_when_done(|_| ());
+        let Some(mut task) = lock(&connection.task).take() else { return };
         if timeout(limit, &mut task).await.is_err() {
-            link.outbox.close_now();
+            connection.outbox.close_now();
             // Nothing is waited for any more: the task ends at once, and does not panic.
             let _ = task.await;
         }
@@ -267,15 +267,15 @@ impl Producer {
         // A connection can be lost between being found alive and being used, but not time and again.
         let mut lost = ConnectionError::Closed;
         for _ in 0..3 {
-            let link = self.link().await?;
-            match link.outbox.append_if_open(&mut encode) {
+            let connection = self.connection().await?;
+            match connection.outbox.append_if_open(&mut encode) {
                 Ok(()) => {
-                    link.outbox.wake();
+                    connection.outbox.wake();
                     return Ok(());
                 }
                 Err(_) if self.0.slots.is_closed() => return Err(PublishError::Closed),
                 Err(reason) => {
-                    self.0.discard(&link);
+                    self.0.discard(&connection);
                     lost = reason;
                 }
             }
@@ -284,17 +284,17 @@ impl Producer {
     }
 
     /// The connection, made if there is none. Those who wait for the same attempt share its outcome.
-    async fn link(&self) -> Result<Arc<Link>, PublishError> {
-        if let Some(link) = &*lock(&self.0.current) {
-            return Ok(Arc::clone(link));
+    async fn connection(&self) -> Result<Arc<Connection>, PublishError> {
+        if let Some(connection) = &*lock(&self.0.current) {
+            return Ok(Arc::clone(connection));
         }
         let seen = self.0.attempts.load(Ordering::Acquire);
         let mut failure = self.0.connecting.lock().await;
         if self.0.slots.is_closed() {
             return Err(PublishError::Closed);
         }
-        if let Some(link) = &*lock(&self.0.current) {
-            return Ok(Arc::clone(link));
+        if let Some(connection) = &*lock(&self.0.current) {
+            return Ok(Arc::clone(connection));
         }
         if let Some(failure) = &*failure
             && self.0.attempts.load(Ordering::Acquire) != seen
@@ -314,9 +314,9 @@ impl Producer {
     }
 }
 
-impl Inner {
+impl ProducerState {
     /// A new connection, or `None` when the producer has been closed meanwhile.
-    async fn connect(self: &Arc<Self>) -> Result<Option<Arc<Link>>, ConnectError> {
+    async fn connect(self: &Arc<Self>) -> Result<Option<Arc<Connection>>, ConnectError> {
         tracing::debug!(nsqd = self.address, "connecting");
         let established = establish(&self.address, &self.config, None).await?;
         let mut current = lock(&self.current);
@@ -345,24 +345,24 @@ impl Inner {
             tracing::info!(nsqd = address, %reason, "disconnected");
             end(&ended, &slots, &reason);
         });
-        let link = Arc::new(Link { outbox, task: Mutex::new(Some(task)) });
-        *current = Some(Arc::clone(&link));
-        Ok(Some(link))
+        let connection = Arc::new(Connection { outbox, task: Mutex::new(Some(task)) });
+        *current = Some(Arc::clone(&connection));
+        Ok(Some(connection))
     }
 
     /// Forgets a connection that has ended, unless it has been replaced.
-    fn discard(&self, link: &Arc<Link>) {
+    fn discard(&self, connection: &Arc<Connection>) {
         let mut current = lock(&self.current);
-        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, link)) {
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, connection)) {
             *current = None;
         }
     }
 }
 
-impl Drop for Inner {
+impl Drop for ProducerState {
     fn drop(&mut self) {
-        if let Some(link) = lock(&self.current).take() {
-            link.outbox.close_when_done(|_| ());
+        if let Some(connection) = lock(&self.current).take() {
+            connection.outbox.close_when_done(|_| ());
         }
     }
 }

@@ -14,10 +14,10 @@ use crate::{error::ConnectionError, sync::lock};
 
 /// The commands that wait for the driver, and `X`, which has to change together with them.
 pub(crate) struct Outbox<X> {
-    state: Mutex<State<X>>,
+    state: Mutex<OutboxState<X>>,
 }
 
-struct State<X> {
+struct OutboxState<X> {
     bytes: Vec<u8>,
     /// The driver, while it has nothing to write.
     driver: Option<Waker>,
@@ -47,7 +47,7 @@ pub(crate) enum Taken {
 
 impl<X> Outbox<X> {
     pub(crate) fn new(extra: X) -> Self {
-        let state = State { bytes: Vec::new(), driver: None, ending: Ending::No, extra };
+        let state = OutboxState { bytes: Vec::new(), driver: None, ending: Ending::No, extra };
         Self { state: Mutex::new(state) }
     }
 
@@ -60,7 +60,7 @@ impl<X> Outbox<X> {
         encode: impl FnOnce(&mut Vec<u8>, &mut X) -> T,
     ) -> Result<T, ConnectionError> {
         let mut state = lock(&self.state);
-        let State { bytes, ending, extra, .. } = &mut *state;
+        let OutboxState { bytes, ending, extra, .. } = &mut *state;
         match ending {
             Ending::No | Ending::WhenDone => Ok(encode(bytes, extra)),
             Ending::Now => Err(ConnectionError::Closed),
@@ -74,7 +74,7 @@ impl<X> Outbox<X> {
         encode: impl FnOnce(&mut Vec<u8>, &mut X) -> T,
     ) -> Result<T, ConnectionError> {
         let mut state = lock(&self.state);
-        let State { bytes, ending, extra, .. } = &mut *state;
+        let OutboxState { bytes, ending, extra, .. } = &mut *state;
         match ending {
             Ending::No => Ok(encode(bytes, extra)),
             Ending::WhenDone | Ending::Now => Err(ConnectionError::Closed),

@@ -18,12 +18,12 @@ use tokio::{
 use super::{
     engine::{Engine, FirstAttempt},
     event::Event,
-    pauses::Pauses,
 };
 use crate::{
     error::{DisconnectLookupdError, DiscoveryError},
     lookup::{Discovered, Lookupd, lookup},
     random::random_part,
+    retry::Retries,
     sync::lock,
 };
 
@@ -111,7 +111,7 @@ pub(crate) async fn discover(
 /// Asks all nsqlookupds over and over.
 async fn poll_lookupds(engine: Arc<Engine>) {
     let interval = engine.config.lookupd_poll_interval;
-    let mut pauses = Pauses::new(interval);
+    let mut retries = Retries::up_to(interval);
     let mut pause = interval + random_part(interval.mul_f64(engine.config.lookupd_poll_jitter));
     loop {
         let since = Instant::now();
@@ -119,10 +119,10 @@ async fn poll_lookupds(engine: Arc<Engine>) {
             () = sleep(pause) => {}
             () = engine.discovery.recheck.notified() => {
                 if since.elapsed() >= CALM_AFTER {
-                    pauses.restart();
+                    retries.restart();
                 }
                 // However often connections are lost, queries become no hot loop.
-                sleep(pauses.next()).await;
+                sleep(retries.next_delay()).await;
             }
         }
         let lookupds = lock(&engine.discovery.lookupds).clone();
@@ -134,7 +134,7 @@ async fn poll_lookupds(engine: Arc<Engine>) {
             }
             pause = interval;
         } else {
-            pause = pauses.next();
+            pause = retries.next_delay();
         }
     }
 }

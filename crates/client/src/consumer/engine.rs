@@ -49,12 +49,12 @@ pub(crate) struct Engine {
     pub(crate) discovery: Discovery,
     /// Changed only with the state locked, so that every connection is in it, leaving, or ended.
     pub(crate) pace: Arc<Pace>,
-    state: Mutex<State>,
+    state: Mutex<ConsumerState>,
     /// What a stop came to, once it is over.
     stopped: watch::Sender<Option<StopReport>>,
 }
 
-struct State {
+struct ConsumerState {
     /// Whether someone takes messages out of the queue.
     has_takers: bool,
     waiting_workers: Vec<StartWorkers>,
@@ -98,7 +98,7 @@ impl Engine {
         waiting_workers: Vec<StartWorkers>,
         is_pulled: bool,
     ) -> Self {
-        let state = State {
+        let state = ConsumerState {
             has_takers: is_pulled || !waiting_workers.is_empty(),
             waiting_workers,
             addresses: HashMap::new(),
@@ -147,7 +147,7 @@ impl Engine {
             return Err(ConnectError::AlreadyConnected(address.to_owned()));
         }
         state.excluded.remove(address);
-        let State { waiting_workers, workers, links, .. } = &mut *state;
+        let ConsumerState { waiting_workers, workers, links, .. } = &mut *state;
         waiting_workers.drain(..).for_each(|start| start(workers, &self.work));
         let (wanted, given_up) = oneshot::channel();
         let (report, first_attempt) = oneshot::channel();

@@ -12,7 +12,6 @@ use tokio::{
 use super::{
     engine::Engine,
     event::Event,
-    pauses::Pauses,
     subscriber::{Receiver, Subscriber},
 };
 use crate::{
@@ -22,6 +21,7 @@ use crate::{
         transport::Transport,
     },
     error::ConnectError,
+    retry::Retries,
 };
 
 /// A connection that has lasted this long was a good one: after it, pauses start small again.
@@ -67,7 +67,7 @@ impl Link {
         wish: Wish,
     ) {
         let mut report = Some(report);
-        let mut pauses = Pauses::new(self.engine.config.lookupd_poll_interval);
+        let mut retries = Retries::up_to(self.engine.config.lookupd_poll_interval);
         loop {
             match self.connect().await {
                 None => {
@@ -76,7 +76,7 @@ impl Link {
                 }
                 Some(Ok(connected)) => {
                     tell(report.take(), Ok(()));
-                    self.serve(connected, &mut pauses).await;
+                    self.serve(connected, &mut retries).await;
                 }
                 Some(Err(error)) => {
                     tracing::warn!(nsqd = self.address, %error, "connecting failed");
@@ -89,14 +89,13 @@ impl Link {
                         return;
                     }
                     if is_lasting(&error) {
-                        pauses.skip_to_longest();
+                        retries.skip_to_longest();
                     }
                     tell(report.take(), Err(error));
                 }
             }
             self.engine.discovery.recheck();
-            let pause = pauses.next();
-            if self.unless_given_up(sleep(pause)).await.is_none() {
+            if self.unless_given_up(sleep(retries.next_delay())).await.is_none() {
                 return;
             }
         }
@@ -142,7 +141,7 @@ impl Link {
         Some(Ok(Connected { subscriber, driver }))
     }
 
-    async fn serve(&mut self, connected: Connected, pauses: &mut Pauses) {
+    async fn serve(&mut self, connected: Connected, retries: &mut Retries) {
         let Connected { subscriber, driver } = connected;
         let (topic, channel) = (&self.engine.topic, &self.engine.channel);
         tracing::info!(nsqd = self.address, %topic, %channel, "connected");
@@ -154,7 +153,7 @@ impl Link {
         let nsqd = self.address.clone();
         self.engine.events.emit(|| Event::Disconnected { nsqd, reason });
         if since.elapsed() >= HEALTHY_AFTER {
-            pauses.restart();
+            retries.restart();
         }
     }
 

@@ -15,13 +15,13 @@ use crate::{
 /// Filled by the connections, emptied by workers or by [`Messages`](crate::Messages). It needs no bound of its own:
 /// nsqd sends no more than it was allowed to by RDY.
 pub(crate) struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     ready: Arc<Notify>,
     /// How many take, so that each takes no more than its share.
     takers: usize,
 }
 
-struct State {
+struct QueueState {
     messages: VecDeque<Message>,
     mode: Mode,
 }
@@ -38,7 +38,7 @@ enum Mode {
 impl Queue {
     pub(crate) fn new(takers: usize) -> Self {
         Self {
-            state: Mutex::new(State { messages: VecDeque::new(), mode: Mode::Open }),
+            state: Mutex::new(QueueState { messages: VecDeque::new(), mode: Mode::Open }),
             ready: Arc::new(Notify::new()),
             takers,
         }

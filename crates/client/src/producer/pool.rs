@@ -16,6 +16,7 @@ use super::Producer;
 use crate::{
     config::{Config, ConfigError},
     error::PublishError,
+    retry::RetryDelays,
     sync::lock,
 };
 
@@ -42,7 +43,7 @@ pub struct ProducerPool {
     members: Arc<[Member]>,
     /// Whose turn it is.
     next: Arc<AtomicUsize>,
-    pauses: Pauses,
+    pauses: RetryDelays,
     duplicates: bool,
 }
 
@@ -74,7 +75,8 @@ impl ProducerPool {
                 min: "1".to_owned(),
             });
         }
-        let pauses = Pauses { first: Duration::from_millis(100), longest: Duration::from_secs(10) };
+        let pauses =
+            RetryDelays { first: Duration::from_millis(100), max: Duration::from_secs(10) };
         Ok(Self { members, next: Arc::default(), pauses, duplicates: false })
     }
 
@@ -90,7 +92,7 @@ impl ProducerPool {
     #[must_use]
     pub fn pauses(self, first: Duration, longest: Duration) -> Self {
         let longest = longest.min(TIME_MAX);
-        Self { pauses: Pauses { first: first.min(longest), longest }, ..self }
+        Self { pauses: RetryDelays { first: first.min(longest), max: longest }, ..self }
     }
 
     /// Publishes one message, and waits until an nsqd has it.
@@ -260,20 +262,6 @@ impl Member {
     }
 }
 
-/// How long to leave an nsqd alone after a first failure, and at most.
-#[derive(Copy, Clone, Debug)]
-struct Pauses {
-    first: Duration,
-    longest: Duration,
-}
-
-impl Pauses {
-    fn after(self, failures: u32) -> Duration {
-        let factor = 2_u32.saturating_pow(failures.saturating_sub(1));
-        self.first.saturating_mul(factor).min(self.longest)
-    }
-}
-
 /// Whether an nsqd may be offered something.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Turn {
@@ -295,7 +283,7 @@ struct Health {
 }
 
 impl Health {
-    fn turn(&mut self, now: Instant, pauses: Pauses) -> Turn {
+    fn turn(&mut self, now: Instant, pauses: RetryDelays) -> Turn {
         match self.again_at {
             None => Turn::Take,
             Some(again_at) if now < again_at => Turn::LeaveAlone,
@@ -307,7 +295,7 @@ impl Health {
         }
     }
 
-    fn failed(&mut self, turn: Turn, now: Instant, pauses: Pauses) {
+    fn failed(&mut self, turn: Turn, now: Instant, pauses: RetryDelays) {
         if self.again_at.is_none() || turn == Turn::Probe {
             self.failures = self.failures.saturating_add(1);
             self.again_at = Some(now + pauses.after(self.failures));
@@ -323,8 +311,8 @@ impl Health {
 mod tests {
     use super::*;
 
-    const PAUSES: Pauses =
-        Pauses { first: Duration::from_millis(100), longest: Duration::from_secs(1) };
+    const PAUSES: RetryDelays =
+        RetryDelays { first: Duration::from_millis(100), max: Duration::from_secs(1) };
 
     #[test]
     fn pauses_double_with_each_failed_probe_up_to_the_longest_and_end_with_a_success() {
