@@ -1,4 +1,4 @@
-//! The daemon as a whole: start, run, stop.
+//! The daemon: start, run, stop.
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -19,21 +19,21 @@ pub enum StartError {
     Listen {
         /// The address.
         address: String,
-        /// What the operating system says.
+        /// The operating system's error.
         source: io::Error,
     },
 }
 
-/// Why nsqlookupd ended other than by being asked to.
+/// Why nsqlookupd stopped without being asked to.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
-    /// A listener broke.
+    /// A listener failed.
     #[error("listener failed - {0}")]
     Listener(#[from] io::Error),
 }
 
-/// An nsqlookupd that listens.
+/// An nsqlookupd with open ports.
 pub struct Nsqlookupd {
     directory: Arc<Directory>,
     tcp: TcpListener,
@@ -43,7 +43,7 @@ pub struct Nsqlookupd {
 }
 
 impl Nsqlookupd {
-    /// Opens the ports. Nobody is served before [`Nsqlookupd::run`].
+    /// Opens the ports. Clients are served by [`Nsqlookupd::run`].
     ///
     /// # Errors
     /// When an address cannot be listened on.
@@ -68,7 +68,7 @@ impl Nsqlookupd {
     /// Serves until `shutdown` resolves, then closes all connections.
     ///
     /// # Errors
-    /// When a listener broke; nsqlookupd has stopped all the same.
+    /// When a listener failed; nsqlookupd has stopped then too.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
         let Self { directory, tcp, http, .. } = self;
         let tasks = Tasks::new();
@@ -82,7 +82,7 @@ impl Nsqlookupd {
         };
         let accept = async {
             let accepted = tcp::accept(&directory, tcp, &tasks).await;
-            // A broken listener ends the daemon, here and below.
+            // A failed listener stops the daemon, here and below.
             token.cancel();
             accepted
         };
@@ -95,7 +95,7 @@ impl Nsqlookupd {
             };
             let served = tokio::select! {
                 served = serving => served,
-                // A client that never ends its request does not hold up the stop.
+                // A client that never completes its request does not delay the stop.
                 () = overdue => Ok(()),
             };
             token.cancel();

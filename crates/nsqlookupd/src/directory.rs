@@ -1,4 +1,4 @@
-//! What sessions and HTTP handlers share.
+//! State shared by sessions and HTTP handlers.
 
 use std::{
     net::SocketAddr,
@@ -16,11 +16,11 @@ use nsq_daemon::log::Logger;
 
 use crate::{clock::Clock, metrics::Metrics, options::Options};
 
-/// The registry, and what is needed to serve it.
+/// The registry and the means to serve it.
 pub(crate) struct Directory {
     pub(crate) logger: Logger,
     pub(crate) metrics: Metrics,
-    /// Told to nsqd, with the ports.
+    /// Sent to nsqd together with the ports.
     pub(crate) broadcast_address: String,
     pub(crate) tcp_port: u16,
     pub(crate) http_port: u16,
@@ -45,16 +45,16 @@ impl Directory {
         }
     }
 
-    /// An id for a producer that nobody has.
+    /// Returns an unused producer id.
     pub(crate) fn next_producer_id(&self) -> ProducerId {
         ProducerId(self.next_producer.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Reads or changes the registry. Everyone else waits: to format or log anything is for afterwards.
+    /// Reads or changes the registry under its lock. Format and log afterwards: all other clients wait.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Registry, Time) -> T) -> T {
-        // A registry whose holder panicked is whole enough to serve, and nsqd registers anew when it reconnects.
+        // A panic of another holder leaves the registry good enough to serve, and nsqd registers everything again.
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        // Read under the lock, so that time never goes back from one holder to the next.
+        // Read under the lock, so that time never goes back between two holders.
         let now = self.clock.now();
         work(&mut registry, now)
     }

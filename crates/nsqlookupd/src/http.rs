@@ -1,22 +1,19 @@
-//! The HTTP API: who has a topic, and what operators change.
+//! The HTTP API: discovery for consumers, administration for operators.
 
 mod admin;
 mod answer;
 mod pprof;
+mod route;
 
-use std::{
-    future::Future,
-    sync::{Arc, atomic::Ordering::Relaxed},
-};
+use std::sync::Arc;
 
 use nsq_broker::registry::Registry;
-use nsq_daemon::http::{
-    Error, IntoResponse, Method, Query, Request, Response, Route, Router, header::HeaderValue,
-};
+use nsq_daemon::http::{Error, Method, Request, Response, Router, header::HeaderValue};
 
+use self::route::{blocking, route, topic_text};
 use crate::{VERSION, directory::Directory};
 
-/// Stands for all topics, where topics are only looked at.
+/// Stands for all topics in read-only requests.
 const ALL_TOPICS: &str = "*";
 
 const PROMETHEUS: HeaderValue =
@@ -39,37 +36,6 @@ pub(crate) fn router(directory: &Arc<Directory>) -> Router {
     router
 }
 
-/// A route whose handler is given the directory, and whose requests are counted.
-fn route<F, Fut>(
-    directory: &Arc<Directory>,
-    method: Method,
-    path: &'static str,
-    handler: F,
-) -> Route
-where
-    F: Fn(Arc<Directory>, Request) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output: IntoResponse> + Send + 'static,
-{
-    let count = directory.metrics.requests(path);
-    let directory = Arc::clone(directory);
-    Route::new(method, path, move |request: Request| {
-        count.fetch_add(1, Relaxed);
-        handler(Arc::clone(&directory), request)
-    })
-}
-
-/// Does what takes long when much is registered, on a thread that nothing else waits for.
-async fn aside(
-    work: impl FnOnce() -> Result<Response, Error> + Send + 'static,
-) -> Result<Response, Error> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| Error::internal())?
-}
-
-/// The name of a topic as it was sent.
-fn topic_text(query: &Query) -> Result<&str, Error> {
-    query.get("topic").ok_or_else(|| Error::bad_request("MISSING_ARG_TOPIC"))
-}
-
 async fn ping(_: Arc<Directory>, _: Request) -> Response {
     Response::text("OK")
 }
@@ -79,7 +45,7 @@ async fn info(_: Arc<Directory>, _: Request) -> Result<Response, Error> {
 }
 
 async fn topics(directory: Arc<Directory>, _: Request) -> Result<Response, Error> {
-    aside(move || {
+    blocking(move || {
         let topics: Vec<_> = directory.with(|registry, _| registry.topics().cloned().collect());
         answer::topics(&topics)
     })
@@ -107,12 +73,12 @@ async fn lookup(directory: Arc<Directory>, request: Request) -> Result<Response,
 }
 
 async fn nodes(directory: Arc<Directory>, _: Request) -> Result<Response, Error> {
-    aside(move || answer::nodes(&directory.with(|registry, now| registry.nodes(now)))).await
+    blocking(move || answer::nodes(&directory.with(|registry, now| registry.nodes(now)))).await
 }
 
 async fn debug(directory: Arc<Directory>, _: Request) -> Result<Response, Error> {
     let registrations = |registry: &mut Registry, _| registry.registrations();
-    aside(move || answer::debug(&directory.with(registrations))).await
+    blocking(move || answer::debug(&directory.with(registrations))).await
 }
 
 async fn metrics(directory: Arc<Directory>, _: Request) -> Response {

@@ -1,4 +1,4 @@
-//! IDENTIFY: what nsqd says about itself, checked, and what nsqlookupd answers.
+//! IDENTIFY: nsqd's description of itself, and the response.
 
 use std::{fmt, net::SocketAddr};
 
@@ -12,13 +12,13 @@ use serde::{
 
 use crate::{VERSION, directory::Directory, options::host_name};
 
-/// Reads the body of an IDENTIFY that came from `remote`.
+/// Parses the body of an IDENTIFY sent by `remote`.
 ///
 /// # Errors
-/// What the client is told when it is not JSON of the right types, or does not say where consumers find it.
+/// When it is not JSON of the right types, or lacks what consumers need to connect.
 pub(crate) fn read(body: &[u8], remote: SocketAddr) -> Result<Peer, ClientError> {
     let bad = |text: &str| ClientError::new(Code::BadBody, text);
-    // What is no UTF-8 is replaced rather than refused, as nsqd's host names may be anything.
+    // Invalid UTF-8 is replaced rather than refused: a host name may hold any bytes.
     let text = String::from_utf8_lossy(body);
     let fields: Option<Fields> =
         serde_json::from_str(&text).map_err(|_| bad("IDENTIFY failed to decode JSON body"))?;
@@ -34,7 +34,7 @@ pub(crate) fn read(body: &[u8], remote: SocketAddr) -> Result<Peer, ClientError>
     Ok(peer)
 }
 
-/// The answer: where this nsqlookupd can be asked. nsqd does so when it makes a topic.
+/// The response: the addresses of this nsqlookupd. nsqd queries its HTTP API when it creates a topic.
 pub(crate) fn answer(directory: &Directory) -> Vec<u8> {
     #[derive(Serialize)]
     struct Answer<'a> {
@@ -54,7 +54,7 @@ pub(crate) fn answer(directory: &Directory) -> Vec<u8> {
     escape_html(serde_json::to_vec(&answer).expect("texts and numbers are always JSON"))
 }
 
-/// The fields of IDENTIFY. Their names are known in any case, the last of several wins, and `null` says nothing.
+/// The fields of IDENTIFY. Names match in any case, the last duplicate wins, and `null` sets nothing.
 struct Fields(Peer);
 
 impl<'de> Deserialize<'de> for Fields {

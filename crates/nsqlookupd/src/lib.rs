@@ -1,9 +1,8 @@
 //! nsqlookupd, the daemon that tells NSQ consumers which nsqd has a topic.
 //!
 //! Every nsqd keeps a connection to every nsqlookupd and announces its topics and channels on it; consumers and
-//! tools ask over HTTP. All that is known is in memory, in a [`Registry`](nsq_broker::registry::Registry) that a
-//! session per connection writes and the HTTP handlers read. Several nsqlookupd know nothing of each other; those
-//! who ask merge the answers.
+//! tools query over HTTP. All state is in memory, in a [`Registry`](nsq_broker::registry::Registry) that a session per
+//! connection writes and the HTTP handlers read. Instances do not know of each other; clients merge their answers.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {

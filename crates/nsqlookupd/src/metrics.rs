@@ -1,4 +1,4 @@
-//! Figures for Prometheus.
+//! Prometheus metrics.
 
 use std::{
     collections::BTreeMap,
@@ -11,10 +11,10 @@ use std::{
 
 use nsq_broker::registry::Counts;
 
-/// The commands by the word they begin with.
+/// The names of the commands that are counted.
 const COMMANDS: [&str; 4] = ["IDENTIFY", "PING", "REGISTER", "UNREGISTER"];
 
-/// What has happened so far.
+/// Counters since the start.
 #[derive(Default)]
 pub(crate) struct Metrics {
     connections_opened: AtomicU64,
@@ -27,26 +27,26 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Counts a connection, which is open until the guard is dropped.
+    /// Counts a connection as opened, and as closed when the guard is dropped.
     pub(crate) fn connection(&self) -> impl Drop + '_ {
         self.connections_opened.fetch_add(1, Relaxed);
         Closing(&self.connections_closed)
     }
 
-    /// Counts a command by the word it begins with.
+    /// Counts a command by its name.
     pub(crate) fn command(&self, name: &str) {
         if let Some(at) = COMMANDS.iter().position(|command| *command == name) {
             self.commands[at].fetch_add(1, Relaxed);
         }
     }
 
-    /// The counter of the requests for a path.
+    /// The request counter of a path.
     pub(crate) fn requests(&self, path: &'static str) -> Arc<AtomicU64> {
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(requests.entry(path).or_default())
     }
 
-    /// All figures in the text format of Prometheus, with what is registered.
+    /// Renders all metrics in the text format of Prometheus.
     pub(crate) fn page(&self, counts: &Counts) -> String {
         let mut page = String::with_capacity(2048);
         // Writing to a String cannot fail.
@@ -75,7 +75,7 @@ impl Metrics {
         writeln!(page, "nsqlookupd_producers{{state=\"active\"}} {active}")?;
         writeln!(page, "nsqlookupd_producers{{state=\"inactive\"}} {inactive}")?;
 
-        // Closed first: a connection that comes in between must not make the difference negative.
+        // In this order: a connection opened in between must not make the difference negative.
         let closed = self.connections_closed.load(Relaxed);
         let opened = self.connections_opened.load(Relaxed);
         family(page, "connections", "gauge", "Open TCP connections.")?;

@@ -1,4 +1,4 @@
-//! A connection of nsqd: commands in, registrations changed, one response each.
+//! The session of one nsqd: commands in, registrations changed, one response each.
 
 use std::{io, net::SocketAddr, sync::atomic::Ordering::Relaxed, time::Duration};
 
@@ -17,19 +17,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{directory::Directory, identify};
 
-/// The room that is made before a read; more is kept only while the body of an IDENTIFY comes in.
+/// Buffer space reserved for a read. A larger buffer is kept only while the body of an IDENTIFY arrives.
 const READ_BYTES: usize = 4 << 10;
-/// How long a client may take to say which protocol it speaks, and to go on when it has begun a command. Between
-/// commands it may be silent for as long as it likes.
+/// How long a client may take to send its magic, and to continue a command it has begun. Between commands it may be
+/// silent for any time.
 const READ_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a client may take to accept a response.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
-/// How long a connection is read from after a refusal. To close it with input unread would make the operating
-/// system throw away what the client has not taken yet.
+/// How long input is drained after a refusal. Closing a socket with unread input resets the connection, and the
+/// client could lose the response.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// Serves a connection until the client goes away, is refused something, or `shutdown` is cancelled. What it has
-/// registered is gone after that.
+/// Serves a connection until the client disconnects, a command is refused or `shutdown` is cancelled. Its
+/// registrations are removed then.
 pub(crate) async fn serve(
     directory: &Directory,
     mut stream: TcpStream,
@@ -72,17 +72,17 @@ async fn converse(stream: &mut TcpStream, client: &mut Client<'_>) {
     }
 }
 
-/// Why a conversation is over.
+/// How a session ended.
 enum End {
     /// The client has closed its side.
     Eof,
-    /// The connection broke.
+    /// The connection failed.
     Failed(io::Error),
-    /// The client has been told that it may not go on.
+    /// The client was sent an error.
     Refused,
 }
 
-/// Reads until `buf` holds a magic, and perhaps more.
+/// Reads until `buf` holds at least the magic.
 async fn read_magic(stream: &mut TcpStream, buf: &mut Vec<u8>) -> io::Result<()> {
     while buf.len() < MAGIC_V1.len() {
         if read(stream, buf).await? == 0 {
@@ -92,7 +92,7 @@ async fn read_magic(stream: &mut TcpStream, buf: &mut Vec<u8>) -> io::Result<()>
     Ok(())
 }
 
-/// Serves what `buf` holds and what comes after it.
+/// Serves the commands in `buf` and all that follow.
 async fn serve_commands(stream: &mut TcpStream, client: &mut Client<'_>, mut buf: Vec<u8>) -> End {
     let mut out = Vec::new();
     loop {
@@ -124,7 +124,7 @@ async fn serve_commands(stream: &mut TcpStream, client: &mut Client<'_>, mut buf
     }
 }
 
-/// Sends the responses that are still to be sent, and `error` as the last one.
+/// Sends the pending responses, then `error`.
 async fn refuse(stream: &mut TcpStream, error: &ClientError, mut out: Vec<u8>) -> End {
     v1::encode_error(error, &mut out);
     respond(stream, &out).await.map_or_else(End::Failed, |()| End::Refused)
@@ -139,7 +139,7 @@ async fn respond(stream: &mut TcpStream, out: &[u8]) -> io::Result<()> {
     within(WRITE_PATIENCE, stream.write_all(out)).await
 }
 
-/// What `future` comes to; an error when it takes longer than `patience`.
+/// Awaits `future` for at most `patience`.
 async fn within<T>(
     patience: Duration,
     future: impl Future<Output = io::Result<T>>,
@@ -147,18 +147,18 @@ async fn within<T>(
     timeout(patience, future).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// Ends a connection on which the client may still be sending, so that it can take the last response.
+/// Closes a connection on which the client may still be sending, so that it can read the last response.
 async fn linger(stream: &mut TcpStream) {
     let _ = stream.shutdown().await;
     let drained = async {
         let mut rest = [0; 1024];
         while matches!(stream.read(&mut rest).await, Ok(1..)) {}
     };
-    // What remains after that time is the client's loss.
+    // Input that still arrives after that time may cost the client the response.
     let _ = timeout(LINGER, drained).await;
 }
 
-/// The other end of a connection, and what it is registered as. Leaves when dropped, however that comes.
+/// A connected client and its registration as a producer, which is removed on drop.
 struct Client<'a> {
     directory: &'a Directory,
     remote: SocketAddr,
@@ -166,8 +166,8 @@ struct Client<'a> {
 }
 
 impl Client<'_> {
-    /// Executes the commands at the front of `buf`, removes them and appends the responses. Returns what the next
-    /// command lacks.
+    /// Executes the complete commands at the front of `buf`, removes them and appends the responses to `out`. Returns
+    /// the missing part of the command that follows.
     fn serve(&mut self, buf: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<Missing, ClientError> {
         let mut at = 0;
         let outcome = loop {
@@ -233,7 +233,7 @@ impl Client<'_> {
         let removed = self.directory.with(|registry, _| registry.unregister(id, topic, channel));
         for registration in removed {
             if channel.is_none() && matches!(registration, Registration::Channel(..)) {
-                // nsqd takes leave of channels one by one before it does of their topic.
+                // nsqd unregisters the channels of a topic before the topic.
                 self.directory.logger.warn(format_args!(
                     "client({}) unexpected UNREGISTER {registration}",
                     self.remote

@@ -3,7 +3,11 @@
 //! A new topic is held back until the nsqlookupds have answered which channels it has elsewhere and these exist, so
 //! that they get its first message too. Publishers do not wait for that.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use nsq_daemon::http_client::{self, GetError, Limits};
 use nsq_protocol::{ChannelName, TopicName};
@@ -11,6 +15,7 @@ use serde::Deserialize;
 use tokio::{
     sync::mpsc,
     task::{JoinSet, spawn_blocking},
+    time::Instant,
 };
 
 use super::peers::Peers;
@@ -21,6 +26,8 @@ use crate::{
 
 /// For how many new topics nsqlookupd is asked at the same time; others wait their turn.
 const QUERIES_MAX: usize = 8;
+/// How long an nsqlookupd that has let a query time out is not asked again, so that not every new topic waits for it.
+const UNRESPONSIVE_PAUSE: Duration = Duration::from_secs(15);
 
 /// An nsqlookupd's answer to `/channels`.
 #[derive(Deserialize)]
@@ -44,28 +51,43 @@ pub(super) async fn run(
     mut new_topics: mpsc::UnboundedReceiver<HeldTopic>,
 ) {
     let mut queries = JoinSet::new();
+    let mut unresponsive: BTreeMap<String, Instant> = BTreeMap::new();
     loop {
         tokio::select! {
             Some(held) = new_topics.recv(), if queries.len() < QUERIES_MAX => {
-                queries.spawn(create_channels(node.clone(), held, peers.http_addresses()));
+                let now = Instant::now();
+                unresponsive.retain(|_, until| now < *until);
+                let mut addresses = peers.http_addresses();
+                addresses.retain(|address| !unresponsive.contains_key(address));
+                queries.spawn(create_channels(node.clone(), held, addresses));
             }
-            Some(_) = queries.join_next() => {}
+            Some(query) = queries.join_next() => {
+                let until = Instant::now() + UNRESPONSIVE_PAUSE;
+                // A panic is reported by its hook, and the topic was resumed.
+                let timed_out = query.unwrap_or_default();
+                unresponsive.extend(timed_out.into_iter().map(|address| (address, until)));
+            }
             else => return,
         }
     }
 }
 
-async fn create_channels(node: Arc<Node>, held: HeldTopic, addresses: Vec<String>) {
+/// Creates the channels of a topic. Returns the addresses whose queries have timed out.
+async fn create_channels(node: Arc<Node>, held: HeldTopic, addresses: Vec<String>) -> Vec<String> {
     let name = &held.topic().name;
     if addresses.is_empty() {
-        return node.services.logger.error(format_args!(
+        node.services.logger.error(format_args!(
             "no available nsqlookupd to query for channels to pre-create for topic {name}"
         ));
     }
-    let channels = channels_elsewhere(&node, name, addresses).await;
-    if channels.is_empty() {
-        return;
+    let found = channels_elsewhere(&node, name, addresses).await;
+    if !found.channels.is_empty() {
+        create(node, held, found.channels).await;
     }
+    found.timed_out
+}
+
+async fn create(node: Arc<Node>, held: HeldTopic, channels: BTreeSet<ChannelName>) {
     // The topic's journal is written for each of them.
     let created = spawn_blocking(move || {
         let topic = held.topic();
@@ -84,12 +106,15 @@ async fn create_channels(node: Arc<Node>, held: HeldTopic, addresses: Vec<String
     let _ = created.await;
 }
 
+/// The answers of all nsqlookupds.
+#[derive(Default)]
+struct Found {
+    channels: BTreeSet<ChannelName>,
+    timed_out: Vec<String>,
+}
+
 /// The channels that any nsqlookupd knows of a topic, without ephemeral ones.
-async fn channels_elsewhere(
-    node: &Node,
-    topic: &TopicName,
-    addresses: Vec<String>,
-) -> BTreeSet<ChannelName> {
+async fn channels_elsewhere(node: &Node, topic: &TopicName, addresses: Vec<String>) -> Found {
     let options = &node.services.options;
     let limits = Limits {
         connect: options.http_client_connect_timeout,
@@ -101,20 +126,24 @@ async fn channels_elsewhere(
         let path = path.clone();
         queries.spawn(async move { query(&address, &path, limits).await });
     }
-    let mut names = BTreeSet::new();
+    let mut found = Found::default();
+    // A panic is reported by its hook.
     while let Some(answer) = queries.join_next().await {
+        let Ok(answer) = answer else { continue };
         match answer {
-            Ok(Ok(found)) => names.extend(found),
-            Ok(Err(error)) => node.services.logger.warn(format_args!(
-                "failed to query nsqlookupd for channels to pre-create for topic {topic} - {error}"
-            )),
-            Err(panicked) => node.services.logger.error(format_args!(
-                "query for channels to pre-create for topic {topic} - {panicked}"
-            )),
+            Ok(channels) => found.channels.extend(channels),
+            Err(error) => {
+                node.services.logger.warn(format_args!(
+                    "failed to query nsqlookupd for channels to pre-create for topic {topic} - {error}"
+                ));
+                if let QueryError::Get(GetError::Timeout { address, .. }) = error {
+                    found.timed_out.push(address);
+                }
+            }
         }
     }
-    names.retain(|name: &ChannelName| !name.is_ephemeral());
-    names
+    found.channels.retain(|name| !name.is_ephemeral());
+    found
 }
 
 async fn query(address: &str, path: &str, limits: Limits) -> Result<Vec<ChannelName>, QueryError> {

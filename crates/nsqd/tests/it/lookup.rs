@@ -133,6 +133,25 @@ fn of_many_new_topics_eight_are_asked_for_at_once_and_the_rest_wait() {
 }
 
 #[test]
+fn an_nsqlookupd_that_answers_no_queries_is_asked_no_further() {
+    let (lookupd, queries) = Lookupd::asked();
+    let server = Server::with(|options| {
+        options.lookupd_tcp_addresses = vec![lookupd.address.to_string()];
+        options.http_client_request_timeout = Duration::from_millis(100);
+    });
+    lookupd.expect_identify();
+    let mut client = server.client();
+    for number in 0..30 {
+        client.publish(&format!("t{number}"), b"message");
+    }
+    for number in 0..30 {
+        let mut consumer = server.consumer(&format!("t{number}"), "c", 1);
+        assert_eq!(consumer.message().body, b"message");
+    }
+    assert!((1..=8).contains(&queries.try_iter().count()));
+}
+
+#[test]
 fn a_topic_is_held_back_no_longer_when_its_nsqlookupd_is_removed() {
     let (lookupd, queries) = Lookupd::asked();
     let server = Server::with(|options| {

@@ -1,4 +1,4 @@
-//! What operators change: topics and channels that come before their producers or stay after them, and tombstones.
+//! Administration: topics and channels that precede or outlive their producers, and tombstones.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use nsq_broker::registry::Registration;
 use nsq_daemon::http::{Error, Method, Query, Request, Response, Route};
 use nsq_protocol::{ChannelName, TopicName};
 
-use super::{route, topic_text};
+use super::route::{route, topic_text};
 use crate::directory::Directory;
 
 pub(super) fn routes(directory: &Arc<Directory>) -> Vec<Route> {
@@ -46,8 +46,8 @@ async fn create_channel(directory: Arc<Directory>, request: Request) -> Result<R
     Ok(Response::empty())
 }
 
-/// What is not known is as good as deleted. A name that no topic can have is refused all the same: `*` means all
-/// topics where they are looked at, and nobody shall think that it does so here.
+/// Deletes a topic; an unknown one counts as deleted. `*` stands for all topics in read-only requests and is refused
+/// here like any other invalid name, because it would delete everything.
 async fn delete_topic(directory: Arc<Directory>, request: Request) -> Result<Response, Error> {
     let topic = topic(&request.query()?)?;
     let deleted = directory.with(|registry, _| registry.delete_topic(topic.as_str()));

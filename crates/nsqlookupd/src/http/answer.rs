@@ -1,4 +1,4 @@
-//! What is known about registrations as JSON, with the keys in the order that NSQ has them.
+//! JSON answers, with the keys in NSQ's order.
 
 use std::{collections::BTreeMap, sync::Arc};
 

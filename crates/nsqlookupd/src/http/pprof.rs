@@ -1,12 +1,13 @@
 //! The paths of the Go runtime's profiler.
 //!
-//! There is no such runtime here. What can be told is told, and those who ask for a profile learn what takes one.
+//! There is no such runtime here: the command line and an empty symbol table are served, and a request for a profile is
+//! answered with a hint to use an external profiler.
 
 use std::sync::Arc;
 
 use nsq_daemon::http::{Method, Request, Response, Route, StatusCode, header::HeaderValue};
 
-use super::route;
+use super::route::route;
 use crate::directory::Directory;
 
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
@@ -49,7 +50,7 @@ async fn index(_: Arc<Directory>, _: Request) -> Response {
     Response::typed(HTML, INDEX)
 }
 
-/// The words of the command line with a zero byte between them, as profilers read them.
+/// The command line with a zero byte between its words, as profilers expect it.
 async fn cmdline(_: Arc<Directory>, _: Request) -> Response {
     let words: Vec<_> =
         std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();

@@ -1,0 +1,41 @@
+//! Helpers of the HTTP handlers.
+
+use std::{
+    future::Future,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use nsq_daemon::http::{Error, IntoResponse, Method, Query, Request, Response, Route};
+
+use crate::directory::Directory;
+
+/// Creates a route whose handler gets the directory and whose requests are counted.
+pub(super) fn route<F, Fut>(
+    directory: &Arc<Directory>,
+    method: Method,
+    path: &'static str,
+    handler: F,
+) -> Route
+where
+    F: Fn(Arc<Directory>, Request) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output: IntoResponse> + Send + 'static,
+{
+    let count = directory.metrics.requests(path);
+    let directory = Arc::clone(directory);
+    Route::new(method, path, move |request: Request| {
+        count.fetch_add(1, Relaxed);
+        handler(Arc::clone(&directory), request)
+    })
+}
+
+/// Runs work that takes long with many registrations on a thread that may block.
+pub(super) async fn blocking(
+    work: impl FnOnce() -> Result<Response, Error> + Send + 'static,
+) -> Result<Response, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::internal())?
+}
+
+/// The topic parameter, not validated.
+pub(super) fn topic_text(query: &Query) -> Result<&str, Error> {
+    query.get("topic").ok_or_else(|| Error::bad_request("MISSING_ARG_TOPIC"))
+}
