@@ -23,7 +23,7 @@ pub(super) async fn change(node: Arc<Node>, mut request: Request) -> Result<Resp
         Ok(_) | Err(BodyError::TooBig { .. }) => {
             return Err(Error::new(StatusCode::PAYLOAD_TOO_LARGE, "INVALID_VALUE"));
         }
-        Err(_) => return Err(Error::internal()),
+        Err(error) => return Err(error.into()),
     };
     let option = request.param("opt");
     let invalid = || Error::bad_request("INVALID_VALUE");
