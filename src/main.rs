@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         Some("pub") => publish(args),
         Some("tail") => tail(args),
         Some("version" | "-version" | "--version") => {
-            print(&format!("nsq v{}\n", env!("CARGO_PKG_VERSION")))
+            print(&format!("{}\n", nsq_daemon::version::line("nsq")))
         }
         Some("help" | "-h" | "-help" | "--help") => print(USAGE),
         Some("") => usage_error("a command is missing"),

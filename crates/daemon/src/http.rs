@@ -30,11 +30,15 @@
 //! ```
 
 mod body;
+mod budget;
+mod intake;
 mod listener;
+mod pace;
 mod path;
 mod query;
 mod refusal;
 mod request;
+mod requests;
 mod response;
 mod router;
 mod server;
@@ -43,7 +47,10 @@ pub use hyper::{HeaderMap, Method, StatusCode, header};
 
 pub use self::{
     body::BodyError,
+    budget::{BODIES_BYTES_MAX_DEFAULT, ROOM_TIME_MAX},
+    intake::HEAD_TIME_MAX,
     listener::Listener,
+    pace::{BODY_PROGRESS_BYTES, BODY_PROGRESS_TIME},
     query::{InvalidQuery, Query},
     request::Request,
     response::{Error, IntoResponse, Response},

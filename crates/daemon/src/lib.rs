@@ -6,6 +6,7 @@
 //! - [`http`]: a small HTTP/1.1 server with a route table and NSQ's conventions for answers.
 //! - [`http_client`]: the few requests that daemons send to each other.
 //! - [`tasks`], [`signals`], [`limits`]: start, stop and what the process may use.
+//! - [`version`]: the line that every program prints for `-version`.
 //! - [`json`]: the escaping that NSQ's JSON answers have.
 //!
 //! Nothing here knows topics, channels or messages, and nothing here ends the process: the binaries decide that.
@@ -19,5 +20,6 @@ pub mod log;
 pub mod options;
 pub mod signals;
 pub mod tasks;
+pub mod version;
 
 mod panics;

@@ -41,9 +41,9 @@ pub use crate::{
 };
 
 /// The version of NSQ whose behaviour this nsqd has, as clients and tools see it.
-pub const VERSION: &str = "1.3.0";
+pub const VERSION: &str = nsq_daemon::version::NSQ_VERSION;
 
 /// The line that `--version` prints.
 pub fn version_line() -> String {
-    format!("nsqd v{VERSION} (built w/rust {})", env!("CARGO_PKG_VERSION"))
+    nsq_daemon::version::line("nsqd")
 }

@@ -46,11 +46,6 @@ pub(crate) fn exit_code(result: Result<(), Failure>) -> ExitCode {
     }
 }
 
-/// What `-version` prints.
-pub(crate) fn version(tool: &str) -> String {
-    format!("{tool} v{VERSION}")
-}
-
 /// A repeatable option that passes `key[,value]` on to the client.
 pub(crate) fn client_option(name: &'static str, client: &str) -> OptionDef {
     let doc = format!(

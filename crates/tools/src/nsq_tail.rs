@@ -20,6 +20,7 @@ use nsq_client::{
 use nsq_daemon::{
     options::{OptionDef, Options, Parsed},
     signals::stop_requested,
+    version,
 };
 use tokio::{
     io::{AsyncWriteExt, Stdout},
@@ -52,7 +53,7 @@ where
     };
     if parsed.bool("version") {
         // Whoever closed stdout does not want to know.
-        let _ = writeln!(io::stdout(), "{}", common::version(TOOL));
+        let _ = writeln!(io::stdout(), "{}", version::line(TOOL));
         return ExitCode::SUCCESS;
     }
     match Plan::new(&parsed) {

@@ -9,6 +9,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, Uri};
 
 use super::body::{Body, BodyError, Leftover};
+use super::budget::Budget;
 use super::query::{InvalidQuery, Query};
 
 /// A request. Its body is still on the wire until a handler reads it.
@@ -26,11 +27,11 @@ impl Request {
         request: hyper::Request<Incoming>,
         path: String,
         remote: Arc<str>,
-        leftover: Leftover,
+        (leftover, budget): (Leftover, Budget),
     ) -> Self {
         let (parts, incoming) = request.into_parts();
         let content_length = incoming.size_hint().exact();
-        let body = Body::new(incoming, leftover);
+        let body = Body::new(incoming, leftover, budget);
         Self { parts, path, params: Vec::new(), remote, content_length, body }
     }
 
@@ -97,6 +98,8 @@ impl Request {
     /// # Errors
     ///
     /// [`BodyError::TooBig`] as soon as that is known, and then the rest stays unread;
+    /// [`BodyError::TooSlow`] when the client does not send it in time;
+    /// [`BodyError::NoRoom`] when other bodies take all the memory there is for bodies;
     /// [`BodyError::Read`] when the connection or the client's framing fails.
     pub async fn body_up_to(&mut self, limit: usize) -> Result<Bytes, BodyError> {
         self.body.up_to(limit).await

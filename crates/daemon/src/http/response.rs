@@ -10,6 +10,7 @@ use hyper::header::{
     ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, TRANSFER_ENCODING,
 };
 
+use super::body::BodyError;
 use super::query::InvalidQuery;
 use crate::json;
 
@@ -181,6 +182,18 @@ impl Error {
 impl From<InvalidQuery> for Error {
     fn from(_: InvalidQuery) -> Self {
         Self::bad_request("INVALID_REQUEST")
+    }
+}
+
+/// The answers for a body that was not read, in NSQ's words where it has some.
+impl From<BodyError> for Error {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooBig { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_BIG"),
+            BodyError::TooSlow => Self::new(StatusCode::REQUEST_TIMEOUT, "BODY_TOO_SLOW"),
+            BodyError::NoRoom => Self::new(StatusCode::SERVICE_UNAVAILABLE, "TOO_MANY_BODIES"),
+            BodyError::Read(_) => Self::internal(),
+        }
     }
 }
 

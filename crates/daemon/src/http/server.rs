@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{EXPECT, HOST};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -20,11 +20,14 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::body::{Leftover, discard};
+use super::body::{Leftover, Rest, discard};
+use super::budget::Budget;
+use super::intake::{BodyLengths, Intake};
 use super::listener::Listener;
 use super::path::{BadEscape, unescape};
 use super::refusal::WithRefusalText;
 use super::request::{Request, path_and_query};
+use super::requests::BodyLength;
 use super::response::{Error, IntoResponse, Response};
 use super::router::{Found, Route, Router};
 use crate::go_duration;
@@ -68,12 +71,21 @@ pub struct Server {
     router: Arc<Router>,
     log: Logger,
     protocol: &'static str,
+    bodies: Budget,
 }
 
 impl Server {
     /// A server that calls itself `HTTP` in the log.
     pub fn new(router: impl Into<Arc<Router>>, log: Logger) -> Self {
-        Self { router: router.into(), log, protocol: "HTTP" }
+        Self { router: router.into(), log, protocol: "HTTP", bodies: Budget::default() }
+    }
+
+    /// Changes how much memory the bodies of all requests may take together. One body may always be read, however
+    /// large.
+    #[must_use]
+    pub fn with_bodies_bytes_max(mut self, bytes: usize) -> Self {
+        self.bodies = Budget::new(bytes);
+        self
     }
 
     /// Changes what the server calls itself in the log.
@@ -153,10 +165,14 @@ impl Server {
     {
         let remote: Arc<str> = remote.into();
         let unread = AtomicBool::new(false);
-        let service = service_fn(|request| {
+        let lengths = BodyLengths::default();
+        let service = service_fn(|request: hyper::Request<Incoming>| {
+            let length = request.body().size_hint().exact();
+            lengths.tell(length.map_or(BodyLength::Chunked, BodyLength::Bytes));
             let answering = self.answer(request, Arc::clone(&remote), &unread);
             async move { Ok::<_, Infallible>(answering.await) }
         });
+        let intake = Intake::new(WithRefusalText::new(&mut io), lengths.clone());
         // Half-closed connections are served: a client may send its request, close its half and wait. It also
         // keeps handlers from being dropped when the client goes away.
         let connection = http1::Builder::new()
@@ -164,7 +180,8 @@ impl Server {
             .title_case_headers(true)
             .max_headers(HEADERS_MAX)
             .max_header_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(WithRefusalText::new(&mut io)), service);
+            .max_buf_size(HEAD_BYTES_MAX)
+            .serve_connection(TokioIo::new(intake), service);
         let mut connection = pin!(connection);
         let outcome = tokio::select! {
             biased;
@@ -195,12 +212,15 @@ impl Server {
         let expects_continue = request.headers().contains_key(EXPECT);
         let leftover = Leftover::default();
         let mut response = self.dispatch(request, remote, &leftover).await;
-        if let Some(rest) = leftover.take() {
+        let is_read = match leftover.take() {
+            None => true,
             // A client that waits for a go-ahead it will not get sends nothing that could be read.
-            if expects_continue || !discard(rest, DISCARD_BYTES_MAX).await {
-                unread.store(true, Ordering::Relaxed);
-                response = response.closing();
-            }
+            Some(Rest::Coming(rest)) => !expects_continue && discard(rest, DISCARD_BYTES_MAX).await,
+            Some(Rest::Overdue) => false,
+        };
+        if !is_read {
+            unread.store(true, Ordering::Relaxed);
+            response = response.closing();
         }
         response.into_hyper()
     }
@@ -217,7 +237,8 @@ impl Server {
         let Ok(path) = unescape(request.uri().path(), false).map_err(|BadEscape| ()) else {
             return Response::malformed("400 Bad Request");
         };
-        let request = Request::new(request, path, remote, leftover.clone());
+        let body = (leftover.clone(), self.bodies.clone());
+        let request = Request::new(request, path, remote, body);
         if let Some(refusal) = self.router.refuse(&request) {
             return refusal.marked();
         }

@@ -219,3 +219,39 @@ async fn the_access_log_has_every_answer_but_those_of_quiet_routes() {
     let line = &texts[1];
     assert!(line.ends_with('s') && line.contains(") "), "the line ends with a duration: {line}");
 }
+
+#[tokio::test]
+async fn a_number_sign_is_a_part_of_the_target_and_not_the_end_of_it() {
+    let server = TestServer::start().await;
+    let mut client = server.connect().await;
+    // Three requests in one piece: the bodies stay as they are.
+    client
+        .send(concat!(
+            "POST /pub?topic=a#ephemeral HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\nGET /#b ",
+            "POST /pub?topic=b#e HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "5;x\r\nPUT #\r\n0\r\n\r\n",
+            "PUT /config/c#d HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
+        ))
+        .await;
+    assert_eq!(client.answer().await.body, "a#ephemeral:GET /#b ");
+    assert_eq!(client.answer().await.body, "b#e:PUT #");
+    assert_eq!(client.answer().await.body, "c#d");
+}
+
+#[tokio::test]
+async fn characters_that_a_uri_may_not_contain_are_taken_as_they_are() {
+    let server = TestServer::start().await;
+    for text in ["\"", "<", ">", "{", "}", "|", "^", "`", "\\", "[", "]", "'", "é"] {
+        let answer = server
+            .ask(&format!(
+                "POST /pub?topic={text} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+            ))
+            .await;
+        assert_eq!(answer.body, format!("{text}:"));
+        let answer = server.ask(&format!("GET /config/{text} HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+        assert_eq!(answer.body, text);
+    }
+    let mut client = server.connect().await;
+    client.send(b"GET /info?a=\xff\xc3 HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert_eq!(client.answer().await.body, "{}");
+}

@@ -5,3 +5,4 @@ mod harness;
 mod http_limits;
 mod http_requests;
 mod http_shutdown;
+mod http_slow;

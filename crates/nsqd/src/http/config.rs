@@ -29,7 +29,7 @@ pub(super) async fn change(config: Arc<Config>, mut request: Request) -> Result<
         Ok(_) | Err(BodyError::TooBig { .. }) => {
             return Err(Error::new(StatusCode::PAYLOAD_TOO_LARGE, "INVALID_VALUE"));
         }
-        Err(_) => return Err(Error::internal()),
+        Err(error) => return Err(error.into()),
     };
     let option = request.param("opt");
     let invalid = || Error::bad_request("INVALID_VALUE");

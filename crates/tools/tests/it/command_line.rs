@@ -90,7 +90,7 @@ fn mistakes_in_the_command_line_end_with_two_and_help_with_zero() {
 fn nsq_tail_tells_its_version_before_any_check_and_to_nsq_has_no_such_option() {
     let ended = run(NSQ_TAIL, &["-version", NSQD, "-lookupd-http-address=x"]);
     assert_eq!(ended.code, Some(0));
-    let version = concat!("nsq_tail v", env!("CARGO_PKG_VERSION"), "\n");
+    let version = nsq_daemon::version::line("nsq_tail") + "\n";
     assert_eq!(ended.stdout, version.as_bytes());
     assert_eq!(run(TO_NSQ, &["-version"]).code, Some(2));
 }
