@@ -307,6 +307,13 @@ impl Topic {
         lock(&self.state).channels.get(name).cloned()
     }
 
+    /// The channel, unless it does not exist or the journal does not know it yet.
+    pub(crate) fn recorded_channel(&self, name: &str) -> Option<Arc<Channel>> {
+        let state = lock(&self.state);
+        let channel = state.channels.get(name)?;
+        (!state.unwritten.contains(&channel.name)).then(|| channel.clone())
+    }
+
     /// Every channel, by name.
     pub(crate) fn channels(&self) -> Vec<Arc<Channel>> {
         lock(&self.state).channels.values().cloned().collect()

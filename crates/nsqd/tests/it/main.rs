@@ -16,4 +16,5 @@ mod lookup;
 mod process;
 mod protocol;
 mod restart;
+mod session;
 mod support;
