@@ -283,11 +283,11 @@ impl Node {
                 Err(PublishError::Exiting) if topic.name.is_ephemeral() && !self.is_stopping() => {
                     topic = self.topic_or_create(&topic.name)?;
                 }
-                published => return Ok((topic, published?)),
+                published => return stored(topic, published),
             }
         }
-        let end = topic.publish(batch, defer)?;
-        Ok((topic, end))
+        let published = topic.publish(batch, defer);
+        stored(topic, published)
     }
 
     /// Deletes a topic with all its channels. Answers whether there was one.
@@ -414,6 +414,22 @@ impl Node {
         }
         let closed = self.store.close();
         result.and(closed)
+    }
+}
+
+/// Where a published batch is. One whose delay could not be written down is in the log all the same and will be
+/// delivered, so its publisher must not be told to try again; the mender writes the delay.
+fn stored(
+    topic: Arc<Topic>,
+    published: Result<u64, PublishError>,
+) -> Result<(Arc<Topic>, u64), PublishError> {
+    match published {
+        Ok(end) => Ok((topic, end)),
+        Err(PublishError::Journal(_)) => {
+            let end = topic.log.end();
+            Ok((topic, end))
+        }
+        Err(error) => Err(error),
     }
 }
 

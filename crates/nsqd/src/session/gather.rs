@@ -10,11 +10,7 @@ use nsq_log::BatchBuilder;
 use nsq_protocol::{ClientError, Code, Command, MessageId};
 
 use super::commands::failed;
-use crate::{
-    node::Node,
-    topic::channel::Channel,
-    topic::{PublishError, Topic},
-};
+use crate::{node::Node, topic::Topic, topic::channel::Channel};
 
 /// A batch is appended when it has grown to this, even if the read brought more.
 const BATCH_BYTES: usize = 256 << 10;
@@ -125,12 +121,7 @@ impl Publishes {
             return Ok(None);
         };
         let (messages, commands) = (self.batch.count() as u64, std::mem::take(&mut self.commands));
-        let published = match node.publish(topic, &mut self.batch, self.delay) {
-            // The messages are in the log and will be delivered; the delay is written when the disk allows it.
-            Err(PublishError::Journal(_)) => Ok((topic.clone(), topic.log.end())),
-            published => published,
-        };
-        match published {
+        match node.publish(topic, &mut self.batch, self.delay) {
             Ok((topic, end)) => {
                 self.topic = Some(topic.clone());
                 Ok(Some(Published { topic, end, messages, commands }))

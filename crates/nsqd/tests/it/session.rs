@@ -121,6 +121,27 @@ fn a_command_that_cannot_create_what_it_needs_says_why() {
     assert_eq!(nsqd.consumer("t", "c", 1).message().body, b"x");
 }
 
+#[test]
+fn a_deferred_publish_is_refused_only_if_it_will_not_be_delivered() {
+    let folder = tempfile::tempdir().unwrap();
+    let nsqd = NsqdProcess::start(folder.path(), &["-sync-timeout=1h"]);
+    let mut consumer = nsqd.consumer("t", "c", 10);
+    nsqd.client().publish("t", b"holds the segment open");
+    let (topic, aside) = (folder.path().join("topics/t.topic"), folder.path().join("aside"));
+    // The log can be written, the journal cannot.
+    fs::rename(&topic, &aside).unwrap();
+    let mut producer = nsqd.client();
+    producer.send(Command::DeferredPub { topic: "t", delay_ms: 50, body: b"late" });
+    let answer = producer.receive();
+    fs::rename(&aside, &topic).unwrap();
+    assert_eq!(consumer.finish_next(1), [b"holds the segment open"]);
+    let stored = nsqd.stats()["topics"][0]["message_count"] == 2;
+    assert_eq!(stored, answer == ok(), "{answer:?}");
+    if stored {
+        assert_eq!(consumer.finish_next(1), [b"late"]);
+    }
+}
+
 /// nsqd on a disk on which each new folder takes its time; `None` where it cannot be slowed down.
 #[expect(clippy::print_stderr, reason = "a test that proves nothing has to say so")]
 fn start_with_slow_folders(folder: &Path) -> Option<NsqdProcess> {
