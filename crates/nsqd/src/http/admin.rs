@@ -1,4 +1,4 @@
-//! `/topic/*` and `/channel/*`: what administrators do.
+//! `/topic/*` and `/channel/*`: the calls of administrators.
 
 use std::{fmt::Display, sync::Arc};
 
@@ -26,7 +26,7 @@ pub(super) async fn create_topic(node: Arc<Node>, request: Request) -> Answer {
 }
 
 pub(super) async fn delete_topic(node: Arc<Node>, request: Request) -> Answer {
-    // A name that no topic can have is the name of none.
+    // Nothing can have a name that is not valid.
     let name = TopicName::new(args::topic_text(&request.query()?)?).map_err(|_| no_topic())?;
     let path = request.path().to_owned();
     blocking(&node, move |node| match node.delete_topic(&name) {
@@ -38,14 +38,13 @@ pub(super) async fn delete_topic(node: Arc<Node>, request: Request) -> Answer {
 }
 
 pub(super) async fn empty_topic(node: Arc<Node>, request: Request) -> Answer {
-    let name = args::topic(&request.query()?)?;
-    let topic = node.existing_topic(name.as_str()).ok_or_else(no_topic)?;
+    let target = Target::topic(&node, args::topic(&request.query()?)?.as_str())?;
     let path = request.path().to_owned();
     blocking(&node, move |node| {
-        let emptied = topic.empty();
+        let emptied = target.topic.empty();
         // Frees the segments that are not needed any more.
-        topic.keep_soon();
-        emptied.map(|()| Response::empty()).map_err(|error| failure(node, &path, &error))
+        target.topic.keep_soon();
+        target.done(node, &path, emptied)
     })
     .await?
 }
@@ -63,41 +62,41 @@ async fn change_topic(
     request: &Request,
     change: fn(&Topic) -> Result<(), nsq_log::Error>,
 ) -> Answer {
-    let topic = node.existing_topic(args::topic_text(&request.query()?)?).ok_or_else(no_topic)?;
-    blocking(node, move |node| written(node, &topic, change(&topic))).await
+    let target = Target::topic(node, args::topic_text(&request.query()?)?)?;
+    blocking(node, move |node| target.paused(node, change(&target.topic))).await?
 }
 
 pub(super) async fn create_channel(node: Arc<Node>, request: Request) -> Answer {
     let (topic, channel) = args::channel(&request.query()?)?;
-    let topic = node.existing_topic(topic.as_str()).ok_or_else(no_topic)?;
+    let target = Target::topic(&node, topic.as_str())?;
     let path = request.path().to_owned();
-    blocking(&node, move |node| match node.channel_of(&topic, &channel) {
+    blocking(&node, move |node| match node.channel_of(&target.topic, &channel) {
         Ok(_) => Ok(Response::empty()),
-        // It is being deleted.
         Err(PublishError::Exiting) => Err(no_topic()),
-        Err(error) => Err(failure(node, &path, &error)),
+        Err(error) => Err(target.refusal(node, &path, &error)),
     })
     .await?
 }
 
 pub(super) async fn delete_channel(node: Arc<Node>, request: Request) -> Answer {
-    let (topic, channel) = existing_channel(&node, &request.query()?)?;
+    let (target, channel) = Target::channel(&node, &request.query()?)?;
     let path = request.path().to_owned();
-    blocking(&node, move |node| match node.delete_channel(&topic, &channel) {
+    blocking(&node, move |node| match node.delete_channel(&target.topic, &channel) {
         Ok(true) => Ok(Response::empty()),
         Ok(false) => Err(no_channel()),
+        Err(_) if target.topic.is_exiting() => Err(no_topic()),
         Err(error) => Err(failure(node, &path, &error)),
     })
     .await?
 }
 
 pub(super) async fn empty_channel(node: Arc<Node>, request: Request) -> Answer {
-    let (topic, channel) = existing_channel(&node, &request.query()?)?;
+    let (target, channel) = Target::channel(&node, &request.query()?)?;
     let path = request.path().to_owned();
     blocking(&node, move |node| {
-        let emptied = topic.empty_channel(&channel);
-        topic.keep_soon();
-        emptied.map(|()| Response::empty()).map_err(|error| failure(node, &path, &error))
+        let emptied = target.topic.empty_channel(&channel);
+        target.topic.keep_soon();
+        target.done(node, &path, emptied)
     })
     .await?
 }
@@ -111,27 +110,68 @@ pub(super) async fn unpause_channel(node: Arc<Node>, request: Request) -> Answer
 }
 
 async fn change_channel(node: &Arc<Node>, request: &Request, paused: bool) -> Answer {
-    let (topic, channel) = existing_channel(node, &request.query()?)?;
-    blocking(node, move |node| written(node, &topic, topic.pause_channel(&channel, paused))).await
+    let (target, channel) = Target::channel(node, &request.query()?)?;
+    blocking(node, move |node| target.paused(node, target.topic.pause_channel(&channel, paused)))
+        .await?
 }
 
-/// Ends a pause or its end: it has taken effect, and must not be forgotten by a crash. Where that cannot be
-/// written down now, it is written as soon as the disk takes it, and holds until then.
-fn written(node: &Node, topic: &Arc<Topic>, persisted: Result<(), nsq_log::Error>) -> Response {
-    if let Err(error) = persisted {
-        node.services
-            .logger
-            .error(format_args!("TOPIC({}): failed to persist a pause - {error}", topic.name));
+/// The topic or channel that a call changes. It was there when the call came and may be deleted meanwhile.
+struct Target {
+    topic: Arc<Topic>,
+    channel: Option<Arc<Channel>>,
+}
+
+impl Target {
+    fn topic(node: &Node, name: &str) -> Result<Self, Error> {
+        let topic = node.existing_topic(name).ok_or_else(no_topic)?;
+        Ok(Self { topic, channel: None })
     }
-    node.write_metadata();
-    Response::empty()
-}
 
-fn existing_channel(node: &Node, query: &Query) -> Result<(Arc<Topic>, Arc<Channel>), Error> {
-    let (topic, channel) = args::channel(query)?;
-    let topic = node.existing_topic(topic.as_str()).ok_or_else(no_topic)?;
-    let channel = topic.existing_channel(channel.as_str()).ok_or_else(no_channel)?;
-    Ok((topic, channel))
+    fn channel(node: &Node, query: &Query) -> Result<(Self, Arc<Channel>), Error> {
+        let (topic, channel) = args::channel(query)?;
+        let topic = node.existing_topic(topic.as_str()).ok_or_else(no_topic)?;
+        let channel = topic.existing_channel(channel.as_str()).ok_or_else(no_channel)?;
+        Ok((Self { topic, channel: Some(channel.clone()) }, channel))
+    }
+
+    /// The answer to a change that has been written to the journal, or could not be.
+    fn done(&self, node: &Node, path: &str, persisted: Result<(), nsq_log::Error>) -> Answer {
+        match persisted {
+            Ok(()) => Ok(Response::empty()),
+            Err(error) => Err(self.refusal(node, path, &error)),
+        }
+    }
+
+    /// The answer to a pause or unpause. It has taken effect in any case, and the topic's journal gets it as soon as
+    /// the disk allows.
+    fn paused(&self, node: &Node, persisted: Result<(), nsq_log::Error>) -> Answer {
+        if let Err(error) = persisted {
+            if let Some(gone) = self.gone() {
+                return Err(gone);
+            }
+            let topic = &self.topic.name;
+            node.services
+                .logger
+                .error(format_args!("TOPIC({topic}): failed to persist a pause - {error}"));
+        }
+        node.write_metadata();
+        Ok(Response::empty())
+    }
+
+    fn refusal(&self, node: &Node, path: &str, error: &dyn Display) -> Error {
+        self.gone().unwrap_or_else(|| failure(node, path, error))
+    }
+
+    /// The answer when the target was deleted meanwhile.
+    fn gone(&self) -> Option<Error> {
+        if self.topic.is_exiting() {
+            Some(no_topic())
+        } else if self.channel.as_ref().is_some_and(|channel| channel.is_exiting()) {
+            Some(no_channel())
+        } else {
+            None
+        }
+    }
 }
 
 fn no_topic() -> Error {

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use nsq_protocol::{ClientError, Code};
-use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::options::Options;
+use crate::{options::Options, topic::client::About};
 
 /// A value a client may set, leave to nsqd, or switch off.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -44,26 +43,6 @@ pub(crate) struct Identify {
     pub(crate) output_buffer_timeout: Setting<Duration>,
     pub(crate) sample_rate: i32,
     pub(crate) msg_timeout: Option<Duration>,
-}
-
-/// The answer to a client that negotiates features; its keys stand in this order on the wire.
-#[derive(Debug, Serialize)]
-pub(crate) struct Negotiation<'a> {
-    pub(crate) max_rdy_count: u64,
-    pub(crate) version: &'a str,
-    pub(crate) max_msg_timeout: u128,
-    pub(crate) msg_timeout: u128,
-    pub(crate) tls_v1: bool,
-    pub(crate) deflate: bool,
-    pub(crate) deflate_level: i64,
-    pub(crate) max_deflate_level: i64,
-    pub(crate) snappy: bool,
-    pub(crate) sample_rate: i32,
-    pub(crate) auth_required: bool,
-    pub(crate) output_buffer_size: i64,
-    pub(crate) output_buffer_timeout: u128,
-    pub(crate) topology_region: &'a str,
-    pub(crate) topology_zone: &'a str,
 }
 
 impl Identify {
@@ -114,6 +93,18 @@ impl Identify {
             sample_rate,
             msg_timeout,
         })
+    }
+}
+
+impl Identify {
+    /// Fills in what `/stats` shows of the client.
+    pub(crate) fn describe(self, about: &mut About) {
+        about.client_id = self.client_id;
+        about.hostname = self.hostname;
+        about.user_agent = self.user_agent;
+        about.sample_rate = self.sample_rate;
+        about.topology_region = self.topology_region;
+        about.topology_zone = self.topology_zone;
     }
 }
 

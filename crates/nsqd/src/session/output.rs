@@ -44,6 +44,11 @@ impl Output {
         self.copy(data);
     }
 
+    /// Appends frames that are encoded already.
+    pub(crate) fn frames(&mut self, frames: &[u8]) {
+        self.copy(frames);
+    }
+
     /// Appends messages as they lie in the log: what is there is the frame of a first delivery, and a later
     /// delivery differs in its attempts only.
     pub(crate) fn messages(&mut self, slice: Slice, attempts: u16) {

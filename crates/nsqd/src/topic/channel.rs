@@ -63,6 +63,16 @@ pub(crate) struct ChannelCounts {
     pub(crate) paused: bool,
 }
 
+/// How a delivery to a client ended.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Delivery {
+    /// There is nothing more for the client now. It is woken once there is.
+    Parked,
+    /// There may be more, and nothing will wake the client for it.
+    Unfinished,
+}
+
 /// Why a client could not join a channel.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum JoinError {
@@ -263,18 +273,19 @@ impl Channel {
         self.change(|schedule| schedule.set_ready(id, count));
     }
 
-    /// Hands the client what it is entitled to, up to `bytes_max`: `send` gets pieces of the log with
-    /// the attempts of their messages. When there is nothing, the client is woken once there is.
+    /// Delivers to a client what it is entitled to, up to `bytes_max`: `send` gets pieces of the log with the
+    /// attempts of their messages.
     pub(crate) fn deliver(
         self: &Arc<Self>,
         id: ClientId,
         now: Time,
         bytes_max: usize,
         mut send: impl FnMut(Slice, u16),
-    ) {
+    ) -> Delivery {
         let mut guard = lock(&self.inner);
         let inner = &mut *guard;
         let mut room = bytes_max;
+        let mut delivery = Delivery::Unfinished;
         while room > 0 {
             let Some(offer) = inner.schedule.offer(id) else {
                 if !inner.schedule.park(id)
@@ -282,6 +293,7 @@ impl Channel {
                 {
                     client.wake();
                 }
+                delivery = Delivery::Parked;
                 break;
             };
             match self.read(inner, &offer, room) {
@@ -296,12 +308,14 @@ impl Channel {
                 Read::Cold => {
                     inner.stalled.push(id);
                     inner.schedule.release(id);
+                    delivery = Delivery::Parked;
                     break;
                 }
                 Read::Gone(count) => self.drop_lost(inner, id, &offer, count, now),
             }
         }
         self.settle(inner);
+        delivery
     }
 
     /// Leaves what is reserved for a client to others: it cannot take more for now, and will ask when it can.

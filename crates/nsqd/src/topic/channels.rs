@@ -112,6 +112,11 @@ impl Topic {
         lock(&self.routes).channels.get(name).cloned()
     }
 
+    /// The channel, unless it does not exist or has not reached the journal.
+    pub(crate) fn recorded_channel(&self, name: &str) -> Option<Arc<Channel>> {
+        self.existing_channel(name).filter(|channel| !self.disk.is_unwritten(&channel.name))
+    }
+
     /// Every channel, by name.
     pub(crate) fn channels(&self) -> Vec<Arc<Channel>> {
         lock(&self.routes).channels.values().cloned().collect()

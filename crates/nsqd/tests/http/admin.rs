@@ -210,3 +210,33 @@ async fn deleting_a_channel_closes_its_consumers() {
     assert_eq!(nsqd.stats("").await["topics"][0]["channels"][0]["client_count"], 0);
     nsqd.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_deleted_meanwhile_is_not_found_and_no_failure() {
+    let nsqd = TestNsqd::start().await;
+    let changes = [
+        "/topic/empty?topic=t",
+        "/topic/pause?topic=t",
+        "/channel/create?topic=t&channel=d",
+        "/channel/empty?topic=t&channel=c",
+        "/channel/pause?topic=t&channel=c",
+        "/channel/delete?topic=t&channel=c",
+    ];
+    for round in 0..60 {
+        for path in ["/topic/create?topic=t", "/channel/create?topic=t&channel=c"] {
+            assert_eq!(nsqd.post(path, "").await.status, 200);
+        }
+        nsqd.post("/mpub?topic=t", "a\nb\nc").await;
+        let change = changes[round % changes.len()];
+        let (changed, again, deleted) = tokio::join!(
+            nsqd.post(change, ""),
+            nsqd.post(change, ""),
+            nsqd.post("/topic/delete?topic=t", "")
+        );
+        assert_eq!(deleted.status, 200);
+        for answer in [changed, again] {
+            assert!([200, 404].contains(&answer.status), "{change}: {answer:?}");
+        }
+    }
+    nsqd.stop().await;
+}

@@ -17,4 +17,5 @@ mod lookup;
 mod process;
 mod protocol;
 mod restart;
+mod session;
 mod support;

@@ -1,0 +1,102 @@
+//! Creation of the topics and channels that commands need.
+//!
+//! Creating one takes the disk, so it is done on a thread that may block; the worker serves its other connections
+//! meanwhile. The command stays in the input and is decoded again afterwards.
+
+use std::sync::Arc;
+
+use nsq_protocol::{ChannelName, ClientError, Code, InvalidName, TopicName};
+use tokio::task::spawn_blocking;
+
+use super::{Session, commands::failed, handle::Stop};
+use crate::{node::Node, topic::PublishError};
+
+/// How often a command may find that what was created for it is already being deleted.
+const TRIES_MAX: u32 = 10;
+
+/// A topic, or a channel with its topic, to be created for a command.
+#[derive(Debug)]
+pub(super) struct Creation {
+    topic: TopicName,
+    channel: Option<ChannelName>,
+    /// The error code of the command.
+    failure: Code,
+}
+
+impl Creation {
+    pub(super) fn of_topic(topic: TopicName, failure: Code) -> Self {
+        Self { topic, channel: None, failure }
+    }
+
+    fn parse(topic: &str, channel: Option<&str>, failure: Code) -> Result<Self, InvalidName> {
+        let channel = channel.map(ChannelName::new).transpose()?;
+        Ok(Self { topic: TopicName::new(topic)?, channel, failure })
+    }
+
+    /// Blocks.
+    fn carry_out(&self, node: &Arc<Node>) -> Result<(), PublishError> {
+        let Some(channel) = &self.channel else {
+            return node.topic_or_create(&self.topic).map(drop);
+        };
+        let (topic, channel) = node.channel_or_create(&self.topic, channel)?;
+        if channel.is_exiting() {
+            // Its last client has just left. The next try creates it anew.
+            node.clear_away(&topic, &channel);
+        }
+        Ok(())
+    }
+
+    /// The error for a topic or channel that does not stay.
+    fn deleted(&self, is_stopping: bool) -> ClientError {
+        match self.failure {
+            Code::SubFailed if !is_stopping => failed(self.failure, "to deleted topic/channel"),
+            _ => failed(self.failure, PublishError::Exiting),
+        }
+    }
+}
+
+impl From<Creation> for Stop {
+    fn from(creation: Creation) -> Self {
+        Self::Create(Box::new(creation))
+    }
+}
+
+impl Session {
+    /// Stops at the current command until its topic, and channel if there is one, have been created.
+    pub(super) fn create_first(
+        &mut self,
+        topic: &str,
+        channel: Option<&str>,
+        failure: Code,
+    ) -> Result<(), Stop> {
+        match Creation::parse(topic, channel, failure) {
+            Ok(creation) => Err(creation.into()),
+            Err(invalid) => self.refuse(&failed(failure, invalid)),
+        }
+    }
+
+    /// Creates what a command needs, or refuses the command.
+    pub(super) async fn create(&mut self, creation: Creation) -> Result<(), Stop> {
+        self.creation_tries += 1;
+        let node = self.node.clone();
+        let task = spawn_blocking(move || (creation.carry_out(&node), creation));
+        let (created, creation) = match task.await {
+            Ok(done) => done,
+            Err(panic) => {
+                let remote = self.client.remote;
+                self.node.services.logger.error(format_args!("client({remote}) - {panic}"));
+                return Err(Stop::Close);
+            }
+        };
+        let is_stopping = self.node.is_stopping();
+        match created {
+            Ok(()) | Err(PublishError::Exiting)
+                if self.creation_tries < TRIES_MAX && !is_stopping =>
+            {
+                Ok(())
+            }
+            Ok(()) | Err(PublishError::Exiting) => self.refuse(&creation.deleted(is_stopping)),
+            Err(error) => self.refuse(&failed(creation.failure, error)),
+        }
+    }
+}

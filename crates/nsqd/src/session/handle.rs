@@ -1,0 +1,152 @@
+//! Handling of what a read has brought: decode, gather, carry out, answer.
+
+use bytes::Buf;
+use nsq_protocol::{
+    ClientError, Code, Decoded, FrameType, OK, Rejection, decode_command, resume_command,
+};
+use tokio::time::Instant;
+
+use super::{Session, commands::not_answered, create::Creation, gather::Published};
+
+/// Why the session stops working through its input.
+pub(super) enum Stop {
+    /// This has to be created first. The command that needs it stays in the input.
+    Create(Box<Creation>),
+    /// The connection is over.
+    Close,
+}
+
+impl Session {
+    /// Handles every whole command of the input. What was gathered is carried out when it returns.
+    pub(super) fn handle_input(&mut self) -> Result<(), Stop> {
+        let mut input = std::mem::take(&mut self.input.buffer);
+        let (handled, result) = self.handle_commands(&input);
+        if handled > 0 {
+            self.creation_tries = 0;
+            self.liveness.heard(Instant::now());
+            input.advance(handled);
+        }
+        self.input.buffer = input;
+        let committed = self.commit();
+        self.record_requeues();
+        committed.and(result)
+    }
+
+    /// Handles the commands at the front of `input`; returns how many bytes they take.
+    fn handle_commands(&mut self, input: &[u8]) -> (usize, Result<(), Stop>) {
+        let mut progress = std::mem::take(&mut self.input.progress);
+        let mut handled = 0;
+        let result = loop {
+            let rest = &input[handled..];
+            if rest.is_empty() {
+                break Ok(());
+            }
+            let limits = &self.node.services.options.limits;
+            let decoded = resume_command(rest, self.phase, limits, &mut progress);
+            match self.handle(decoded) {
+                Ok(0) => break Ok(()),
+                Ok(bytes) => handled += bytes,
+                Err(stop) => break Err(stop),
+            }
+        };
+        self.input.progress = progress;
+        (handled, result)
+    }
+
+    /// Handles what stands at the front of the input; returns how many bytes it takes, 0 while it is incomplete.
+    fn handle(&mut self, decoded: Decoded<'_>) -> Result<usize, Stop> {
+        let may_join = match &decoded {
+            Decoded::Command(command, _) => self.gathered.admits(command),
+            Decoded::Ignored(_) => true,
+            Decoded::Incomplete { .. } | Decoded::Rejected(_) | Decoded::LineTooLong => false,
+        };
+        if !may_join {
+            self.commit()?;
+        }
+        match decoded {
+            Decoded::Command(command, bytes) => self.execute(command).map(|()| bytes),
+            Decoded::Ignored(bytes) => Ok(bytes),
+            Decoded::Incomplete { .. } => Ok(0),
+            Decoded::Rejected(rejection) => self.reject(&rejection).map(|()| 0),
+            Decoded::LineTooLong => Err(Stop::Close),
+        }
+    }
+
+    fn reject(&mut self, rejection: &Rejection) -> Result<(), Stop> {
+        match &rejection.creates {
+            // The client is refused in any case, once its topic exists.
+            Some(topic) if self.node.existing_topic(topic.as_str()).is_none() => {
+                Err(Creation::of_topic(topic.clone(), Code::MultiPubFailed).into())
+            }
+            _ => self.refuse(&rejection.error),
+        }
+    }
+
+    /// Carries out what is gathered.
+    fn commit(&mut self) -> Result<(), Stop> {
+        self.commit_publishes()?;
+        self.commit_finishes()
+    }
+
+    fn commit_publishes(&mut self) -> Result<(), Stop> {
+        let published = match self.gathered.publishes.commit(&self.node) {
+            Ok(None) => return Ok(()),
+            Ok(Some(published)) => published,
+            Err(error) => return self.refuse(&error),
+        };
+        let Published { topic, end, messages, commands } = published;
+        self.client.count_published(topic.name.as_str(), messages);
+        if self.node.services.options.waits_for_sync() {
+            self.answers.hold(topic, end);
+        }
+        for _ in 0..commands {
+            self.answer(OK);
+        }
+        Ok(())
+    }
+
+    fn commit_finishes(&mut self) -> Result<(), Stop> {
+        let Some(subscription) = &self.subscription else { return Ok(()) };
+        let refused = self.gathered.finishes.commit(&subscription.channel, self.client.id);
+        let refuse = |(id, why)| self.refuse(&not_answered(Code::FinFailed, id, why));
+        refused.into_iter().try_for_each(refuse)
+    }
+
+    /// Writes down what the last read requeued, before anything that came after it is answered: from then on the
+    /// client relies on attempts and due times, also across a crash.
+    fn record_requeues(&mut self) {
+        if std::mem::take(&mut self.gathered.requeued)
+            && let Some(subscription) = &self.subscription
+        {
+            // A failure is retried in the background.
+            let _ = subscription.topic.write_changes_of(&subscription.channel);
+        }
+    }
+
+    /// Refuses a command that the end of the stream has cut off; one that is cut off in its line gets no answer.
+    pub(super) fn end_of_input(&mut self) {
+        let limits = &self.node.services.options.limits;
+        if let Decoded::Incomplete { missing, .. } =
+            decode_command(&self.input.buffer, self.phase, limits)
+            && let Some(error) = missing.error()
+        {
+            // The connection ends in any case.
+            let _ = self.refuse(&error);
+        }
+    }
+
+    /// Answers with a response.
+    pub(super) fn answer(&mut self, data: &[u8]) {
+        self.answers.push(FrameType::Response, data, &mut self.output);
+    }
+
+    /// Answers with an error; the connection goes on if the protocol says so.
+    pub(super) fn refuse(&mut self, error: &ClientError) -> Result<(), Stop> {
+        let remote = self.client.remote;
+        self.node.services.logger.error(format_args!("[{remote}] - {error}"));
+        let mut data = Vec::new();
+        error.encode(&mut data);
+        self.answers.push(FrameType::Error, &data, &mut self.output);
+        if error.is_fatal() { Err(Stop::Close) } else { Ok(()) }
+    }
+}
