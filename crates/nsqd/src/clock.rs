@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nsq_broker::Time;
+use nsq_log::Clocks;
 
 /// How often the clocks are read to find out how they relate.
 const READINGS: usize = 16;
@@ -39,6 +40,19 @@ impl Clock {
             }
         }
         clock
+    }
+
+    /// The machine's clocks, for a store that is to be opened.
+    pub(crate) fn readings(&self) -> Clocks {
+        Clocks { wall_ns: self.now().0.cast_signed(), ..Clocks::default() }
+    }
+
+    /// A clock that shows `now_ns` when `readings` were taken.
+    pub(crate) fn starting_at(self, readings: &Clocks, now_ns: u64) -> Self {
+        let ahead = i128::from(now_ns) - i128::from(readings.wall_ns);
+        let started_ns = i128::try_from(self.wall_at_start.as_nanos()).unwrap_or(i128::MAX);
+        let started_ns = u64::try_from(started_ns.saturating_add(ahead)).unwrap_or(0);
+        Self { wall_at_start: Duration::from_nanos(started_ns), ..self }
     }
 
     /// The time now.

@@ -64,8 +64,14 @@ impl Node {
     /// Opens the data folder and brings back what it holds.
     pub(crate) fn open(options: Options, logger: Logger) -> Result<Arc<Self>, OpenError> {
         let metadata = Metadata::new(&options.data_path);
-        let mut opened =
-            Store::open(&options.data_path, Arc::new(nsq_log::RealDisk), log_options(&options))?;
+        let disk = Arc::new(nsq_log::RealDisk);
+        let clock = Clock::start();
+        let readings = clock.readings();
+        let mut opened = Store::open(&options.data_path, disk, log_options(&options), readings)?;
+        let clock = clock.starting_at(&readings, opened.now_ns);
+        for failed in &opened.failed {
+            logger.error(format_args!("TOPIC({}): not opened - {}", failed.name, failed.error));
+        }
         for notice in &opened.report {
             logger.warn(format_args!("{notice}"));
         }
@@ -81,7 +87,7 @@ impl Node {
         let lookup = Lookup::new(options.lookupd_tcp_addresses.clone());
         let services = Arc::new(Services {
             options,
-            clock: Clock::start(),
+            clock,
             logger,
             deadlines: crate::chores::deadlines::Deadlines::default(),
             keeper: crate::chores::keeper::Keeper::default(),

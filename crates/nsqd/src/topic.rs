@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use nsq_log::{Append, AppendError, BatchBuilder, TopicLog};
+use nsq_log::{Append, AppendError, BatchBuilder, JournalRecord, TopicLog};
 use nsq_protocol::{ChannelName, MESSAGE_FRAME_HEAD_BYTES, TopicName};
 use tokio::sync::watch;
 
@@ -55,8 +55,6 @@ struct State {
     /// What nsqlookupd is still being asked holds messages back as well.
     held: bool,
     channels: BTreeMap<ChannelName, Arc<Channel>>,
-    /// A journal write failed: what it held is only in memory, so the next one has to be a whole snapshot.
-    journal_behind: bool,
     /// How many wait for [`Topic::caught_up`].
     waiting: usize,
     /// Channels that no journal knows, because it could not be written when they were created.
@@ -118,7 +116,6 @@ impl Topic {
                 held: false,
                 fan,
                 channels: BTreeMap::new(),
-                journal_behind: false,
                 waiting: 0,
                 unwritten: Vec::new(),
             }),
@@ -325,6 +322,8 @@ impl Topic {
         channel.exit();
         state.fan.remove_channel();
         if !channel.name.is_ephemeral() {
+            let record = [JournalRecord::ChannelDeleted { channel: &channel.name }];
+            self.note(self.log.journal(&record, self.services.clock.now().0))?;
             self.write_snapshot(&mut state)?;
         }
         Ok(true)

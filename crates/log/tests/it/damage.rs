@@ -1,9 +1,9 @@
 //! Torn tails are cut, damage is counted exactly, and nothing read from disk makes the log panic or lie.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use nsq_log::{
-    ChannelState, Event, JournalRecord, OpenError, Options, Read, Store, TopicState,
+    ChannelState, Event, JournalRecord, OpenError, Options, Read, TopicState,
     testing::{FaultyDisk, Stop},
 };
 use nsq_protocol::ChannelName;
@@ -213,7 +213,7 @@ fn a_file_of_a_later_format_is_not_touched() {
         let crc = crc32c::crc32c(&bytes[8..64]).to_be_bytes();
         bytes[4..8].copy_from_slice(&crc);
     });
-    let result = Store::open(Path::new(ROOT), std::sync::Arc::new(disk), Options::default());
+    let result = try_open(&disk, Options::default());
     assert!(matches!(result, Err(OpenError::Version { found: 2, known: 1, .. })));
 }
 
@@ -244,7 +244,7 @@ fn state_behind_the_end_of_the_log_is_cut_for_good() {
     let channel = &ChannelName::new("c").unwrap();
     let state = &ChannelState { end: 7, cursor: 7, ..ChannelState::default() };
     let topic = JournalRecord::Topic { fanout: 7, paused: false, deferred: &[] };
-    log.journal(&[topic, JournalRecord::ChannelCreated { channel, state }]).unwrap();
+    log.journal(&[topic, JournalRecord::ChannelCreated { channel, state }], NOW).unwrap();
     drop((opened, log));
     let disk = disk.restart(Stop::Kill);
     disk.edit(&path, |bytes| bytes.truncate(layout()[2].0));

@@ -65,8 +65,8 @@ impl Topic {
         if !self.is_ailing() {
             // Nothing is lost by a failure: the mender writes everything.
             let written = self.write_changes(&mut state);
-            if written.is_ok() && self.log.needs_compaction() {
-                let _ = self.write_snapshot(&mut state);
+            if written.is_ok() {
+                self.shorten_recovery();
             }
         }
         // In any case: what is finished is not needed, and its space may be what the disk lacks.
@@ -76,6 +76,22 @@ impl Topic {
         // What cannot be had now is tried again with the next message that is finished.
         if self.log.retire(low, now).is_ok_and(|retired| retired == Retired::Yes) {
             self.log.release(low);
+        }
+    }
+
+    /// Compacts the journal and records a waypoint when they are due.
+    fn shorten_recovery(&self) {
+        if self.log.needs_compaction() {
+            match self.log.compact() {
+                Ok(None) => {}
+                Ok(Some(notice)) => self.services.logger.warn(format_args!("{notice}")),
+                Err(error) => self.ail("journal not compacted", &error),
+            }
+        }
+        if self.log.waypoint_due()
+            && let Err(error) = self.log.waypoint()
+        {
+            self.ail("journal not written", &error);
         }
     }
 
@@ -110,6 +126,7 @@ impl Topic {
         }
         let mut state = lock(&self.state);
         self.log.release(low(&state));
+        self.log.retry_journal()?;
         self.write_snapshot(&mut state)?;
         drop(state);
         let end = self.log.sync()?;
@@ -141,9 +158,6 @@ impl Topic {
         state: &mut State,
         deltas: &[(ChannelName, ChannelDelta)],
     ) -> Result<(), nsq_log::Error> {
-        if state.journal_behind {
-            return self.write_snapshot(state);
-        }
         let delta = |(channel, delta)| JournalRecord::ChannelDelta { channel, delta };
         let mut records: Vec<_> =
             deltas.iter().map(|(channel, changes)| delta((channel, changes))).collect();
@@ -160,31 +174,35 @@ impl Topic {
         if records.is_empty() {
             return Ok(());
         }
-        let written = self.log.journal(&records);
+        let written = self.log.journal(&records, self.services.clock.now().0);
         if written.is_ok()
             && let Some(fan) = &fan
         {
             state.fanout_told = fan.fanout;
         }
-        self.note(state, written)
+        self.note(written)
     }
 
     pub(super) fn write_snapshot(&self, state: &mut State) -> Result<(), nsq_log::Error> {
         let snapshot = journal::snapshot(&state.fan, state.paused, state.channels.values());
-        let written = self.log.compact(&snapshot);
+        let topic = JournalRecord::Topic {
+            fanout: snapshot.fanout,
+            paused: snapshot.paused,
+            deferred: &snapshot.deferred,
+        };
+        let channels = snapshot.channels.iter();
+        let channels =
+            channels.map(|(channel, state)| JournalRecord::ChannelSnapshot { channel, state });
+        let records: Vec<_> = std::iter::once(topic).chain(channels).collect();
+        let written = self.log.journal(&records, self.services.clock.now().0);
         if written.is_ok() {
             state.unwritten.clear();
             state.fanout_told = snapshot.fanout;
         }
-        self.note(state, written)
+        self.note(written)
     }
 
-    fn note(
-        &self,
-        state: &mut State,
-        written: Result<(), nsq_log::Error>,
-    ) -> Result<(), nsq_log::Error> {
-        state.journal_behind = written.is_err();
+    pub(super) fn note(&self, written: Result<(), nsq_log::Error>) -> Result<(), nsq_log::Error> {
         written.inspect_err(|error| self.ail("journal not written", error))
     }
 }
