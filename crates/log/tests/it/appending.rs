@@ -314,6 +314,39 @@ fn a_reopen_reports_what_the_disk_lost() {
 }
 
 #[test]
+fn messages_lost_before_they_were_flushed_never_count_as_synced() {
+    let disk = disk();
+    let opened = open(&disk, Options { tail_bytes: 0, ..Options::default() });
+    let log = topic(&opened.store);
+    append(&log, &[b"flushed"]);
+    log.sync().unwrap();
+    for body in [b"a", b"%", b"c", b"d"] {
+        append(&log, &[body]);
+    }
+    disk.deny(Denied { sync: Some(Errno::IO), ..Denied::default() });
+    log.sync().unwrap_err();
+    assert_eq!(log.synced(), 1);
+    disk.deny(Denied::default());
+    let (path, bytes) = segment_files(&disk).remove(0);
+    let at = bytes.iter().rposition(|byte| *byte == b'%').unwrap();
+    disk.edit(&path, |bytes| {
+        bytes[at] ^= 1;
+        bytes.pop();
+    });
+    assert_eq!(log.reopen().unwrap().lost, [2..3, 4..5]);
+    assert_eq!(append(&log, &[b"e"]), 5..6);
+    assert_eq!(log.sync().unwrap(), 6);
+    let survived = (0..6).filter(|seq| log.survived(*seq..seq + 1));
+    assert_eq!(survived.collect::<Vec<_>>(), [0, 1, 3, 5]);
+    assert!(!log.survived(0..6) && !log.survived(1..3));
+    log.release(6);
+    assert!(!log.survived(2..3), "also when it is no longer kept");
+    let opened = open(&disk.restart(Stop::PowerCut { seed: 3 }), Options::default());
+    let found = read_all(&recovered(&opened), 1);
+    assert_eq!(found.into_keys().collect::<Vec<_>>(), [0, 1, 3, 5]);
+}
+
+#[test]
 fn level_memory_writes_in_the_background_and_loses_nothing_on_a_clean_stop() {
     let disk = disk();
     let options = Options {
