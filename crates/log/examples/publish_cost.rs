@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use nsq_log::{Append, BatchBuilder, Options, Read, RealDisk, Store, TopicLog};
+use nsq_log::{Append, BatchBuilder, Clocks, Options, Read, RealDisk, Store, TopicLog};
 use nsq_protocol::TopicName;
 
 const BODY_BYTES: usize = 200;
@@ -53,7 +53,8 @@ fn read_cold(log: &TopicLog) -> Result<(), Box<dyn std::error::Error>> {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
-    let opened = Store::open(folder.path(), Arc::new(RealDisk), Options::default())?;
+    let disk = Arc::new(RealDisk);
+    let opened = Store::open(folder.path(), disk, Options::default(), Clocks::default())?;
     let store = &opened.store;
     for size in [(1, 200_000), (20, 50_000), (200, 10_000), (1000, 2000)] {
         for (topic, consumed) in [("memory#ephemeral", true), ("file", true), ("file", false)] {

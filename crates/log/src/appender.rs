@@ -15,7 +15,7 @@ use crate::{
     batch::{BATCH_HEADER_BYTES, BatchBuilder, Place},
     error::{AppendError, Error, IoError},
     id::SEGMENT_MESSAGES_MAX,
-    journal_codec::nanos,
+    journal::{Position, nanos},
     lock,
     segment::SEGMENT_HEADER_BYTES,
     topic_log::{Append, Site},
@@ -46,6 +46,8 @@ pub(crate) struct AppenderStart {
     pub(crate) unsynced: Vec<u32>,
     /// Files or directories were created and their names not flushed.
     pub(crate) names_dirty: bool,
+    /// An error that has to be mended before the first append.
+    pub(crate) stopped: Option<IoError>,
 }
 
 #[derive(Debug)]
@@ -68,14 +70,6 @@ pub(crate) enum State {
     Stopped(Arc<IoError>),
     Deleted,
     Closed,
-}
-
-/// Where appending has got to: everything before `bytes` of `segment` belongs to messages before `end`.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) struct WrittenTo {
-    pub(crate) segment: u32,
-    pub(crate) bytes: u64,
-    pub(crate) end: u64,
 }
 
 impl State {
@@ -102,8 +96,9 @@ impl State {
 
 impl Appender {
     pub(crate) fn new(start: AppenderStart) -> Self {
-        let AppenderStart { active, unsynced, names_dirty } = start;
-        let (state, spare) = (State::Open, None);
+        let AppenderStart { active, unsynced, names_dirty, stopped } = start;
+        let state = stopped.map_or(State::Open, |error| State::Stopped(Arc::new(error)));
+        let spare = None;
         let inner = Inner { state, active, spare, unsynced, names_dirty, appended_ns: 0 };
         Self { inner: Mutex::new(inner) }
     }
@@ -164,23 +159,23 @@ impl Appender {
         inner.spare.iter().for_each(Spare::rest);
     }
 
-    /// Where appending has got to; `None` without an active segment.
+    /// The end of what is written; `None` while there is no segment.
     ///
     /// # Errors
     /// When the topic takes no appends: the file may not hold what was written to it.
-    pub(crate) fn written_to(&self, site: &Site<'_>) -> Result<Option<WrittenTo>, AppendError> {
+    pub(crate) fn position(&self, site: &Site<'_>) -> Result<Option<Position>, AppendError> {
         let inner = lock(&self.inner);
         inner.state.check_append(site.name)?;
-        Ok(inner.active.as_ref().map(|active| WrittenTo {
-            segment: active.segment.number,
-            bytes: active.bytes,
-            end: site.marks.written(),
-        }))
+        Ok(inner.position(site))
     }
 
-    /// Fails if the topic has been deleted or the store closed; being stopped is no obstacle.
-    pub(crate) fn check_open(&self, name: &TopicName) -> Result<(), Error> {
-        lock(&self.inner).state.check_open(name)
+    /// Returns true if the topic is open and nothing of it waits to be written or flushed.
+    pub(crate) fn is_flushed(&self, site: &Site<'_>) -> bool {
+        let inner = lock(&self.inner);
+        inner.is_open()
+            && inner.unsynced.is_empty()
+            && !inner.names_dirty
+            && site.marks.synced() == site.marks.end()
     }
 
     /// Refuses appends from now on, since the topic is being deleted. Returns the state before, to go back to if the
@@ -213,6 +208,17 @@ impl Appender {
 impl Inner {
     fn is_open(&self) -> bool {
         matches!(self.state, State::Open)
+    }
+
+    fn position(&self, site: &Site<'_>) -> Option<Position> {
+        let end = site.marks.written();
+        if let Some(active) = &self.active {
+            let (segment, bytes) = (active.segment.number, active.bytes);
+            return Some(Position { segment, bytes, end, open: true });
+        }
+        let newest = site.segments.newest()?;
+        let bytes = newest.extent().bytes;
+        Some(Position { segment: newest.number, bytes, end, open: false })
     }
 
     /// Reports a failed write to the publisher, and stops the topic unless it was a mere shortage.
@@ -266,10 +272,6 @@ impl Inner {
     }
 
     fn begin_next(&mut self, site: &Site<'_>, wall_ns: i64) -> Result<Active, IoError> {
-        if self.active.is_some() && !site.memory_only {
-            // First: as soon as the next segment exists, recovery does not look into this one.
-            lock(site.journal).seal_segment()?;
-        }
         let spare = match self.spare.take() {
             Some(spare) => spare,
             None => {

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::error::LockError;
+use crate::error::{Context, IoError, LockError};
 
 /// A file system, as far as the log needs one.
 pub trait Disk: fmt::Debug + Send + Sync {
@@ -113,6 +113,27 @@ pub trait File: fmt::Debug + Send + Sync {
     /// # Errors
     /// The file system's answer. Earlier writes may then be lost, even if a later call succeeds.
     fn sync_data(&self) -> io::Result<()>;
+}
+
+/// Writes a file so that a crash leaves either the old or the new one, whole.
+///
+/// # Errors
+/// When a step fails; the old file stays.
+pub fn replace_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), IoError> {
+    let temp = path.with_extension("tmp");
+    let file = disk.create(&temp).context("create", &temp)?;
+    let written = file
+        .write_all_at(bytes, 0)
+        .context("write", &temp)
+        .and_then(|()| file.sync_data().context("sync", &temp))
+        .and_then(|()| disk.rename(&temp, path).context("rename", &temp));
+    if let Err(error) = written {
+        // Best effort: what is left is overwritten the next time.
+        let _ = disk.remove(&temp);
+        return Err(error);
+    }
+    let dir = path.parent().unwrap_or_else(|| Path::new("."));
+    disk.sync_dir(dir).context("sync directory", dir)
 }
 
 /// A lock on a directory, given back when dropped.

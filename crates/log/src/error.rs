@@ -92,12 +92,24 @@ pub enum Error {
     /// A file could not be read or written.
     #[error(transparent)]
     Io(#[from] IoError),
-    /// The journal has lost a record to a failed write; [`compact`](crate::TopicLog::compact) mends it.
-    #[error("the journal of topic {topic} is incomplete after a failed write: {reason}")]
-    JournalBroken {
+    /// A file has an unknown version.
+    #[error(transparent)]
+    Open(OpenError),
+    /// The records are kept in memory until [`retry_journal`](crate::TopicLog::retry_journal) succeeds.
+    #[error("the journal of topic {topic} is behind after a failed write: {reason}")]
+    JournalBehind {
         /// The topic.
         topic: String,
         /// The failed write.
+        #[source]
+        reason: Arc<IoError>,
+    },
+    /// The topic's files could not be recovered; [`retry_topic`](crate::Store::retry_topic) tries again.
+    #[error("topic {topic} could not be recovered: {reason}")]
+    Failed {
+        /// The topic.
+        topic: String,
+        /// The error that recovery ended with.
         reason: String,
     },
     /// The topic has been deleted.
@@ -144,6 +156,15 @@ impl SyncError {
             Self::Append(_) => None,
             Self::Open(error) => (!error.is_temporary()).then_some(error),
             Self::Flush(error) => Some(error),
+        }
+    }
+}
+
+impl From<OpenError> for Error {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Io(error) => Self::Io(error),
+            other => Self::Open(other),
         }
     }
 }

@@ -4,6 +4,8 @@
 const STEP_BYTES: u64 = 64 << 10;
 /// The most entries of an index, so that its memory does not grow with the backlog.
 const INDEX_MAX: usize = 128;
+/// The number of readers that each find the place where their last load ended.
+const READERS_MAX: usize = 8;
 
 /// A batch's place: the sequence number of its first message and its offset in the segment file.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,8 +23,8 @@ pub(crate) struct Extent {
     pub(crate) index: Index,
     /// Good batches that follow damage, where a walk from the index would end.
     pub(crate) detours: Vec<BatchAt>,
-    /// The end of the last load, where the next one begins more often than not.
-    pub(crate) hint: Option<BatchAt>,
+    /// The ends of the last loads, where the next ones begin more often than not.
+    pub(crate) read_to: Vec<BatchAt>,
 }
 
 impl Extent {
@@ -39,11 +41,24 @@ impl Extent {
         }
     }
 
+    /// Notes that a reader got from one batch to another.
+    pub(crate) fn note_read(&mut self, from: BatchAt, to: BatchAt) {
+        if let Some(reader) = self.read_to.iter_mut().find(|reader| **reader == from) {
+            *reader = to;
+            return;
+        }
+        if self.read_to.len() == READERS_MAX {
+            self.read_to.remove(0);
+        }
+        self.read_to.push(to);
+    }
+
     /// The nearest batch known to begin at or before message `seq`.
     pub(crate) fn nearest(&self, seq: u64) -> Option<BatchAt> {
         let indexed = last_before(&self.index.batches, seq);
         let detour = last_before(&self.detours, seq);
-        indexed.max(detour).max(self.hint.filter(|hint| hint.first <= seq))
+        let read_to = self.read_to.iter().filter(|batch| batch.first <= seq).max().copied();
+        indexed.max(detour).max(read_to)
     }
 }
 
@@ -118,6 +133,20 @@ mod tests {
                 assert!(distance <= STEP_BYTES.max(length / 30) + 10_000, "{distance} of {length}");
             }
         }
+    }
+
+    #[test]
+    fn several_readers_find_the_places_where_they_stopped() {
+        let mut extent = indexed(1, 0);
+        let at = |first| BatchAt { first, offset: 64 + first };
+        for round in 0..10 {
+            for reader in (0..READERS_MAX as u64).map(|reader| 1000 * reader) {
+                extent.note_read(at(reader + round), at(reader + round + 1));
+                assert_eq!(extent.nearest(reader + round + 1), Some(at(reader + round + 1)));
+            }
+        }
+        extent.note_read(at(50), at(51));
+        assert_eq!(extent.read_to.len(), READERS_MAX);
     }
 
     #[test]

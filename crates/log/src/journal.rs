@@ -1,274 +1,247 @@
 //! The journal: one stream of records for the state of a topic and of all its channels.
 //!
+//! The stream is cut into files, the generations. Records are appended to the newest; a compaction begins the next one
+//! and replaces all before it by a snapshot, which it makes from those files and not from memory.
+//!
 //! # Invariants
-//! 1. Records carry consecutive numbers; replay sorts by them and drops repeats.
-//! 2. A record is applied only if every record before it is: replay ends at the first gap or defect.
-//! 3. After a failed write nothing is appended until a snapshot has replaced the file.
+//! 1. Records carry consecutive numbers over all files.
+//! 2. A record that could not be written stays in memory, in front of everything recorded later.
+//! 3. The stream's lock is held for writes to the page cache, never for a flush or a change of names. Whoever
+//!    begins, removes or replaces files holds `maintenance`.
+
+mod channel;
+mod compaction;
+mod decode;
+mod encode;
+mod files;
+mod record;
+mod replay;
+mod stream;
+mod waypoint;
 
 use std::{
     ops::Range,
-    path::{Path, PathBuf},
-    sync::Arc,
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Release},
+    },
     time::Duration,
 };
 
+pub use self::record::JournalRecord;
+pub(crate) use self::{
+    encode::nanos,
+    files::{Generations, JournalFiles},
+    replay::{Replay, Replayed},
+    waypoint::{Position, Waypoint},
+};
+use self::{record::LogRecord, stream::Stream};
 use crate::{
-    disk::{Disk, File},
-    error::{Context, Error, IoError},
-    journal_codec::{HEADER_BYTES, JournalRecord, encode_header, encode_record},
-    state::TopicState,
+    disk::Disk,
+    error::{Context, Error, SyncError},
+    lock,
 };
 
-/// A journal is rewritten only when it is longer than this.
-const COMPACT_BYTES_MIN: u64 = 64 << 10;
-/// A journal is rewritten when it is this many times as long as its last snapshot.
-const COMPACT_FACTOR: u64 = 4;
-
-/// Messages of one deferred publish that the log remembers until the journal has them.
+/// Messages of one deferred publish, and their delay.
 pub(crate) type Deferral = (Range<u64>, Duration);
 
-/// The writing end of a topic's journal.
+/// The journal of a topic.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    disk: Arc<dyn Disk>,
-    path: PathBuf,
+    files: JournalFiles,
     topic_id: u64,
-    /// Length of the file; 0 while there is none.
-    bytes: u64,
-    snapshot_bytes: u64,
-    next_number: u64,
-    broken: Option<String>,
-    closed: bool,
-    /// Written since the last sync.
-    pub(crate) dirty: bool,
-    /// Created since the last sync, so that its directory needs one too.
-    pub(crate) created: bool,
-    /// Deferred batches of the active segment.
-    active: Vec<Deferral>,
-    /// Those of closed segments that no snapshot has accounted for: one may be older than they are.
-    sealed: Vec<Deferral>,
-    /// How many of `sealed` are in the file.
-    sealed_written: usize,
-    scratch: Vec<u8>,
+    stream: Mutex<Stream>,
+    /// Deferred batches that no waypoint covers yet.
+    noted: Mutex<Vec<Deferral>>,
+    /// Held while files begin, go or are replaced.
+    maintenance: Mutex<()>,
+    /// Whether the stream has records that are not in a file.
+    behind: AtomicBool,
+    /// How many bytes the log had appended in this run at the last waypoint …
+    waypoint_at: AtomicU64,
+    /// … and at the last flushed one.
+    flushed_at: AtomicU64,
 }
 
 impl Journal {
-    /// A journal in `dir` that has no file yet.
+    /// A journal in `dir` without files. [`Journal::begin`] or [`Journal::resume`] comes next.
     pub(crate) fn new(disk: Arc<dyn Disk>, dir: &Path, topic_id: u64) -> Self {
         Self {
-            disk,
-            path: dir.join("journal"),
+            files: JournalFiles::new(disk, dir),
             topic_id,
-            bytes: 0,
-            snapshot_bytes: 0,
-            next_number: 1,
-            broken: None,
-            closed: false,
-            dirty: false,
-            created: false,
-            active: Vec::new(),
-            sealed: Vec::new(),
-            sealed_written: 0,
-            scratch: Vec::new(),
-        }
-    }
-
-    /// Continues a file of `bytes` whose last record has the number before `next_number`.
-    pub(crate) fn resume(&mut self, bytes: u64, next_number: u64) {
-        (self.bytes, self.next_number) = (bytes, next_number);
-    }
-
-    /// The deferred batches of the active segment, found by recovery.
-    pub(crate) fn restore_active(&mut self, deferrals: Vec<Deferral>) {
-        self.active = deferrals;
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Remembers a deferred batch that was appended to the active segment.
-    pub(crate) fn note_deferral(&mut self, range: Range<u64>, delay: Duration) {
-        push_deferral(&mut self.active, range, delay);
-    }
-
-    /// The active segment is about to be closed: its deferred batches go into the file, since recovery walks only
-    /// the newest.
-    ///
-    /// # Errors
-    /// When there is no space for them: the segment must not be closed yet. Any other failure is reported to
-    /// whoever journals next, and mended by the snapshot that follows.
-    pub(crate) fn seal_segment(&mut self) -> Result<(), IoError> {
-        self.sealed.append(&mut self.active);
-        if self.sealed_written == self.sealed.len() {
-            return Ok(());
-        }
-        match self.append(&[]) {
-            Err(Error::Io(error)) if error.is_temporary() => Err(error),
-            _ => Ok(()),
+            stream: Mutex::default(),
+            noted: Mutex::default(),
+            maintenance: Mutex::default(),
+            behind: AtomicBool::new(false),
+            waypoint_at: AtomicU64::new(0),
+            flushed_at: AtomicU64::new(0),
         }
     }
 
     /// Appends records with one write.
-    pub(crate) fn append(&mut self, records: &[JournalRecord<'_>]) -> Result<(), Error> {
-        self.check()?;
-        let mut out = std::mem::take(&mut self.scratch);
-        out.clear();
-        let mut number = self.next_number;
-        if self.bytes == 0 {
-            out.extend_from_slice(&encode_header(self.topic_id, number));
-        }
-        let unwritten = self.sealed.get(self.sealed_written..).unwrap_or_default();
-        if !unwritten.is_empty() {
-            encode_record(&mut out, &mut number, &JournalRecord::Deferrals(unwritten));
-        }
+    ///
+    /// # Errors
+    /// When the write fails. The records are kept in memory then, for the next append or [`Journal::retry`].
+    pub(crate) fn append(&self, records: &[JournalRecord<'_>], now_ns: u64) -> Result<(), Error> {
+        let mut stream = lock(&self.stream);
+        self.check_open(&stream)?;
+        stream.record_time(now_ns);
         for record in records {
-            encode_record(&mut out, &mut number, record);
+            stream.record(&LogRecord::Broker(*record));
         }
-        let result = self.write(&out);
-        if result.is_ok() {
-            self.created |= self.bytes == 0;
-            self.bytes += out.len() as u64;
-            self.next_number = number;
-            self.sealed_written = self.sealed.len();
-            self.dirty = true;
-        }
-        // A burst must not pin its buffer for the life of an idle topic.
-        if out.capacity() <= 16 << 10 {
-            self.scratch = out;
-        }
-        Ok(result?)
+        self.write(&mut stream)
     }
 
-    fn write(&mut self, out: &[u8]) -> Result<(), IoError> {
-        let file = match self.file() {
-            Ok(file) => file,
-            Err(source) => return Err(self.failed("open", source, None)),
+    /// Returns true if records wait in memory for [`Journal::retry`].
+    pub(crate) fn is_behind(&self) -> bool {
+        self.behind.load(Acquire)
+    }
+
+    /// Writes the records that a failed write left in memory.
+    ///
+    /// # Errors
+    /// When they still cannot be written.
+    pub(crate) fn retry(&self) -> Result<(), Error> {
+        let _maintenance = lock(&self.maintenance);
+        let mut stream = lock(&self.stream);
+        self.check_open(&stream)?;
+        if let Some(state) = stream.owed.take() {
+            drop(stream);
+            return self.restart(state);
+        }
+        if stream.spoiled.is_some() {
+            drop(stream);
+            self.begin_generation()?;
+            return Ok(());
+        }
+        self.write(&mut stream)
+    }
+
+    /// Writes the records in memory to the newest file.
+    fn write(&self, stream: &mut Stream) -> Result<(), Error> {
+        let written = match &stream.spoiled {
+            Some(reason) => Err(Arc::clone(reason)),
+            None => stream.write(&*self.files.disk, &self.files.journal_path(stream.generation)),
         };
-        match file.write_all_at(out, self.bytes) {
-            Ok(()) => Ok(()),
-            Err(source) => Err(self.failed("write", source, Some(&file))),
+        self.behind.store(written.is_err(), Release);
+        written.map_err(|reason| Error::JournalBehind { topic: self.topic(), reason })
+    }
+
+    /// Remembers a deferred batch until the next waypoint.
+    pub(crate) fn note_deferral(&self, range: Range<u64>, delay: Duration) {
+        push_deferral(&mut lock(&self.noted), range, delay);
+    }
+
+    /// Takes over the deferred batches that recovery found behind the last waypoint.
+    pub(crate) fn restore_noted(&self, deferrals: Vec<Deferral>) {
+        *lock(&self.noted) = deferrals;
+    }
+
+    /// Returns true while the files on disk contradict what recovery has found, for lack of space to replace them.
+    pub(crate) fn owes_snapshot(&self) -> bool {
+        lock(&self.stream).owed.is_some()
+    }
+
+    /// Forgets deferred batches below a sequence number.
+    pub(crate) fn forget_deferrals(&self, below: u64) {
+        let mut noted = lock(&self.noted);
+        let passed = noted.partition_point(|(range, _)| range.end <= below);
+        noted.drain(..passed);
+    }
+
+    /// Records that the log is complete up to `position`, with the deferred batches before it. `appended` is the
+    /// number of bytes appended in this run up to the position.
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    pub(crate) fn waypoint(&self, waypoint: Waypoint, appended: u64) -> Result<(), Error> {
+        let mut stream = lock(&self.stream);
+        self.check_open(&stream)?;
+        if !stream.is_news(&waypoint) {
+            return Ok(());
         }
-    }
-
-    /// Files are opened for each write: thousands of idle topics must not hold descriptors.
-    fn file(&self) -> std::io::Result<Arc<dyn File>> {
-        if self.bytes == 0 { self.disk.create(&self.path) } else { self.disk.open(&self.path) }
-    }
-
-    /// Takes a partial write back; when that fails or the device does, only a snapshot helps.
-    fn failed(
-        &mut self,
-        operation: &'static str,
-        source: std::io::Error,
-        file: Option<&Arc<dyn File>>,
-    ) -> IoError {
-        let error = IoError::new(operation, &self.path, source);
-        let taken_back = file.is_none_or(|file| file.truncate(self.bytes).is_ok());
-        if !error.is_temporary() || !taken_back {
-            self.broken = Some(error.to_string());
+        // Taken under the stream's lock: whichever waypoint comes first in the stream follows the deferrals.
+        let noted = std::mem::take(&mut *lock(&self.noted));
+        if !noted.is_empty() {
+            stream.record(&LogRecord::Deferrals(&noted));
         }
-        error
+        stream.record_waypoint(waypoint);
+        self.waypoint_at.fetch_max(appended, Release);
+        if waypoint.flushed {
+            self.flushed_at.fetch_max(appended, Release);
+        }
+        self.write(&mut stream)
     }
 
-    /// Refuses everything from now on.
-    pub(crate) fn close(&mut self) {
-        self.closed = true;
+    /// How many bytes the log had appended in this run at the last waypoint.
+    pub(crate) fn waypoint_at(&self) -> u64 {
+        self.waypoint_at.load(Acquire)
     }
 
-    fn check_open(&self) -> Result<(), Error> {
-        if self.closed { Err(Error::Deleted(self.topic())) } else { Ok(()) }
+    /// How many bytes the log had appended in this run at the last flushed waypoint.
+    pub(crate) fn flushed_at(&self) -> u64 {
+        self.flushed_at.load(Acquire)
     }
 
-    fn check(&self) -> Result<(), Error> {
-        self.check_open()?;
-        self.broken.as_ref().map_or(Ok(()), |reason| {
-            Err(Error::JournalBroken { topic: self.topic(), reason: reason.clone() })
-        })
+    /// Returns true if a flushed waypoint at `position` is the last thing that happened and is flushed itself.
+    pub(crate) fn is_settled(&self, position: Option<Position>) -> bool {
+        let stream = lock(&self.stream);
+        let marked =
+            position.is_none_or(|position| stream.flushed.map(|it| it.position) == Some(position));
+        marked && stream.is_flushed()
+    }
+
+    /// Flushes the files. The names of new files need a sync of the directory before.
+    ///
+    /// # Errors
+    /// When a file cannot be flushed. Its records may be lost then; [`Journal::compact`] finds out.
+    pub(crate) fn sync(&self) -> Result<(), SyncError> {
+        let generations = std::mem::take(&mut lock(&self.stream).unsynced);
+        let synced = generations.iter().try_for_each(|generation| {
+            let path = self.files.journal_path(*generation);
+            match self.files.open(&path).map_err(SyncError::open)? {
+                Some(file) => file.sync_data().context("sync", &path).map_err(SyncError::flush),
+                // Replaced by a snapshot, which was flushed first.
+                None => Ok(()),
+            }
+        });
+        if let Err(error) = &synced {
+            lock(&self.stream).flush_failed(generations, error);
+        }
+        synced
+    }
+
+    /// Returns true if a file was created since the last call: the directory has to be synced.
+    pub(crate) fn take_names_dirty(&self) -> bool {
+        std::mem::take(&mut lock(&self.stream).names_dirty)
+    }
+
+    /// Refuses everything from now on, after waiting for a compaction to end.
+    pub(crate) fn close(&self) {
+        let _maintenance = lock(&self.maintenance);
+        lock(&self.stream).closed = true;
+    }
+
+    /// Takes [`Journal::close`] back.
+    pub(crate) fn unclose(&self) {
+        lock(&self.stream).closed = false;
+    }
+
+    fn check_open(&self, stream: &Stream) -> Result<(), Error> {
+        if stream.closed { Err(Error::Deleted(self.topic())) } else { Ok(()) }
     }
 
     fn topic(&self) -> String {
-        let dir = self.path.parent().and_then(Path::file_name).unwrap_or_default();
+        let dir = self.files.dir.file_name().unwrap_or_default();
         dir.to_string_lossy().trim_end_matches(".topic").to_owned()
-    }
-
-    pub(crate) fn needs_compaction(&self) -> bool {
-        self.broken.is_some()
-            || self.bytes > COMPACT_BYTES_MIN.max(COMPACT_FACTOR * self.snapshot_bytes)
-    }
-
-    /// Replaces the file by a snapshot. The old file stays until the new one is durable.
-    pub(crate) fn compact(&mut self, snapshot: &TopicState) -> Result<(), Error> {
-        self.check_open()?;
-        Ok(self.rewrite(snapshot)?)
-    }
-
-    /// As [`Journal::compact`], for recovery.
-    pub(crate) fn rewrite(&mut self, snapshot: &TopicState) -> Result<(), IoError> {
-        let mut number = self.next_number;
-        let mut out = encode_header(self.topic_id, number).to_vec();
-        for record in snapshot.records() {
-            encode_record(&mut out, &mut number, &record);
-        }
-        // What was published after the snapshot was taken is not in it.
-        let known = snapshot.deferred.last().map_or(0, |(last, _)| last.end).max(snapshot.fanout);
-        let sealed: Vec<_> =
-            self.sealed.iter().filter(|(range, _)| range.end > known).cloned().collect();
-        if !sealed.is_empty() {
-            encode_record(&mut out, &mut number, &JournalRecord::Deferrals(&sealed));
-        }
-        replace_file(&*self.disk, &self.path, &out)?;
-        self.bytes = out.len() as u64;
-        self.snapshot_bytes = self.bytes;
-        self.next_number = number;
-        self.broken = None;
-        self.sealed_written = sealed.len();
-        self.sealed = sealed;
-        Ok(())
-    }
-
-    /// Writes what a clean start needs: where the log ends and which deferred batches the active segment holds.
-    pub(crate) fn checkpoint(&mut self, segment: u32, bytes: u64, end: u64) -> Result<(), Error> {
-        let active = std::mem::take(&mut self.active);
-        let deferrals = JournalRecord::Deferrals(&active);
-        let checkpoint = JournalRecord::Checkpoint { segment, bytes, end };
-        let result = if active.is_empty() {
-            self.append(&[checkpoint])
-        } else {
-            self.append(&[deferrals, checkpoint])
-        };
-        self.active = active;
-        result
-    }
-
-    /// Whether the journal has been written to disk at all.
-    pub(crate) fn has_file(&self) -> bool {
-        self.bytes >= HEADER_BYTES as u64
     }
 }
 
-/// Adds a deferral, joining it to the last one when it continues it.
+/// Adds a deferral, joining it to the last one if it continues it.
 pub(crate) fn push_deferral(list: &mut Vec<Deferral>, range: Range<u64>, delay: Duration) {
     match list.last_mut() {
         Some((last, same)) if last.end == range.start && *same == delay => last.end = range.end,
         _ => list.push((range, delay)),
     }
-}
-
-/// Writes a file so that a crash leaves either the old or the new one, whole.
-pub fn replace_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), IoError> {
-    let temp = path.with_extension("tmp");
-    let file = disk.create(&temp).context("create", &temp)?;
-    let written = file
-        .write_all_at(bytes, 0)
-        .context("write", &temp)
-        .and_then(|()| file.sync_data().context("sync", &temp))
-        .and_then(|()| disk.rename(&temp, path).context("rename", &temp));
-    if let Err(error) = written {
-        // Best effort: a start removes what is left.
-        let _ = disk.remove(&temp);
-        return Err(error);
-    }
-    let dir = path.parent().unwrap_or_else(|| Path::new("."));
-    disk.sync_dir(dir).context("sync directory", dir)
 }

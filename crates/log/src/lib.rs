@@ -14,12 +14,13 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use nsq_log::{Append, BatchBuilder, Options, Read, RealDisk, Store};
+//! use nsq_log::{Append, BatchBuilder, Clocks, Options, Read, RealDisk, Store};
 //! use nsq_protocol::TopicName;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let folder = tempfile::tempdir()?;
-//! let opened = Store::open(folder.path(), Arc::new(RealDisk), Options::default())?;
+//! let disk = Arc::new(RealDisk);
+//! let opened = Store::open(folder.path(), disk, Options::default(), Clocks::default())?;
 //! let log = opened.store.create_topic(&TopicName::new("orders")?)?;
 //!
 //! let mut batch = BatchBuilder::new(opened.store.pool().clone());
@@ -47,7 +48,7 @@ mod extent;
 mod holes;
 mod id;
 mod journal;
-mod journal_codec;
+mod journaling;
 mod load;
 mod node;
 mod notice;
@@ -59,7 +60,6 @@ mod reopen;
 mod scan;
 mod segment;
 mod segments;
-mod shim;
 mod state;
 mod store;
 mod sync;
@@ -69,22 +69,21 @@ pub mod testing;
 mod topic_log;
 mod walk;
 
-pub use crate::journal::replace_file;
-pub use crate::shim::{Clocks, FailedTopic};
 pub use crate::{
     appender::Retired,
     batch::{BATCH_HEADER_BYTES, BatchBuilder, RECORD_HEAD_BYTES},
     chunk::Chunk,
-    disk::{DirLock, Disk, File, RealDisk},
+    disk::{DirLock, Disk, File, RealDisk, replace_file},
     error::{AppendError, Error, IoError, LockError, OpenError, ReadError, SyncError},
     id::{IdParts, SEGMENT_MESSAGES_MAX, split_id},
-    journal_codec::JournalRecord,
+    journal::JournalRecord,
+    node::Clocks,
     notice::{Event, Notice},
     pool::Pool,
     reopen::Reopened,
     segment::{FORMAT_VERSION, SEGMENT_HEADER_BYTES, SegmentSpan},
     state::{ChannelDelta, ChannelState, Outstanding, TopicState},
-    store::{Durability, Opened, Options, RecoveredTopic, Store},
+    store::{DeletedTopic, Durability, FailedTopic, Opened, Options, RecoveredTopic, Store},
     tail::{Read, Slice},
     topic_log::{Append, TopicLog},
 };

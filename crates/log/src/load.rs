@@ -158,7 +158,7 @@ impl TopicLog {
             let batches = scan(&buffer.bytes, &source.expected, seq, stop);
             if let Some(last) = batches.last() {
                 let next = BatchAt { first: last.end, offset: at.offset + last.bytes.end as u64 };
-                source.segment.extent().hint = Some(next);
+                source.segment.extent().note_read(at, next);
                 return Ok(pieces(buffer, &batches, pool, lease));
             }
             let needs = first_bytes(&buffer.bytes, &source.expected);

@@ -43,7 +43,14 @@ pub enum Event {
         /// How many of them were not lost before.
         messages: u64,
     },
-    /// A segment header was unreadable and was rebuilt from the batches.
+    /// A segment file cannot be read; it stays as it is, and its messages are not delivered.
+    Unreadable {
+        /// The operating system's error.
+        error: String,
+        /// Sequence numbers that no other file holds.
+        lost: Range<u64>,
+    },
+    /// A segment header was damaged and was rebuilt from the batches.
     HeaderRebuilt,
     /// The file could not be understood, or belongs to something else; renamed to `*.bad`.
     SetAside {
@@ -89,6 +96,19 @@ impl Event {
     }
 }
 
+impl Notice {
+    /// Whether stored messages are lost or out of reach.
+    pub fn is_loss(&self) -> bool {
+        matches!(
+            self.event,
+            Event::Damage { .. }
+                | Event::Missing { .. }
+                | Event::Quarantined { .. }
+                | Event::Unreadable { .. }
+        )
+    }
+}
+
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.path.display())?;
@@ -116,6 +136,13 @@ impl fmt::Display for Notice {
                 f,
                 "cannot be read, {messages} messages lost (sequence {} to {})",
                 lost.start, lost.end
+            ),
+            Event::Unreadable { error, lost } => write!(
+                f,
+                "unreadable ({error}), {} messages skipped (sequence {} to {}), file kept",
+                lost.end - lost.start,
+                lost.start,
+                lost.end
             ),
             Event::HeaderRebuilt => f.write_str("damaged header, rebuilt from the batches"),
             Event::SetAside { reason, bytes } => {

@@ -89,9 +89,9 @@ impl Segments {
         Some(SegmentSpan { key, first: table.segments.get(at)?.first, end })
     }
 
-    /// Bytes of all segment files.
-    pub(crate) fn bytes(&self) -> u64 {
-        lock(&self.table).segments.iter().map(|segment| segment.extent().bytes).sum()
+    /// The newest segment.
+    pub(crate) fn newest(&self) -> Option<Arc<Segment>> {
+        lock(&self.table).segments.last().cloned()
     }
 
     /// Bytes of the newest segment file; 0 when there is none.

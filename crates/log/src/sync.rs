@@ -32,8 +32,7 @@ impl TopicLog {
         Ok(plan.end)
     }
 
-    /// Flushes closed segments and the journal before the active segment, since recovery trusts that everything
-    /// before the newest segment is complete.
+    /// Flushes the segments and their names before the journal, whose waypoint vouches for them.
     fn flush_files(&self, plan: &FlushPlan) -> Result<(), SyncError> {
         for number in &plan.closed {
             let path = self.segment_path(*number);
@@ -44,37 +43,15 @@ impl TopicLog {
                 Err(error) => return Err(SyncError::open(IoError::new("open", &path, error))),
             }
         }
-        let names = self.flush_journal()?;
         if let Some(active) = &plan.active {
             let path = active.path();
             let file = self.shared.open_files.get(active).context("open", path);
             flush(&*file.map_err(SyncError::open)?, path)?;
         }
-        if plan.names || names {
+        if self.journal.take_names_dirty() || plan.names {
             self.flush_names().map_err(SyncError::flush)?;
         }
-        Ok(())
-    }
-
-    /// Flushes the journal; returns whether its name has to be flushed too.
-    fn flush_journal(&self) -> Result<bool, SyncError> {
-        let (written, created, path) = {
-            let mut journal = lock(&self.journal);
-            let written = journal.has_file() && std::mem::take(&mut journal.dirty);
-            (written, std::mem::take(&mut journal.created), journal.path().to_owned())
-        };
-        if !written {
-            return Ok(created);
-        }
-        let opened = self.shared.open_files.borrow(&path).context("open", &path);
-        let flushed = opened.map_err(SyncError::open).and_then(|file| flush(file.file(), &path));
-        if let Err(error) = flushed {
-            let mut journal = lock(&self.journal);
-            journal.dirty = true;
-            journal.created |= created;
-            return Err(error);
-        }
-        Ok(created)
+        self.sync_journal(plan.position, plan.appended_bytes)
     }
 
     /// Makes the names of the topic's files and of its directory survive a power cut.

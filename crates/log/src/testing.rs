@@ -16,6 +16,7 @@ use crate::{
     disk::{DirLock, Disk, File},
     error::LockError,
     lock,
+    node::Clocks,
 };
 
 /// A disk in memory. Clones share it.
@@ -65,6 +66,8 @@ struct Inner {
     crash_at: Option<u64>,
     crashed: bool,
     entropy: u64,
+    /// How often the machine was booted.
+    boots: u8,
 }
 
 type Names = BTreeMap<PathBuf, Entry>;
@@ -104,6 +107,12 @@ impl FaultyDisk {
         inner.durable.insert(root.to_owned(), Entry::Dir);
         drop(inner);
         disk
+    }
+
+    /// The clocks of the machine: every boot has its own id, and time stands still.
+    pub fn clocks(&self) -> Clocks {
+        let boot_id = [lock(&self.0).boots + 1; 16];
+        Clocks { boot_id, since_boot_ns: 1 << 40, wall_ns: 1 << 60 }
     }
 
     /// Says which operations fail.
@@ -170,6 +179,7 @@ impl FaultyDisk {
             pending,
             files,
             entropy: inner.entropy,
+            boots: inner.boots + u8::from(matches!(stop, Stop::PowerCut { .. })),
             ..Inner::default()
         };
         Self(Arc::new(Mutex::new(restarted)))

@@ -29,12 +29,10 @@ use crate::{
     holes::Holes,
     id::{SEGMENT_MESSAGES_MAX, split_id},
     journal::Journal,
-    journal_codec::JournalRecord,
     lock,
     notice::{Event, Notice},
     segment::{Segment, SegmentSpan, segment_path},
     segments::{Segments, Table},
-    state::TopicState,
     store::Shared,
     tail::{Bounds, Read, Slice, Tail, TailRead},
 };
@@ -60,7 +58,7 @@ pub struct TopicLog {
     pub(crate) appender: Appender,
     pub(crate) segments: Segments,
     tail: Tail,
-    pub(crate) journal: Mutex<Journal>,
+    pub(crate) journal: Journal,
     /// Held during a flush and a reopen, so that there is one at a time.
     pub(crate) flushing: Mutex<()>,
     /// What a reopen found to be lost of messages that were not flushed yet.
@@ -74,6 +72,8 @@ pub(crate) struct Marks {
     pub(crate) end: AtomicU64,
     pub(crate) written: AtomicU64,
     pub(crate) synced: AtomicU64,
+    /// Bytes of batches written to segments in this run.
+    pub(crate) appended_bytes: AtomicU64,
     /// The active segment is nearly full, and the next one has not been created.
     pub(crate) filling: AtomicBool,
 }
@@ -101,7 +101,6 @@ pub(crate) struct Site<'a> {
     pub(crate) shared: &'a Shared,
     pub(crate) memory_only: bool,
     pub(crate) segments: &'a Segments,
-    pub(crate) journal: &'a Mutex<Journal>,
     pub(crate) marks: &'a Marks,
 }
 
@@ -141,7 +140,7 @@ impl TopicLog {
             appender: Appender::new(start.appender),
             segments: Segments::new(start.table, start.end),
             tail: Tail::starting_at(start.end),
-            journal: Mutex::new(start.journal),
+            journal: start.journal,
             flushing: Mutex::default(),
             lost: Mutex::default(),
             marks,
@@ -156,7 +155,6 @@ impl TopicLog {
             shared: &self.shared,
             memory_only: self.memory_only,
             segments: &self.segments,
-            journal: &self.journal,
             marks: &self.marks,
         }
     }
@@ -212,7 +210,7 @@ impl TopicLog {
         }
         self.appender.append(&self.site(), batch, at, |batch, range| {
             if let Some(delay) = at.defer.filter(|delay| !delay.is_zero() && !self.memory_only) {
-                lock(&self.journal).note_deferral(range, delay);
+                self.journal.note_deferral(range, delay);
             }
             self.tail.push(batch, self.tail_bounds(), self.written());
         })
@@ -293,45 +291,18 @@ impl TopicLog {
         self.segments.span(key, || self.end())
     }
 
-    /// Records what happened to the topic and its channels, with one write. Nothing for an ephemeral topic.
-    ///
-    /// # Errors
-    /// When the write fails. Nothing of it was recorded then; after a failure that is not a shortage,
-    /// only [`TopicLog::compact`] helps.
-    pub fn journal(&self, records: &[JournalRecord<'_>]) -> Result<(), Error> {
-        if self.memory_only || records.is_empty() {
-            return Ok(());
-        }
-        self.appender.check_open(&self.name)?;
-        lock(&self.journal).append(records)
-    }
-
-    /// Whether the journal has outgrown its last snapshot, or has to be replaced after a failed write.
-    pub fn needs_compaction(&self) -> bool {
-        !self.memory_only && lock(&self.journal).needs_compaction()
-    }
-
-    /// Replaces the journal by a snapshot of the state.
-    ///
-    /// `snapshot` must contain everything that was journaled before, and nothing may be journaled between
-    /// taking the snapshot and this call.
-    ///
-    /// # Errors
-    /// When the new file cannot be written. The old one stays.
-    pub fn compact(&self, snapshot: &TopicState) -> Result<(), Error> {
-        if self.memory_only {
-            return Ok(());
-        }
-        self.appender.check_open(&self.name)?;
-        lock(&self.journal).compact(snapshot)
-    }
-
     /// Frees the memory of messages before `low`, and deletes the segments that lie wholly before it. The newest segment
     /// stays. Returns the number of segments deleted.
     pub fn release(&self, low: u64) -> usize {
         if low > self.tail.first() {
             self.tail.release(low.min(self.written()));
         }
+        self.release_files(low)
+    }
+
+    /// Deletes the segments that lie wholly before `low`, as [`TopicLog::release`], but frees no memory: their messages
+    /// can be read as long as the memory tail holds them.
+    pub fn release_files(&self, low: u64) -> usize {
         if low < self.segments.second() {
             return 0;
         }
@@ -360,22 +331,6 @@ impl TopicLog {
     /// [reopen](TopicLog::reopen) found a loss, however far [`TopicLog::synced`] has come since.
     pub fn survived(&self, range: Range<u64>) -> bool {
         !lock(&self.lost).touch(&range)
-    }
-
-    /// Bytes of the segment files.
-    pub fn disk_bytes(&self) -> u64 {
-        if self.memory_only { 0 } else { self.segments.bytes() }
-    }
-
-    /// Whether something was written that a power cut may take, or is not written yet.
-    pub fn dirty(&self) -> bool {
-        !self.memory_only && (self.synced() < self.end() || lock(&self.journal).dirty)
-    }
-
-    /// Whether as many messages as [`Options::sync_every`](crate::Options::sync_every) asks for wait for a sync.
-    pub fn sync_due(&self) -> bool {
-        let every = self.shared.options.sync_every;
-        !self.memory_only && every > 0 && self.end() - self.synced() >= every
     }
 
     pub(crate) fn segment_path(&self, number: u32) -> PathBuf {

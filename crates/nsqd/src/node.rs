@@ -17,7 +17,7 @@ use std::{
 
 use foldhash::fast::RandomState;
 use nsq_broker::ClientId;
-use nsq_log::{BatchBuilder, Store};
+use nsq_log::{BatchBuilder, DeletedTopic, Store};
 use nsq_protocol::{ChannelName, TopicName};
 
 pub use self::{metadata::MetadataError, open::OpenError};
@@ -210,12 +210,9 @@ impl Node {
     /// When its folder cannot be renamed: then the topic is as it was. Or when what it left cannot be removed, which
     /// the next start does.
     pub(crate) fn delete_topic(&self, name: &TopicName) -> Result<bool, nsq_log::Error> {
-        let _taken = self.names.take(name);
+        let taken = self.names.take(name);
         let Some(topic) = self.existing_topic(name.as_str()) else { return Ok(false) };
-        let deleted = self.store.delete_topic(name);
-        if deleted.is_err() && self.store.has_topic(name) {
-            return deleted.map(|()| true);
-        }
+        let deleted = self.store.detach_topic(name)?;
         self.services.logger.info(format_args!("TOPIC({name}): deleting"));
         topic.exit();
         topic.forget();
@@ -225,7 +222,10 @@ impl Node {
             // At once: a topic that the file still lists would be back after a crash.
             self.write_metadata();
         }
-        deleted.map(|()| true)
+        // A topic of the same name may come: its files have another name.
+        drop(taken);
+        deleted.map_or(Ok(()), DeletedTopic::remove)?;
+        Ok(true)
     }
 
     /// Deletes a channel, and with it an ephemeral topic that has no other. Answers whether there was one.
@@ -308,7 +308,9 @@ impl Node {
     pub(crate) fn watch_clock(&self) {
         self.services.tidier.ask(&self.clock_errand, CLOCK_WATCH);
         let noted = self.store.note_wall(self.services.clock.wall_minus_node_ns());
-        match noted.and_then(|()| self.store.reserve_segments()) {
+        let reserve =
+            || if self.store.segments_low() { self.store.reserve_segments() } else { Ok(()) };
+        match noted.and_then(|()| reserve()) {
             Ok(()) => self.services.health.recovered(NODE),
             Err(error) => self.services.health.failed(NODE, &error),
         }

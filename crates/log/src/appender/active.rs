@@ -5,7 +5,6 @@ use std::sync::{Arc, atomic::Ordering::Release};
 use crate::{
     error::{Context, IoError},
     extent::{BatchAt, Extent},
-    lock,
     open_files::KeptFile,
     segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, segment_path, spare_header},
     store::Durability,
@@ -117,6 +116,7 @@ impl Active {
             return Err(WriteError { error, undone: file.truncate(self.bytes).is_ok() });
         }
         self.bytes += bytes.len() as u64;
+        site.marks.appended_bytes.fetch_add(bytes.len() as u64, Release);
         let mut extent = self.segment.extent();
         if let Some(batch) = batch {
             extent.note(batch);
@@ -138,7 +138,7 @@ pub(crate) struct Spare {
 impl Spare {
     /// Takes a segment number and creates its file.
     pub(crate) fn create(site: &Site<'_>) -> Result<Self, IoError> {
-        let number = lock(&site.shared.node).take_segment()?;
+        let number = site.shared.node.take_segment()?;
         if site.memory_only {
             return Ok(Self { number, file: None });
         }

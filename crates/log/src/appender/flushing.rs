@@ -1,10 +1,14 @@
 //! What an appender has to do with flushes, and with starting again after one that failed.
 
-use std::sync::{Arc, atomic::Ordering::Release};
+use std::sync::{
+    Arc,
+    atomic::Ordering::{Acquire, Release},
+};
 
 use super::{Appender, State};
 use crate::{
     error::{AppendError, Error, IoError},
+    journal::Position,
     lock,
     open_files::KeptFile,
     topic_log::Site,
@@ -18,6 +22,10 @@ pub(crate) struct FlushPlan {
     pub(crate) closed: Vec<u32>,
     pub(crate) active: Option<Arc<KeptFile>>,
     pub(crate) names: bool,
+    /// The position up to which the segments are flushed then.
+    pub(crate) position: Option<Position>,
+    /// [`Marks::appended_bytes`](crate::topic_log::Marks::appended_bytes) there.
+    pub(crate) appended_bytes: u64,
 }
 
 impl Appender {
@@ -33,6 +41,8 @@ impl Appender {
             active: active.and_then(|active| active.file.clone()),
             closed: std::mem::take(&mut inner.unsynced),
             names: std::mem::take(&mut inner.names_dirty),
+            position: inner.position(site),
+            appended_bytes: site.marks.appended_bytes.load(Acquire),
         })
     }
 

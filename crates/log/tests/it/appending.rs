@@ -3,8 +3,8 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use nsq_log::{
-    Append, AppendError, BatchBuilder, Durability, Event, LockError, OpenError, Options, Read,
-    ReadError, RealDisk, Reopened, Store,
+    Append, AppendError, BatchBuilder, Clocks, Durability, Event, LockError, OpenError, Opened,
+    Options, Read, ReadError, RealDisk, Reopened, Store,
     testing::{Denied, Stop},
 };
 use rustix::io::Errno;
@@ -187,7 +187,7 @@ fn an_ephemeral_topic_is_in_memory_only_and_keeps_all_until_released() {
     assert_eq!(log.read(0..50, 1, &mut Vec::new()), Read::Gone(log.tail_start()));
     assert!(log.tail_start() > 0 && log.tail_start() <= 20);
     log.release(50);
-    assert_eq!((log.tail_start(), log.dirty()), (50, false));
+    assert_eq!(log.tail_start(), 50);
     assert_eq!(append(&log, &[b"x"]), 50..51);
     log.sync().unwrap();
     opened.store.close().unwrap();
@@ -314,6 +314,39 @@ fn a_reopen_reports_what_the_disk_lost() {
 }
 
 #[test]
+fn messages_lost_before_they_were_flushed_never_count_as_synced() {
+    let disk = disk();
+    let opened = open(&disk, Options { tail_bytes: 0, ..Options::default() });
+    let log = topic(&opened.store);
+    append(&log, &[b"flushed"]);
+    log.sync().unwrap();
+    for body in [b"a", b"%", b"c", b"d"] {
+        append(&log, &[body]);
+    }
+    disk.deny(Denied { sync: Some(Errno::IO), ..Denied::default() });
+    log.sync().unwrap_err();
+    assert_eq!(log.synced(), 1);
+    disk.deny(Denied::default());
+    let (path, bytes) = segment_files(&disk).remove(0);
+    let at = bytes.iter().rposition(|byte| *byte == b'%').unwrap();
+    disk.edit(&path, |bytes| {
+        bytes[at] ^= 1;
+        bytes.pop();
+    });
+    assert_eq!(log.reopen().unwrap().lost, [2..3, 4..5]);
+    assert_eq!(append(&log, &[b"e"]), 5..6);
+    assert_eq!(log.sync().unwrap(), 6);
+    let survived = (0..6).filter(|seq| log.survived(*seq..seq + 1));
+    assert_eq!(survived.collect::<Vec<_>>(), [0, 1, 3, 5]);
+    assert!(!log.survived(0..6) && !log.survived(1..3));
+    log.release(6);
+    assert!(!log.survived(2..3), "also when it is no longer kept");
+    let opened = open(&disk.restart(Stop::PowerCut { seed: 3 }), Options::default());
+    let found = read_all(&recovered(&opened), 1);
+    assert_eq!(found.into_keys().collect::<Vec<_>>(), [0, 1, 3, 5]);
+}
+
+#[test]
 fn level_memory_writes_in_the_background_and_loses_nothing_on_a_clean_stop() {
     let disk = disk();
     let options = Options {
@@ -326,7 +359,6 @@ fn level_memory_writes_in_the_background_and_loses_nothing_on_a_clean_stop() {
     let log = topic(&opened.store);
     append(&log, &[b"a", b"b"]);
     assert_eq!((log.end(), log.written(), log.tail_start()), (2, 0, 0), "not evicted unwritten");
-    assert!(log.dirty());
     log.flush().unwrap();
     assert_eq!(log.written(), 2);
     append(&log, &[&[7; 200_000]]);
@@ -337,19 +369,6 @@ fn level_memory_writes_in_the_background_and_loses_nothing_on_a_clean_stop() {
     drop((opened, log));
     let opened = open(&disk, options);
     assert_eq!(dense(&recovered(&opened)).len(), 5);
-}
-
-#[test]
-fn sync_is_due_after_as_many_messages_as_were_asked_for() {
-    let disk = disk();
-    let opened = open(&disk, Options { sync_every: 3, ..Options::default() });
-    let log = topic(&opened.store);
-    append(&log, &[b"a", b"b"]);
-    assert!(!log.sync_due() && log.dirty());
-    append(&log, &[b"c"]);
-    assert!(log.sync_due());
-    assert_eq!(log.sync().unwrap(), 3);
-    assert!(!log.sync_due() && !log.dirty());
 }
 
 #[test]
@@ -432,7 +451,7 @@ fn a_topic_at_rest_goes_on_where_it_stopped() {
 fn readers_and_writers_of_one_topic_do_not_disturb_one_another() {
     let folder = tempfile::tempdir().unwrap();
     let options = Options { segment_bytes: 20_000, tail_messages: 50, ..Options::default() };
-    let opened = Store::open(folder.path(), Arc::new(RealDisk), options).unwrap();
+    let opened = open_real(folder.path(), options).unwrap();
     let log = topic(&opened.store);
     const WRITERS: u64 = 2;
     const BATCHES: u64 = 3000;
@@ -487,12 +506,16 @@ fn readers_and_writers_of_one_topic_do_not_disturb_one_another() {
     assert!(log.release(total) > 10);
 }
 
+fn open_real(path: &Path, options: Options) -> Result<Opened, OpenError> {
+    Store::open(path, Arc::new(RealDisk), options, Clocks::default())
+}
+
 #[test]
 fn a_data_folder_is_open_once_and_the_texts_are_those_that_users_know() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    let opened = Store::open(path, Arc::new(RealDisk), Options::default()).unwrap();
-    let again = Store::open(path, Arc::new(RealDisk), Options::default()).unwrap_err();
+    let opened = open_real(path, Options::default()).unwrap();
+    let again = open_real(path, Options::default()).unwrap_err();
     assert!(matches!(again, OpenError::Lock(LockError::Flock { .. })));
     assert_eq!(
         again.to_string(),
@@ -503,9 +526,9 @@ fn a_data_folder_is_open_once_and_the_texts_are_those_that_users_know() {
         )
     );
     drop(opened);
-    Store::open(path, Arc::new(RealDisk), Options::default()).unwrap();
+    open_real(path, Options::default()).unwrap();
     let missing = path.join("missing");
-    let error = Store::open(&missing, Arc::new(RealDisk), Options::default()).unwrap_err();
+    let error = open_real(&missing, Options::default()).unwrap_err();
     assert_eq!(
         error.to_string(),
         format!("failed to lock data-path: open {}: no such file or directory", missing.display())
@@ -517,7 +540,7 @@ fn the_real_disk_keeps_topics_of_every_valid_name() {
     let folder = tempfile::tempdir().unwrap();
     let names = [".", "..", "a", &"x".repeat(64)];
     for round in 0..3_u64 {
-        let opened = Store::open(folder.path(), Arc::new(RealDisk), small_segments()).unwrap();
+        let opened = open_real(folder.path(), small_segments()).unwrap();
         assert_eq!(opened.report, []);
         assert_eq!(opened.topics.len(), if round == 0 { 0 } else { 4 });
         for topic in names {
@@ -534,7 +557,7 @@ fn the_real_disk_keeps_topics_of_every_valid_name() {
         }
         opened.store.delete_topic(&name("none")).unwrap();
     }
-    let opened = Store::open(folder.path(), Arc::new(RealDisk), small_segments()).unwrap();
+    let opened = open_real(folder.path(), small_segments()).unwrap();
     for topic in names {
         opened.store.delete_topic(&name(topic)).unwrap();
     }

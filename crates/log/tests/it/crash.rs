@@ -7,7 +7,7 @@ use std::{
 };
 
 use nsq_log::{
-    ChannelDelta, ChannelState, Durability, JournalRecord, Opened, Options, TopicLog, TopicState,
+    ChannelDelta, Durability, JournalRecord, Opened, Options, TopicLog, TopicState,
     testing::{FaultyDisk, Stop},
 };
 use nsq_protocol::{ChannelName, MessageId};
@@ -85,11 +85,12 @@ impl World {
         let topic = JournalRecord::Topic { fanout: end, paused: false, deferred: &[] };
         let channel = channel();
         let delta = JournalRecord::ChannelDelta { channel: &channel, delta: &delta };
-        log.journal(&[topic, delta]).ok()?;
+        log.journal(&[topic, delta], NOW).ok()?;
         if step % 8 == 7 {
-            let state = ChannelState { end, cursor: end, ..ChannelState::default() };
-            let channels = vec![(channel, state)];
-            log.compact(&TopicState { fanout: end, channels, ..TopicState::default() }).ok()?;
+            log.compact().ok()?;
+        }
+        if step % 7 == 6 {
+            log.waypoint().ok()?;
         }
         if step % 5 == 4 {
             promise.released = end / 2;
@@ -201,10 +202,7 @@ fn crash_everywhere(durability: Durability, stops: impl Fn(u64) -> Vec<Stop>) {
             let first = disk();
             first.crash_at(at);
             let mut world = World::default();
-            let path = std::path::Path::new(ROOT);
-            if let Ok(opened) =
-                nsq_log::Store::open(path, Arc::new(first.clone()), options(durability))
-            {
+            if let Ok(opened) = try_open(&first, options(durability)) {
                 world.work(&opened, 0);
             }
             let second = first.restart(stop);
@@ -239,7 +237,6 @@ fn a_crash_while_recovering_loses_nothing_more() {
     for seed in 0..40 {
         let torn = first.restart(Stop::PowerCut { seed });
         let before = torn.changes();
-        let path = std::path::Path::new(ROOT);
         let opened = open(&torn, Options::default());
         let (steps, end) =
             (torn.changes() - before, opened.topics.iter().map(|t| t.log.end()).max());
@@ -248,7 +245,7 @@ fn a_crash_while_recovering_loses_nothing_more() {
             let torn = first.restart(Stop::PowerCut { seed });
             torn.crash_at(at);
             // Some steps are not needed, and their failure is passed over.
-            drop(nsq_log::Store::open(path, Arc::new(torn.clone()), Options::default()));
+            drop(try_open(&torn, Options::default()));
             assert!(torn.crashed());
             let opened = open(&torn.restart(Stop::Kill), Options::default());
             assert_eq!(opened.topics.iter().map(|t| t.log.end()).max(), end);
@@ -382,7 +379,10 @@ fn a_lost_node_file_is_rebuilt_without_giving_ids_twice() {
     let known = ids(&log);
     let id = opened.store.node_id();
     let second = first.restart(Stop::Kill);
-    second.edit(&std::path::Path::new(ROOT).join("node"), |bytes| bytes[20] ^= 1);
+    second.edit(&std::path::Path::new(ROOT).join("node"), |bytes| {
+        bytes[20] ^= 1;
+        bytes[512 + 20] ^= 1;
+    });
     let opened = open(&second, small_segments());
     assert_eq!((opened.store.node_id(), opened.store.incarnation()), (id, 2));
     assert_eq!(opened.report.len(), 1, "{:?}", opened.report);
@@ -406,7 +406,7 @@ fn defer_until_stopped(opened: &Opened) -> u64 {
         let delay = Duration::from_secs(acknowledged + 1);
         let Ok(range) = try_append(&log, &[&[b'x'; 300]], Some(delay)) else { break };
         acknowledged = range.end;
-        if step % 16 == 15 && log.compact(&TopicState::default()).is_err() {
+        if step % 16 == 15 && log.compact().is_err() {
             break;
         }
     }
@@ -421,9 +421,7 @@ fn no_kill_makes_a_deferred_message_forget_its_delay() {
     for at in 1..=whole.changes() {
         let disk = disk();
         disk.crash_at(at);
-        let path = std::path::Path::new(ROOT);
-        let opened = nsq_log::Store::open(path, Arc::new(disk.clone()), options(Durability::Log));
-        let Ok(opened) = opened else { continue };
+        let Ok(opened) = try_open(&disk, options(Durability::Log)) else { continue };
         let acknowledged = defer_until_stopped(&opened);
         let opened = open(&disk.restart(Stop::Kill), options(Durability::Log));
         let delays: BTreeMap<_, _> = opened

@@ -1,12 +1,13 @@
 //! Torn tails are cut, damage is counted exactly, and nothing read from disk makes the log panic or lie.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use nsq_log::{
-    ChannelState, Event, JournalRecord, OpenError, Options, Read, Store, TopicState,
-    testing::{FaultyDisk, Stop},
+    ChannelState, Event, JournalRecord, OpenError, Options, Read, ReadError, TopicState,
+    testing::{Denied, FaultyDisk, Stop},
 };
 use nsq_protocol::ChannelName;
+use rustix::io::Errno;
 
 use crate::support::*;
 
@@ -213,7 +214,7 @@ fn a_file_of_a_later_format_is_not_touched() {
         let crc = crc32c::crc32c(&bytes[8..64]).to_be_bytes();
         bytes[4..8].copy_from_slice(&crc);
     });
-    let result = Store::open(Path::new(ROOT), std::sync::Arc::new(disk), Options::default());
+    let result = try_open(&disk, Options::default());
     assert!(matches!(result, Err(OpenError::Version { found: 2, known: 1, .. })));
 }
 
@@ -244,7 +245,7 @@ fn state_behind_the_end_of_the_log_is_cut_for_good() {
     let channel = &ChannelName::new("c").unwrap();
     let state = &ChannelState { end: 7, cursor: 7, ..ChannelState::default() };
     let topic = JournalRecord::Topic { fanout: 7, paused: false, deferred: &[] };
-    log.journal(&[topic, JournalRecord::ChannelCreated { channel, state }]).unwrap();
+    log.journal(&[topic, JournalRecord::ChannelCreated { channel, state }], NOW).unwrap();
     drop((opened, log));
     let disk = disk.restart(Stop::Kill);
     disk.edit(&path, |bytes| bytes.truncate(layout()[2].0));
@@ -276,4 +277,65 @@ fn a_segment_file_that_exists_is_never_overwritten() {
     assert_eq!(kept.1, b"precious");
     log.reopen().unwrap();
     assert_eq!(append(&log, &[&[2; 900]]), 1..2, "the number after it is free");
+}
+
+#[test]
+fn a_segment_that_cannot_be_read_is_given_up_with_its_count_and_everything_else_goes_on() {
+    let disk = disk();
+    let opened = open(&disk, Options { tail_messages: 0, tail_bytes: 0, ..small_segments() });
+    let log = topic(&opened.store);
+    (0..5_u8).for_each(|i| drop(append(&log, &[&[i; 300], &[i; 300]])));
+    disk.deny(Denied { read: Some(Errno::IO), ..Denied::default() });
+    assert!(matches!(log.load(5, 1), Err(ReadError::Io(_))));
+    let notice = log.quarantine(5).unwrap();
+    let path = &segment_files(&disk)[2].0;
+    assert_eq!(notice.event, Event::Quarantined { lost: 4..6, messages: 2 });
+    assert_eq!(
+        notice.to_string(),
+        format!("{}: cannot be read, 2 messages lost (sequence 4 to 6)", path.display())
+    );
+    assert_eq!(log.quarantine(4), None, "it is reported once");
+    assert_eq!(log.read(4..9, 1, &mut Vec::new()), Read::Gone(2));
+    disk.deny(Denied::default());
+    assert_eq!(append(&log, &[b"next"]), 10..11);
+    let found: Vec<_> = read_all(&log, 1).into_keys().collect();
+    assert_eq!(found, [0, 1, 2, 3, 6, 7, 8, 9, 10]);
+    assert_eq!(log.release(7), 3);
+}
+
+#[test]
+fn a_quarantine_counts_only_what_neither_memory_nor_an_earlier_report_has() {
+    let (disk, path, _) = written();
+    disk.edit(&path, |bytes| bytes[layout()[1].0 + 70] ^= 1);
+    let opened = open(&disk.restart(Stop::Kill), Options::default());
+    let log = recovered(&opened);
+    append(&log, &[b"in memory"]);
+    let notice = log.quarantine(0).unwrap();
+    assert_eq!(notice.event, Event::Quarantined { lost: 0..7, messages: 6 }, "2 was lost before");
+    assert_eq!(log.quarantine(7), None);
+    assert_eq!(bodies(&read_all(&log, 1)), [(7, b"in memory".to_vec())]);
+}
+
+#[test]
+fn damage_is_reported_by_the_load_that_reaches_it_and_not_before() {
+    let (disk, path, _) = written();
+    for (at, lost) in [(1, 2..3), (2, 3..6), (3, 6..7)] {
+        let disk = disk.restart(Stop::Kill);
+        let opened = open(&disk, Options::default());
+        append(&recovered(&opened), &[b"newest"]);
+        opened.store.close().unwrap();
+        drop(opened);
+        // The length of the batch: headers behind it cannot be found by it.
+        disk.edit(&path, |bytes| bytes[layout()[at].0 + 10] ^= 1);
+        let opened = open(&disk, Options::default());
+        let log = recovered(&opened);
+        assert!(log.load(0, 1).unwrap().notices().is_empty());
+        let chunk = log.load(lost.start, 1).unwrap();
+        let bytes = layout()[at].0 as u64..layout()[at + 1].0 as u64;
+        assert_eq!(chunk.notices().len(), 1);
+        assert_eq!(chunk.notices()[0].event, Event::Damage { bytes, lost: lost.clone() });
+        assert_eq!((chunk.lost(), chunk.range().start), (lost.clone(), lost.start));
+        let kept: Vec<_> = (0..8).filter(|seq| !lost.contains(seq)).collect();
+        assert_eq!(read_all(&log, 1).into_keys().collect::<Vec<_>>(), kept);
+    }
 }

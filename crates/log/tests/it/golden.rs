@@ -1,10 +1,10 @@
 //! The bytes of `docs/design/log-format.md`, offset by offset.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use nsq_log::{
-    Append, BatchBuilder, ChannelDelta, ChannelState, JournalRecord, Options, Outstanding,
-    TopicState, split_id,
+    Append, BatchBuilder, ChannelDelta, ChannelState, Clocks, JournalRecord, Options, Outstanding,
+    Store, split_id,
 };
 use nsq_protocol::ChannelName;
 
@@ -94,24 +94,34 @@ fn an_id_holds_log_segment_and_index() {
 #[test]
 fn the_node_file_is_what_the_format_says() {
     let disk = disk();
-    let opened = open(&disk, Options::default());
+    let clocks = Clocks { boot_id: [7; 16], since_boot_ns: 100, wall_ns: 5000 };
+    let path = Path::new(ROOT);
+    let opened = Store::open(path, Arc::new(disk.clone()), Options::default(), clocks).unwrap();
     let id = opened.store.node_id();
-    let check = |clean: u8, incarnation: u64, reserved: u64| {
+    let check = |sequence: u64, clean: u8, reserved: u64, wall_minus_node: i64| {
         let bytes = file(&disk, "node");
-        assert_eq!(bytes.len(), 40);
-        assert_eq!(&bytes[..4], b"NSQN");
-        assert_eq!(be(&bytes[4..8]), u64::from(crc32c::crc32c(&bytes[8..])));
-        assert_eq!(&bytes[8..12], [0, 1, 0, clean], "version, flags");
-        assert_eq!(be(&bytes[12..16]), incarnation);
-        assert_eq!(bytes[16..32], id);
-        assert_eq!(be(&bytes[32..36]), reserved);
-        assert_eq!(&bytes[36..], [0; 4]);
+        assert_eq!(bytes.len(), 1024);
+        let at = usize::try_from(sequence % 2).unwrap() * 512;
+        let slot = &bytes[at..at + 512];
+        assert_eq!(&slot[..4], b"NSQN");
+        assert_eq!(be(&slot[4..8]), u64::from(crc32c::crc32c(&slot[8..])));
+        assert_eq!(&slot[8..12], [0, 1, 0, clean], "version, flags");
+        assert_eq!(be(&slot[12..16]), 1, "incarnation");
+        assert_eq!(slot[16..32], id);
+        assert_eq!(be(&slot[32..36]), reserved);
+        assert_eq!(&slot[36..40], [0; 4]);
+        assert_eq!(be(&slot[40..48]), sequence);
+        assert_eq!(slot[48..64], [7; 16], "boot id");
+        assert_eq!(be(&slot[64..72]), 4900, "node time - time since boot");
+        assert_eq!(slot[72..80], wall_minus_node.to_be_bytes());
+        assert_eq!(slot[80..], [0; 432]);
     };
-    check(0, 1, 0);
+    check(2, 0, 1024, 0);
     append(&topic(&opened.store), &[b"x"]);
-    check(0, 1, 64);
+    opened.store.note_wall(-2_000_000_000).unwrap();
+    check(3, 0, 1024, -2_000_000_000);
     opened.store.close().unwrap();
-    check(1, 1, 1);
+    check(4, 1, 1, -2_000_000_000);
 }
 
 #[test]
@@ -131,21 +141,27 @@ fn a_journal_is_what_the_format_says() {
     };
     let delta = &ChannelDelta { end: 4, cursor: 3, finished: vec![1..2], outstanding };
     let delay = Duration::from_nanos(5);
-    log.journal(&[
-        JournalRecord::Topic { fanout: 4, paused: true, deferred: &[(2..3, delay)] },
-        JournalRecord::ChannelCreated { channel, state },
-    ])
+    log.journal(
+        &[
+            JournalRecord::Topic { fanout: 4, paused: true, deferred: &[(2..3, delay)] },
+            JournalRecord::ChannelCreated { channel, state },
+        ],
+        0,
+    )
     .unwrap();
-    log.journal(&[
-        JournalRecord::ChannelSnapshot { channel, state },
-        JournalRecord::ChannelDelta { channel, delta },
-        JournalRecord::ChannelPaused { channel, paused: false },
-        JournalRecord::ChannelDeleted { channel },
-    ])
+    log.journal(
+        &[
+            JournalRecord::ChannelSnapshot { channel, state },
+            JournalRecord::ChannelDelta { channel, delta },
+            JournalRecord::ChannelPaused { channel, paused: false },
+            JournalRecord::ChannelDeleted { channel },
+        ],
+        1 << 40,
+    )
     .unwrap();
     opened.store.close().unwrap();
 
-    let bytes = file(&disk, "topics/orders.topic/journal");
+    let bytes = file(&disk, "topics/orders.topic/journal.00000001");
     let (header, mut rest) = bytes.split_at(32);
     assert_eq!(&header[..4], b"NSQJ");
     assert_eq!(be(&header[4..8]), u64::from(crc32c::crc32c(&header[8..])));
@@ -159,15 +175,16 @@ fn a_journal_is_what_the_format_says() {
     let entry = [u32s(1), u64s(&[1, 2]), vec![0, 3], u64s(&[0x99])].concat();
     let state = [u64s(&[4, 2]), vec![1], u32s(1), u64s(&[3, 4]), entry.clone()].concat();
     let delta = [u64s(&[4, 3]), u32s(1), u64s(&[1, 2]), entry].concat();
-    let checkpoint = [u32s(0), u64s(&[64 + 64 + 4 * 35, 4])].concat();
+    let waypoint = [u32s(0), u64s(&[64 + 64 + 4 * 35, 4]), vec![3], vec![1; 16]].concat();
     let expected = [
         (1, [u64s(&[4]), vec![1], u32s(1), u64s(&[2, 3, 5])].concat()),
         (2, [name.clone(), state.clone()].concat()),
+        (10, u64s(&[1 << 40])),
         (4, [name.clone(), state].concat()),
         (5, [name.clone(), delta].concat()),
         (6, [name.clone(), vec![0]].concat()),
         (3, name),
-        (8, checkpoint),
+        (8, waypoint),
     ];
     for (number, (kind, payload)) in (1..).zip(expected) {
         let length = usize::try_from(be(&rest[..4])).unwrap();
@@ -182,13 +199,29 @@ fn a_journal_is_what_the_format_says() {
 }
 
 #[test]
-fn journals_of_snapshots_say_where_they_begin() {
+fn a_snapshot_is_what_the_format_says() {
     let disk = disk();
     let opened = open(&disk, Options::default());
     let log = topic(&opened.store);
-    log.journal(&[JournalRecord::Topic { fanout: 0, paused: true, deferred: &[] }]).unwrap();
-    log.compact(&TopicState { paused: true, ..TopicState::default() }).unwrap();
-    let bytes = file(&disk, "topics/orders.topic/journal");
-    assert_eq!(be(&bytes[24..32]), 2, "number of the first record");
-    assert_eq!(bytes.len(), 32 + 17 + 8 + 1 + 4);
+    append(&log, &[b"x"]);
+    log.journal(&[JournalRecord::Topic { fanout: 1, paused: true, deferred: &[] }], 0).unwrap();
+    log.waypoint().unwrap();
+    let channel = &ChannelName::new("c").unwrap();
+    let state = &ChannelState { end: 1, ..ChannelState::default() };
+    log.journal(&[JournalRecord::ChannelCreated { channel, state }], 0).unwrap();
+    log.compact().unwrap();
+    let bytes = file(&disk, "topics/orders.topic/snapshot.00000002");
+    assert_eq!(&bytes[..4], b"NSQK");
+    assert_eq!(be(&bytes[12..16]), 3, "number of records");
+    assert_eq!(be(&bytes[24..32]), 4, "number of the first record that is not in it");
+    let kinds = [(1, 1 + 8 + 1 + 4), (4, 1 + 2 + 8 + 8 + 1 + 4 + 4), (8, 1 + 4 + 8 + 8 + 1 + 16)];
+    let mut at = 32;
+    for (number, (kind, length)) in (1..).zip(kinds) {
+        assert_eq!(be(&bytes[at + 8..at + 16]), number);
+        assert_eq!(bytes[at + 16], kind, "type of record {number}");
+        at += 8 + 8 + length;
+    }
+    assert_eq!(at, bytes.len());
+    let journal = file(&disk, "topics/orders.topic/journal.00000002");
+    assert_eq!((journal.len(), be(&journal[24..32])), (32, 4), "it goes on there");
 }

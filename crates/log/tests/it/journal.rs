@@ -22,7 +22,7 @@ fn outstanding(range: Range<u64>, attempts: u16, due_ns: Option<u64>) -> Outstan
 }
 
 fn delta(log: &TopicLog, name: &str, delta: &ChannelDelta) {
-    log.journal(&[JournalRecord::ChannelDelta { channel: &channel(name), delta }]).unwrap();
+    log.journal(&[JournalRecord::ChannelDelta { channel: &channel(name), delta }], NOW).unwrap();
 }
 
 /// The state that a restart finds.
@@ -30,6 +30,12 @@ fn restarted(disk: &FaultyDisk) -> TopicState {
     let mut opened = open(&disk.restart(Stop::Kill), Options::default());
     assert_eq!(opened.report, []);
     opened.topics.remove(0).state
+}
+
+/// The same, where a record may be torn.
+fn restarted_with_cut(disk: &FaultyDisk) -> TopicState {
+    let restarted = disk.restart(Stop::Kill);
+    open(&restarted, Options::default()).topics.remove(0).state
 }
 
 fn with_messages(count: usize) -> (FaultyDisk, std::sync::Arc<TopicLog>, nsq_log::Store) {
@@ -41,7 +47,7 @@ fn with_messages(count: usize) -> (FaultyDisk, std::sync::Arc<TopicLog>, nsq_log
 }
 
 fn journal_path() -> std::path::PathBuf {
-    Path::new(ROOT).join("topics/orders.topic/journal")
+    Path::new(ROOT).join("topics/orders.topic/journal.00000001")
 }
 
 #[test]
@@ -50,12 +56,15 @@ fn the_state_of_topic_and_channels_survives() {
     let created = ChannelState { end: 20, cursor: 3, ..ChannelState::default() };
     let (a, b) = (channel("a"), channel("b"));
     let second = Duration::from_secs(1);
-    log.journal(&[
-        JournalRecord::ChannelCreated { channel: &a, state: &created },
-        JournalRecord::ChannelCreated { channel: &b, state: &created },
-        JournalRecord::Topic { fanout: 15, paused: true, deferred: &[(17..19, second)] },
-        JournalRecord::ChannelPaused { channel: &a, paused: true },
-    ])
+    log.journal(
+        &[
+            JournalRecord::ChannelCreated { channel: &a, state: &created },
+            JournalRecord::ChannelCreated { channel: &b, state: &created },
+            JournalRecord::Topic { fanout: 15, paused: true, deferred: &[(17..19, second)] },
+            JournalRecord::ChannelPaused { channel: &a, paused: true },
+        ],
+        NOW,
+    )
     .unwrap();
     let change = ChannelDelta {
         end: 20,
@@ -64,7 +73,7 @@ fn the_state_of_topic_and_channels_survives() {
         outstanding: vec![outstanding(8..9, 4, Some(99))],
     };
     delta(&log, "a", &change);
-    log.journal(&[JournalRecord::ChannelDeleted { channel: &b }]).unwrap();
+    log.journal(&[JournalRecord::ChannelDeleted { channel: &b }], NOW).unwrap();
     let a_state = ChannelState {
         end: 20,
         cursor: 10,
@@ -91,7 +100,7 @@ fn a_snapshot_replaces_what_was_recorded_of_a_channel() {
     let change = ChannelDelta { end: 20, cursor: 10, ..ChannelDelta::default() };
     delta(&log, "a", &change);
     let emptied = ChannelState { end: 20, cursor: 20, ..ChannelState::default() };
-    log.journal(&[JournalRecord::ChannelSnapshot { channel: &channel("a"), state: &emptied }])
+    log.journal(&[JournalRecord::ChannelSnapshot { channel: &channel("a"), state: &emptied }], NOW)
         .unwrap();
     assert_eq!(restarted(&disk).channels, [(channel("a"), emptied)]);
 }
@@ -176,12 +185,10 @@ fn a_journal_that_has_grown_asks_for_compaction_and_shrinks() {
         delta(&log, "a", &change);
     }
     assert!((1000..1200).contains(&rounds), "{rounds} records before 64 KiB");
-    let state = ChannelState { end: 2000, cursor: rounds, ..ChannelState::default() };
-    let snapshot =
-        TopicState { fanout: 2000, channels: vec![(channel("a"), state)], ..TopicState::default() };
-    log.compact(&snapshot).unwrap();
+    let before = restarted(&disk);
+    assert_eq!(log.compact().unwrap(), None);
     assert!(!log.needs_compaction());
-    assert_eq!(restarted(&disk), snapshot);
+    assert_eq!(restarted(&disk), before);
     delta(
         &log,
         "a",
@@ -196,15 +203,20 @@ fn a_journal_that_has_grown_asks_for_compaction_and_shrinks() {
 }
 
 #[test]
-fn deferrals_of_closed_segments_survive_a_compaction_that_does_not_know_them() {
+fn deferrals_survive_compactions_and_waypoints_that_know_more_or_less_than_they() {
     let disk = disk();
     let opened = open(&disk, small_segments());
     let log = topic(&opened.store);
     let second = Duration::from_secs(1);
     try_append(&log, &[&[0; 900]], Some(second)).unwrap();
+    log.compact().unwrap();
     append(&log, &[&[0; 900]]);
-    log.compact(&TopicState::default()).unwrap();
+    log.waypoint().unwrap();
     assert_eq!(restarted(&disk).deferred, [(0..1, second)]);
+    try_append(&log, &[&[0; 900]], Some(2 * second)).unwrap();
+    log.compact().unwrap();
+    log.compact().unwrap();
+    assert_eq!(restarted(&disk).deferred, [(0..1, second), (2..3, 2 * second)]);
 }
 
 #[test]
@@ -215,52 +227,102 @@ fn deferrals_are_not_forgotten_while_the_journal_cannot_be_written() {
     let second = Duration::from_secs(1);
     append(&log, &[b"x"]);
     try_append(&log, &[&[0; 900]], Some(second)).unwrap();
-    log.journal(&[JournalRecord::Topic { fanout: 0, paused: false, deferred: &[] }]).unwrap();
-    // Each of these closes a segment, which the journal should hear of.
+    log.journal(&[JournalRecord::Topic { fanout: 0, paused: false, deferred: &[] }], NOW).unwrap();
     disk.remove(&journal_path()).unwrap();
     try_append(&log, &[&[1; 900]], Some(second)).unwrap();
+    assert!(log.waypoint().is_err(), "there is no file to write it to");
     try_append(&log, &[&[2; 900]], Some(2 * second)).unwrap();
     append(&log, &[&[3; 900]]);
-    append(&log, &[&[4; 900]]);
-    log.compact(&TopicState::default()).unwrap();
+    let notice = log.compact().unwrap().unwrap();
+    assert!(matches!(notice.event, Event::JournalReset { .. }), "{notice}");
+    log.waypoint().unwrap();
     let expected = [(1..3, second), (3..4, 2 * second)];
     assert_eq!(restarted(&disk).deferred, expected);
 }
 
+fn cursor_at(cursor: u64) -> ChannelDelta {
+    ChannelDelta { end: 10, cursor, finished: vec![0..cursor], ..ChannelDelta::default() }
+}
+
 #[test]
-fn a_shortage_loses_no_record_and_a_failure_asks_for_a_snapshot() {
+fn a_record_that_could_not_be_written_is_written_later_whatever_failed() {
+    let failures = [
+        Denied { open: Some(Errno::MFILE), ..Denied::default() },
+        Denied { write: Some(Errno::NOSPC), ..Denied::default() },
+        Denied { write: Some(Errno::IO), ..Denied::default() },
+        Denied { write: Some(Errno::IO), truncate: Some(Errno::IO), ..Denied::default() },
+    ];
+    for denied in failures {
+        let (disk, log, _store) = with_messages(10);
+        delta(&log, "a", &cursor_at(1));
+        let name = channel("a");
+        let record = |delta: ChannelDelta| {
+            log.journal(&[JournalRecord::ChannelDelta { channel: &name, delta: &delta }], NOW)
+        };
+        disk.deny(denied);
+        assert!(record(cursor_at(2)).is_err());
+        assert!(log.journal_behind());
+        assert!(record(cursor_at(3)).is_err());
+        assert!(log.retry_journal().is_err());
+        assert!(log.compact().is_err());
+        assert_eq!(restarted_with_cut(&disk).channels[0].1.cursor, 1, "{denied:?}");
+        disk.deny(Denied::default());
+        log.retry_journal().unwrap();
+        assert!(!log.journal_behind());
+        assert_eq!(restarted(&disk).channels[0].1.cursor, 3, "{denied:?}");
+        delta(&log, "a", &cursor_at(4));
+        assert_eq!(restarted(&disk).channels[0].1.cursor, 4, "{denied:?}");
+        log.compact().unwrap();
+        assert_eq!(restarted(&disk).channels[0].1.cursor, 4, "{denied:?}");
+    }
+}
+
+#[test]
+fn a_shortage_loses_no_record_and_the_next_one_brings_it() {
     let (disk, log, _store) = with_messages(10);
-    let change = |cursor| ChannelDelta {
-        end: 10,
-        cursor,
-        finished: vec![0..cursor],
-        ..ChannelDelta::default()
-    };
-    delta(&log, "a", &change(1));
-    let name = channel("a");
-    let two = change(2);
+    delta(&log, "a", &cursor_at(1));
+    let (name, two) = (channel("a"), cursor_at(2));
     let record = [JournalRecord::ChannelDelta { channel: &name, delta: &two }];
     disk.limit_space(Some(disk.used() + 10));
-    assert!(matches!(log.journal(&record), Err(Error::Io(error)) if error.is_temporary()));
+    let refused = log.journal(&record, NOW);
+    assert!(matches!(refused, Err(Error::JournalBehind { reason, .. }) if reason.is_temporary()));
     assert!(!log.needs_compaction());
     disk.limit_space(None);
-    log.journal(&record).unwrap();
-    assert_eq!(restarted(&disk).channels[0].1.cursor, 2);
+    delta(&log, "b", &cursor_at(7));
+    let state = restarted(&disk);
+    assert_eq!(state.channels.iter().map(|(_, it)| it.cursor).collect::<Vec<_>>(), [2, 7]);
+}
 
-    disk.deny(Denied { write: Some(Errno::IO), ..Denied::default() });
-    assert!(matches!(log.journal(&record), Err(Error::Io(_))));
+#[test]
+fn a_compaction_takes_nothing_from_records_written_meanwhile() {
+    let (disk, log, _store) = with_messages(10);
+    for cursor in 0..10 {
+        delta(&log, "a", &cursor_at(cursor));
+        log.compact().unwrap();
+        delta(&log, "b", &cursor_at(cursor + 1));
+        let state = restarted(&disk);
+        let cursors: Vec<_> = state.channels.iter().map(|(_, it)| it.cursor).collect();
+        assert_eq!(cursors, [cursor, cursor + 1]);
+    }
+    let files = disk.files(Path::new(ROOT));
+    let names = files.iter().filter_map(|(path, _)| path.file_name()?.to_str());
+    let count = |prefix| names.clone().filter(|name| name.starts_with(prefix)).count();
+    assert_eq!((count("journal."), count("snapshot.")), (1, 1), "older ones are removed");
+}
+
+#[test]
+fn a_failed_flush_of_the_journal_is_mended_by_a_compaction() {
+    let (disk, log, _store) = with_messages(10);
+    delta(&log, "a", &cursor_at(1));
+    disk.deny(Denied { sync: Some(Errno::IO), ..Denied::default() });
+    assert!(log.sync().is_err());
     disk.deny(Denied::default());
-    assert!(matches!(log.journal(&record), Err(Error::JournalBroken { .. })));
-    assert!(log.needs_compaction());
-    let state = ChannelState { end: 10, cursor: 3, ..ChannelState::default() };
-    log.compact(&TopicState {
-        fanout: 10,
-        channels: vec![(name.clone(), state)],
-        ..TopicState::default()
-    })
-    .unwrap();
-    delta(&log, "a", &change(4));
-    assert_eq!(restarted(&disk).channels[0].1.cursor, 4);
+    log.reopen().unwrap();
+    log.sync().unwrap();
+    log.compact().unwrap();
+    assert!(!log.needs_compaction());
+    let cut = disk.restart(Stop::PowerCut { seed: 3 });
+    assert_eq!(open(&cut, Options::default()).topics[0].state.channels[0].1.cursor, 1);
 }
 
 #[test]
@@ -287,7 +349,7 @@ fn a_journal_cut_anywhere_gives_the_state_before_the_cut() {
         let cursor = lengths.iter().filter(|end| **end <= length).count() as u64;
         let found = opened.topics[0].state.channels.first().map_or(0, |(_, state)| state.cursor);
         assert_eq!(found, cursor, "cut at {length}");
-        let whole = lengths.contains(&length) || length == 32 || length == 0;
+        let whole = lengths.contains(&length) || length == 32;
         assert_eq!(opened.report.is_empty(), whole, "cut at {length}: {:?}", opened.report);
         delta(
             &opened.topics[0].log,
@@ -351,7 +413,7 @@ fn record(log: &TopicLog, step: &Step) {
     | Step::Paused(name, _)) = step
     else {
         let Step::Topic(fanout, paused) = *step else { unreachable!() };
-        log.journal(&[JournalRecord::Topic { fanout, paused, deferred: &[] }]).unwrap();
+        log.journal(&[JournalRecord::Topic { fanout, paused, deferred: &[] }], NOW).unwrap();
         return;
     };
     let channel = &channel_of(name);
@@ -361,7 +423,7 @@ fn record(log: &TopicLog, step: &Step) {
         Step::Paused(_, paused) => JournalRecord::ChannelPaused { channel, paused: *paused },
         _ => JournalRecord::ChannelDeleted { channel },
     };
-    log.journal(&[record]).unwrap();
+    log.journal(&[record], NOW).unwrap();
 }
 
 /// What a message is to a channel, by the words of the format: the model that replay is held to.

@@ -15,3 +15,5 @@ mod golden;
 mod journal;
 mod model;
 mod support;
+mod waiting;
+mod watched;

@@ -8,13 +8,15 @@ use std::{
 };
 
 use nsq_log::{
-    Append, AppendError, BatchBuilder, Chunk, Opened, Options, Read, Slice, Store, TopicLog,
-    testing::FaultyDisk,
+    Append, AppendError, BatchBuilder, Chunk, OpenError, Opened, Options, Read, Slice, Store,
+    TopicLog, testing::FaultyDisk,
 };
 use nsq_protocol::{Frame, MessageId, TopicName, decode_frame};
 
 pub(crate) const ROOT: &str = "/data";
 pub(crate) const TOPIC: &str = "orders";
+/// A node time.
+pub(crate) const NOW: u64 = 5;
 
 pub(crate) fn disk() -> FaultyDisk {
     FaultyDisk::new(Path::new(ROOT))
@@ -25,7 +27,11 @@ pub(crate) fn name(topic: &str) -> TopicName {
 }
 
 pub(crate) fn open(disk: &FaultyDisk, options: Options) -> Opened {
-    Store::open(Path::new(ROOT), Arc::new(disk.clone()), options).unwrap()
+    try_open(disk, options).unwrap()
+}
+
+pub(crate) fn try_open(disk: &FaultyDisk, options: Options) -> Result<Opened, OpenError> {
+    Store::open(Path::new(ROOT), Arc::new(disk.clone()), options, disk.clocks())
 }
 
 pub(crate) fn topic(store: &Store) -> Arc<TopicLog> {

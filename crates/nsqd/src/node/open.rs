@@ -11,7 +11,7 @@ use std::{
 
 use nsq_broker::Time;
 use nsq_daemon::log::Logger;
-use nsq_log::{DirLock, FailedTopic, LockError, RecoveredTopic, Store};
+use nsq_log::{DirLock, FailedTopic, LockError, Notice, RecoveredTopic, Store};
 use nsq_protocol::{ChannelName, TopicName};
 
 use super::{
@@ -69,18 +69,20 @@ impl Node {
         let clocks = nsq_log::Clocks {
             boot_id: start.boot_id,
             since_boot_ns: nanos(start.since_boot),
-            wall_ns: nanos(start.wall),
+            wall_ns: nanos(start.wall).cast_signed(),
         };
-        let (opened, now_ns, failed) =
-            Store::open2(&options.data_path, lock, world.disk, log_options(&options), clocks)?;
-        for notice in &opened.report {
-            logger.warn(format_args!("{notice}"));
-        }
+        let opened = Store::open_locked(
+            &options.data_path,
+            lock,
+            world.disk,
+            log_options(&options),
+            clocks,
+        )?;
         let mut topics = opened.topics;
         let adopted = adopt_channels(&mut topics, &opened.report, &catalog);
         let services = Arc::new(Services {
             options,
-            clock: Clock::new(world.clocks, start, Time(now_ns)),
+            clock: Clock::new(world.clocks, start, Time(opened.now_ns)),
             logger,
             deadlines: Default::default(),
             health: Default::default(),
@@ -102,16 +104,19 @@ impl Node {
             stopping: AtomicBool::new(false),
             ports: OnceLock::new(),
         });
-        node.report_losses(&opened.report);
+        node.report(&opened.report);
         node.add_recovered(topics, &adopted)?;
-        node.isolate(&failed);
-        node.load_catalog(&catalog, &failed)?;
+        node.isolate(&opened.failed);
+        node.load_catalog(&catalog, &opened.failed)?;
         Ok(node)
     }
 
-    fn report_losses(&self, report: &[nsq_log::Notice]) {
-        for notice in report.iter().filter(|notice| notice.is_loss()) {
-            self.services.health.lost(&notice.path.display().to_string(), &notice);
+    fn report(&self, notices: &[Notice]) {
+        for notice in notices {
+            self.services.logger.warn(format_args!("{notice}"));
+            if notice.is_loss() {
+                self.services.health.lost(&notice.path.display().to_string(), notice);
+            }
         }
     }
 
@@ -158,7 +163,8 @@ impl Node {
         }
         let _taken = self.names.take(name);
         match self.store.retry_topic(name) {
-            Ok(Some(RecoveredTopic { name, log, state })) => {
+            Ok(Some((RecoveredTopic { name, log, state }, notices))) => {
+                self.report(&notices);
                 let topic = Topic::new(name.clone(), log, Some(state), &self.services);
                 self.services.health.forget(&format!("TOPIC({name})"));
                 self.services.logger.info(format_args!("TOPIC({name}): opened"));

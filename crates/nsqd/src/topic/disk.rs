@@ -158,7 +158,7 @@ impl TopicDisk {
         }
         let records: Vec<JournalRecord<'_>> = records.iter().map(Record::as_journal).collect();
         let now = self.services.clock.now();
-        let written = self.log.journal_at(&records, now.0);
+        let written = self.log.journal(&records, now.0);
         if written.is_ok() {
             told.unwritten.clear();
             self.flush_in_time();
@@ -259,7 +259,6 @@ impl TopicDisk {
         catch_up: impl FnOnce() -> Result<(), nsq_log::Error>,
     ) -> Result<(), MendError> {
         release();
-        self.log.recover_space()?;
         let reopened = self.log.reopen()?;
         for notice in &reopened.notices {
             self.services.logger.warn(format_args!("{notice}"));

@@ -124,33 +124,58 @@ impl Topic {
 
     /// Deletes what no channel needs, and keeps journal and files short.
     fn tidy(&self) {
-        let low = self.release();
+        let kept = self.release();
         if self.name.is_ephemeral() {
             return;
         }
-        match self.log.retire(low, self.services.clock.wall_ns()) {
-            Ok(Retired::Yes) => _ = self.log.release(low),
+        match self.log.retire(kept, self.services.clock.wall_ns()) {
+            Ok(Retired::Yes) => _ = self.release(),
             Ok(Retired::NotYet) => self.disk.tidy_after(DRAINED_REST),
             // An error comes back with the next append, which reports it.
             Ok(Retired::No) | Err(_) => {}
         }
-        if self.log.needs_compaction()
-            && let Err(error) = self.log.compact2()
-        {
-            self.disk.mark_failed("journal not compacted", &error);
+        if self.log.needs_compaction() {
+            self.compact();
         }
-        // What cannot be prepared is created when it is needed.
-        let _ = self.log.prepare();
+        if self.log.prepare_due() {
+            // A file that cannot be created ahead is created when it is needed.
+            let _ = self.log.prepare();
+        }
     }
 
-    /// Frees the memory and the segments of messages that are finished everywhere; returns where those end.
+    /// Frees the memory of messages that every channel has finished, and the segments that no durable channel needs:
+    /// ephemeral ones pin nothing on disk. Returns where the latter end.
     fn release(&self) -> u64 {
-        let low = {
+        let (needed, kept) = {
             let routes = lock(&self.routes);
-            if self.name.is_ephemeral() { routes.low() } else { routes.durable_low() }
+            let needed = routes.low();
+            let kept = if self.name.is_ephemeral() { needed } else { routes.durable_low() };
+            (needed, kept)
         };
-        self.log.release(low);
-        low
+        self.log.release(needed);
+        self.log.release_files(kept);
+        kept
+    }
+
+    fn compact(&self) {
+        match self.log.compact() {
+            Ok(None) => {}
+            Ok(Some(notice)) => {
+                self.services.logger.error(format_args!("{notice}"));
+                // The journal has lost records, but memory has not.
+                let _ = self.disk.record(|told| self.everything(told));
+            }
+            Err(error) => self.disk.mark_failed("journal not compacted", &error),
+        }
+    }
+
+    /// The whole state of the topic and its durable channels.
+    fn everything(&self, told: &mut Told) -> Vec<Record> {
+        let mut records = vec![self.topic_record(told)];
+        for channel in self.channels().iter().filter(|channel| !channel.name.is_ephemeral()) {
+            records.push(Record::Created(channel.name.clone(), channel.journal_state()));
+        }
+        records
     }
 
     fn mend(&self) {
