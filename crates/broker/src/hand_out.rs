@@ -191,10 +191,23 @@ impl Clients {
         self.woken.drain(..)
     }
 
-    /// How many messages the clients that wait or were called would accept.
-    pub(crate) fn spare_of_waiting(&self) -> u64 {
-        let waiting = self.clients.values().filter(|it| it.attention != Attention::Awake);
-        waiting.map(Client::spare).fold(0, u64::saturating_add)
+    /// The number of messages reserved for clients that were called.
+    pub(crate) fn reserved(&self) -> u64 {
+        self.reserved
+    }
+
+    /// How many messages clients that wait or were called would accept beyond those reserved for them. Counting
+    /// ends at `enough`, so that it costs no more than handing out so many.
+    pub(crate) fn unserved(&self, enough: u64) -> u64 {
+        let mut unserved: u64 = 0;
+        for id in self.parked.values().chain(self.wanting.values()) {
+            if unserved >= enough {
+                break;
+            }
+            let client = self.clients.get(id);
+            unserved = unserved.saturating_add(client.map_or(0, |it| it.spare() - it.reserved));
+        }
+        unserved
     }
 
     /// Shares out what is ready and not reserved: first to clients that wait, which are woken, then

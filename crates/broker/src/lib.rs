@@ -49,20 +49,24 @@
     expect(clippy::single_range_in_vec_init, reason = "lists of ranges are what is compared here")
 )]
 
+mod aside;
 mod changes;
 mod channel;
+mod client;
 mod hand_out;
-mod outstanding;
+mod in_flight;
+mod pending;
 mod range_set;
-mod ready;
 mod refusal;
 pub mod registry;
+mod run;
 mod state;
 mod time;
 mod topic;
 
 pub use changes::{Changes, Outstanding};
-pub use channel::{Channel, ChannelConfig, ClientConfig, ClientId, ClientStats, Offer};
+pub use channel::{Channel, ChannelConfig, Offer};
+pub use client::{ClientConfig, ClientId, ClientStats};
 pub use refusal::Refusal;
 pub use state::{ChannelState, Replay};
 pub use time::Time;

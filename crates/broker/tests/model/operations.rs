@@ -13,6 +13,9 @@ pub(crate) struct Setup {
     pub(crate) start: u64,
 }
 
+/// Distances from here on lead to messages that no channel will ever have.
+pub(crate) const MADE_UP_FROM: u64 = 28;
+
 /// Clients are picked by index among those present, messages by their distance from a little
 /// below the lowest unfinished one.
 #[derive(Clone, Debug)]

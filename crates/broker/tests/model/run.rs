@@ -7,7 +7,7 @@ use nsq_broker::{
 };
 
 use crate::model::{Client, Message, Model};
-use crate::operations::{Operation, Setup};
+use crate::operations::{MADE_UP_FROM, Operation, Setup};
 
 const MAX_MSG_TIMEOUT: u64 = 60;
 
@@ -422,6 +422,9 @@ impl Run {
     }
 
     fn message(&self, distance: u64) -> u64 {
+        if let Some(from_last) = distance.checked_sub(MADE_UP_FROM) {
+            return u64::MAX - 16 - from_last;
+        }
         let first = self.model.low().saturating_sub(2);
         first + distance % (self.model.end + 4 - first)
     }
