@@ -37,8 +37,8 @@ const EXPIRED_ENTRIES_MAX: usize = 1_024;
 /// The settings of a channel.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub struct ChannelConfig {
-    /// The most messages that may be ready, beyond what waiting clients would take at once; what is published
-    /// when there are so many is dropped. `None` is without bound.
+    /// The most messages that may be ready, not counting those that waiting clients would take at once; beyond it,
+    /// published messages are dropped. `None` is without bound.
     pub depth_max: Option<u64>,
     /// How long after its delivery a message can be kept in flight by TOUCH.
     pub max_msg_timeout: Duration,
@@ -284,12 +284,12 @@ impl Channel {
         if self.paused { 0 } else { self.depth() }
     }
 
-    /// Wakes clients for what is ready and not reserved.
+    /// Wakes clients for the messages that are ready and not reserved.
     fn wake(&mut self) {
         self.clients.wake(self.available());
     }
 
-    /// Makes ready what timed out or became due first, if anything has; returns whether it did.
+    /// Makes the messages ready that timed out or became due first, if any have; returns whether it did.
     fn expire_next(&mut self, now: Time) -> bool {
         let (deadline, due) = (self.in_flight.next_deadline(), self.aside.next_due());
         let deferred_first = due.is_some_and(|due| deadline.is_none_or(|deadline| due < deadline));

@@ -1,13 +1,13 @@
 //! The messages in flight, and to which client.
 //!
-//! Messages handed to a client at once are one entry until something happens to a part of it. There are never more
-//! entries than the ready counts of the clients add up to.
+//! Messages handed to a client at once are one entry until something happens to a part of it. The ready counts of
+//! the clients bound the number of entries.
 //!
 //! # Invariants
 //!
 //! 1. Entries do not overlap, and `key <= from < to <= next key`. A lookup is one step to the left.
 //! 2. Finishing the first messages of an entry moves its `from` and leaves its key; any other change
-//!    to a part of an entry cuts it out, and what is right of the cut gets a key of its own.
+//!    to a part of an entry cuts it out, and the part right of the cut gets a key of its own.
 //! 3. `deadlines` holds exactly one item for each entry, `changed` exactly one for each entry with
 //!    `changed` set.
 

@@ -9,7 +9,7 @@ pub(crate) struct Run {
     pub(crate) to: u64,
     /// How often the messages have been delivered.
     pub(crate) attempts: u16,
-    /// Set while attempts or due time differ from what the journal was told last.
+    /// Set while the journal has not been told the current attempts or due time.
     pub(crate) changed: bool,
 }
 

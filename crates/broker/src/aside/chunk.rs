@@ -136,7 +136,7 @@ impl Chunk {
         // Ready entries are found by their first messages, in the order of becoming ready.
         let left = at.checked_sub(1).filter(|_| !entry.ready);
         let left = left.and_then(|left| self.entries.get_mut(left));
-        // The rest of what was told must not be told again.
+        // A part that the journal was told must not be told again.
         left.is_some_and(|left| left.changed == entry.changed && left.join(entry))
     }
 

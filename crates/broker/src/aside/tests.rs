@@ -212,7 +212,7 @@ proptest! {
     }
 }
 
-/// What a tree needs for an item of `bytes`, if its nodes are no more than half full.
+/// The memory of a tree with items of `bytes`, if its nodes are no more than half full.
 fn tree_bytes(items: usize, bytes: usize) -> usize {
     items * (2 * bytes + 8)
 }

@@ -80,8 +80,8 @@ impl Channel {
     /// Puts the first `count` messages of an offer in flight and returns how many that are.
     ///
     /// It belongs to the [`Channel::offer`] right before it; an offer that is out of date is not
-    /// taken. A client that takes less than was offered is not coming back at once, so what is
-    /// reserved for it goes to others; one that takes all is expected to ask again.
+    /// taken. A client that takes less than was offered is not coming back at once, so its reservation
+    /// goes to others; one that takes all is expected to ask again.
     pub fn take(&mut self, id: ClientId, offer: &Offer, count: u64, now: Time) -> u64 {
         let Offer { range, attempts, source } = offer.clone();
         let offered = range.end - range.start;
@@ -123,8 +123,8 @@ impl Channel {
         self.clients.park(id, self.available())
     }
 
-    /// Gives what is reserved for a client to others, because it cannot come for it soon. It is
-    /// expected to ask again, or park, when it can.
+    /// Gives a client's reservation to others, because it cannot come for it soon. It is expected to
+    /// ask again, or park, when it can.
     pub fn release(&mut self, id: ClientId) {
         self.clients.release(id);
         self.wake();

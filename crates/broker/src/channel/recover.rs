@@ -1,4 +1,4 @@
-//! What a channel tells its journal, and how it comes back from what the journal kept.
+//! A channel's changes and state for the journal, and its recovery from them.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use crate::{
 };
 
 impl Channel {
-    /// A channel as it was, without clients and with counters at zero. Messages that were in flight
+    /// Recreates a channel, without clients and with counters at zero. Messages that were in flight
     /// are ready for redelivery. Ranges may be in any order; where they overlap, `finished` wins,
     /// then the lower start.
     pub fn recover(config: ChannelConfig, state: ChannelState) -> Channel {
@@ -43,7 +43,7 @@ impl Channel {
         channel
     }
 
-    /// All that is worth keeping. Messages in flight appear as ready for redelivery.
+    /// The state that survives a restart. Messages in flight appear as ready for redelivery.
     pub fn state(&self) -> ChannelState {
         let cursor = self.cursor();
         let mut outstanding = Vec::new();
@@ -73,8 +73,8 @@ impl Channel {
             || unreported.told != (self.end, self.cursor())
     }
 
-    /// The changes since the last call. Costs nothing to leave uncalled: what is collected is
-    /// bounded by the messages not finished.
+    /// Removes and returns the changes since the last call. Not calling it costs nothing: the changes
+    /// collected are bounded by the messages not finished.
     pub fn changes(&mut self) -> Changes {
         let mut aside = Vec::new();
         self.aside.take_changed(|it| aside.push(it));

@@ -96,7 +96,7 @@ fn what_every_waiting_client_takes_at_once_needs_no_room() {
     bench.idle_client(B, 3);
     bench.publish(2);
     bench.publish(1);
-    assert_eq!(bench.channel.depth(), 3, "both have been called for a part of what they want");
+    assert_eq!(bench.channel.depth(), 3, "both have been woken for a part of what they want");
     bench.publish(10);
     assert_eq!(bench.channel.depth(), 6, "five for the clients, one in the queue");
     assert_eq!((bench.take_all(A), bench.take_all(B)), (2, 3));

@@ -1,11 +1,10 @@
-//! What may happen to a channel.
+//! The operations on a channel.
 
 use std::ops::Range;
 
-use proptest::collection::vec;
-use proptest::prelude::*;
+use proptest::{collection::vec, prelude::*};
 
-/// How the channel is made.
+/// The settings of the channel.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(crate) depth_max: Option<u64>,
