@@ -1,11 +1,10 @@
-//! What the journal of a channel has to learn.
+//! The changes of a channel, for its journal.
 
 use std::ops::Range;
 
-use crate::Time;
-use crate::range_set::RangeSet;
+use crate::{Time, range_set::RangeSet};
 
-/// Messages a channel has not finished with that are not simply waiting for their first delivery.
+/// Unfinished messages of a channel that are not simply waiting for their first delivery.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub struct Outstanding {
     /// The messages.
@@ -16,12 +15,12 @@ pub struct Outstanding {
     pub due: Option<Time>,
 }
 
-/// What happened to a channel since it was last asked.
+/// The changes of a channel since they were last taken.
 ///
 /// Applying changes twice, or older ones again, does no harm: `end` and `cursor` only grow,
-/// `finished` is a set that always wins, and `outstanding` tells the whole truth about its
-/// messages. A message below the cursor that is neither finished nor ever mentioned in
-/// `outstanding` has been delivered once. [`crate::Replay`] is these rules as code.
+/// `finished` is a set that always wins, and `outstanding` tells all there is to know about
+/// its messages. A message below the cursor that is neither finished nor ever mentioned in
+/// `outstanding` has been delivered once. [`crate::Replay`] implements these rules.
 #[derive(Clone, Eq, PartialEq, Debug, Default)]
 pub struct Changes {
     /// One past the last message the channel was given.
@@ -33,8 +32,8 @@ pub struct Changes {
     /// Messages that were requeued with a delay, published deferred, became due, or were
     /// delivered again; ascending.
     pub outstanding: Vec<Outstanding>,
-    /// The channel was emptied. The other fields are complete in any case; it is a good moment to
-    /// rewrite the journal from [`crate::Channel::state`].
+    /// Set when the channel was emptied. The other fields are complete in any case; it is a good
+    /// moment to rewrite the journal from [`crate::Channel::state`].
     pub reset: bool,
 }
 
@@ -43,11 +42,11 @@ pub struct Changes {
 pub(crate) struct Unreported {
     pub(crate) finished: RangeSet,
     pub(crate) reset: bool,
-    /// End and cursor as last told.
+    /// End and cursor as they were last reported.
     pub(crate) told: (u64, u64),
 }
 
-/// Appends messages, as a part of the last item when they continue it.
+/// Appends messages; those that continue the last item become a part of it.
 pub(crate) fn push_joining(list: &mut Vec<Outstanding>, next: Outstanding) {
     match list.last_mut() {
         Some(last)

@@ -1,4 +1,4 @@
-//! A channel: a position in the topic's log, and the messages it has not finished with.
+//! A channel: a position in the topic's log, and the messages it has not finished.
 //!
 //! # Invariants
 //!
@@ -6,64 +6,44 @@
 //!    redelivery, deferred, in flight to one client, or finished.
 //! 2. A refused FIN, REQ or TOUCH changes nothing.
 //! 3. A client is given a message only while fewer are in flight to it than its ready count.
-//! 4. While something could be delivered, each client that could take it and is asleep either has
-//!    been called, or everything is reserved for clients that have been called.
+//! 4. While a message could be delivered, each client that could take it and is asleep either has
+//!    been woken, or all of them are reserved for clients that have been woken.
 //! 5. Memory follows from the messages not finished, never from those that passed.
 
 mod deliver;
+mod figures;
 mod recover;
 #[cfg(test)]
 mod tests;
 
-use std::ops::Range;
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
-use crate::changes::Unreported;
-use crate::hand_out::Clients;
-use crate::outstanding::{Entry, Outstanding, State};
-use crate::ready::{Ready, Run};
-use crate::{FanOut, Refusal, Time};
+pub use self::deliver::Offer;
+use self::deliver::Source;
+use crate::{
+    ClientConfig, ClientId, ClientStats, FanOut, Refusal, Time,
+    aside::Aside,
+    changes::Unreported,
+    hand_out::Clients,
+    in_flight::{Entry, InFlight},
+    pending::Pending,
+    run::Run,
+};
 
-pub use deliver::Offer;
-
-/// A connection that consumes a channel. An id is never used for a second connection.
-#[derive(Copy, Clone, Eq, PartialEq, Hash, Debug, Ord, PartialOrd)]
-pub struct ClientId(pub u64);
+/// The most entries that one call of [`Channel::expire`] makes ready. More would keep publishers and consumers
+/// waiting for the channel.
+const EXPIRED_ENTRIES_MAX: usize = 1_024;
 
 /// The settings of a channel.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub struct ChannelConfig {
-    /// How many messages may be ready, beyond what waiting clients would take at once; what is
-    /// published then is dropped. `None` is without bound.
+    /// The most messages that may be ready, not counting those that waiting clients would take at once; beyond it,
+    /// published messages are dropped. `None` is without bound.
     pub depth_max: Option<u64>,
     /// How long after its delivery a message can be kept in flight by TOUCH.
     pub max_msg_timeout: Duration,
-    /// What the draws for sampled clients follow from.
+    /// The seed of the draws for sampled clients.
     pub seed: u64,
-}
-
-/// What a client asked for when it identified itself.
-#[derive(Clone, Eq, PartialEq, Debug)]
-pub struct ClientConfig {
-    /// How long a message may be in flight before it is delivered again.
-    pub msg_timeout: Duration,
-    /// 0 delivers all messages, else `sample_rate + 1` of 100; the others count as finished.
-    pub sample_rate: u8,
-}
-
-/// The counters of a client.
-#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
-pub struct ClientStats {
-    /// Its RDY: how many messages may be in flight to it.
-    pub ready: u64,
-    /// How many messages are in flight to it.
-    pub in_flight: u64,
-    /// How many deliveries it was given.
-    pub message_count: u64,
-    /// How many messages it finished.
-    pub finish_count: u64,
-    /// How many messages it requeued.
-    pub requeue_count: u64,
 }
 
 /// The scheduler of one channel.
@@ -76,8 +56,11 @@ pub struct Channel {
     config: ChannelConfig,
     end: u64,
     paused: bool,
-    ready: Ready,
-    outstanding: Outstanding,
+    pending: Pending,
+    aside: Aside,
+    in_flight: InFlight,
+    /// Where the next hand-out comes from, if there is something.
+    turn: Source,
     clients: Clients,
     unreported: Unreported,
     message_count: u64,
@@ -86,14 +69,16 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// A channel whose first message will be `start`.
+    /// Creates a channel whose first message will be `start`.
     pub fn new(config: ChannelConfig, start: u64) -> Channel {
         Channel {
             config,
             end: start,
             paused: false,
-            ready: Ready::new(),
-            outstanding: Outstanding::default(),
+            pending: Pending::default(),
+            aside: Aside::default(),
+            in_flight: InFlight::default(),
+            turn: Source::Aside,
             clients: Clients::default(),
             unreported: Unreported { told: (start, start), ..Unreported::default() },
             message_count: 0,
@@ -102,7 +87,7 @@ impl Channel {
         }
     }
 
-    /// Takes messages over from the topic. What the channel was given before is ignored; if
+    /// Takes messages over from the topic. Those the channel was given before are ignored; if
     /// messages in front of `fan_out` are missing, they are taken as published with it.
     pub fn publish(&mut self, fan_out: &FanOut, now: Time) {
         let mut next = self.end;
@@ -117,9 +102,8 @@ impl Channel {
             }
             self.add_pending(next..range.start);
             next = range.end;
-            let state = State::Deferred { due: now + *delay };
-            let Range { start: from, end: to } = range;
-            self.outstanding.insert_joining(Entry { from, to, attempts: 0, changed: true, state });
+            let run = Run { from: range.start, to: range.end, attempts: 0, changed: true };
+            self.aside.defer(run, now + *delay);
         }
         self.add_pending(next..end);
         self.wake();
@@ -138,21 +122,21 @@ impl Channel {
         self.clients.configure(id, config);
     }
 
-    /// Changes the settings of a client for deliveries and touches to come.
+    /// Changes the settings of a client for later deliveries and touches.
     pub fn configure_client(&mut self, id: ClientId, config: ClientConfig) {
         if self.clients.contains(id) {
             self.clients.configure(id, config);
         }
     }
 
-    /// Removes a client and returns its counters. What is in flight to it waits for its timeout,
-    /// or is ready at once when `requeue` is set, which counts as requeued.
+    /// Removes a client and returns its counters. Messages in flight to it wait for their timeout,
+    /// or are ready at once when `requeue` is set, which counts as requeued.
     pub fn remove_client(&mut self, id: ClientId, requeue: bool) -> Option<ClientStats> {
         let stats = self.clients.remove(id)?;
-        if requeue && stats.in_flight > 0 {
-            for entry in self.outstanding.take_client(id) {
-                self.requeue_count += entry.len();
-                self.make_ready(&entry, entry.changed);
+        if requeue {
+            for run in self.in_flight.take_client(id, stats.in_flight) {
+                self.requeue_count += run.len();
+                self.aside.push_ready(run);
             }
         }
         self.wake();
@@ -181,7 +165,7 @@ impl Channel {
         let mut count = 0;
         let mut next = range.start;
         while next < range.end {
-            match self.check(id).and_then(|()| self.outstanding.finish(id, next..range.end)) {
+            match self.check(id).and_then(|()| self.in_flight.finish(id, next..range.end)) {
                 Ok(end) => {
                     self.unreported.finished.insert(next..end);
                     count += end - next;
@@ -206,7 +190,6 @@ impl Channel {
     /// Takes a message back from a client, to be delivered again after `delay`.
     ///
     /// # Errors
-    ///
     /// The message is not in flight, or to another client; nothing has changed.
     pub fn requeue(
         &mut self,
@@ -216,12 +199,11 @@ impl Channel {
         now: Time,
     ) -> Result<(), Refusal> {
         self.check(id)?;
-        let entry = self.outstanding.take_one(id, seq)?;
+        let run = self.in_flight.take_one(id, seq)?.run;
         if delay.is_zero() {
-            self.make_ready(&entry, entry.changed);
+            self.aside.push_ready(run);
         } else {
-            let state = State::Deferred { due: now + delay };
-            self.outstanding.insert_joining(Entry { changed: true, state, ..entry });
+            self.aside.defer(Run { changed: true, ..run }, now + delay);
         }
         self.requeue_count += 1;
         self.clients.update(id, |stats| {
@@ -235,46 +217,38 @@ impl Channel {
     /// Restarts the timeout of a message, up to `max_msg_timeout` after its delivery.
     ///
     /// # Errors
-    ///
     /// The message is not in flight, or to another client; nothing has changed.
     pub fn touch(&mut self, id: ClientId, seq: u64, now: Time) -> Result<(), Refusal> {
         self.check(id)?;
-        let mut delivery = self.outstanding.delivery(id, seq)?;
+        let mut delivery = self.in_flight.delivery(id, seq)?;
         let timeout = self.clients.get(id).map_or(Duration::ZERO, |it| it.config.msg_timeout);
         let latest = delivery.delivered_at + self.config.max_msg_timeout;
         let deadline = (now + timeout).min(latest);
         if deadline != delivery.deadline {
             delivery.deadline = deadline;
-            let entry = self.outstanding.take_one(id, seq)?;
-            self.outstanding.insert_joining(Entry { state: State::InFlight(delivery), ..entry });
+            let Entry { run, .. } = self.in_flight.take_one(id, seq)?;
+            self.in_flight.insert_joining(Entry { run, delivery });
         }
         Ok(())
     }
 
-    /// Makes ready what was in flight for too long and what was deferred until `now`.
+    /// Makes ready the messages that timed out in flight, and the deferred ones that are due.
+    ///
+    /// The work of one call is bounded. As long as [`Channel::next_deadline`] is not after `now`, there is more.
     pub fn expire(&mut self, now: Time) {
-        let mut any = false;
-        while let Some(entry) = self.outstanding.take_due(now) {
-            any = true;
-            match entry.state {
-                State::InFlight(delivery) => {
-                    self.timeout_count += entry.len();
-                    self.clients.update(delivery.client, |stats| {
-                        stats.in_flight = stats.in_flight.saturating_sub(entry.len())
-                    });
-                    self.make_ready(&entry, entry.changed);
-                }
-                State::Deferred { .. } | State::Ready => self.make_ready(&entry, true),
-            }
+        let mut expired = 0;
+        while expired < EXPIRED_ENTRIES_MAX && self.expire_next(now) {
+            expired += 1;
         }
-        if any {
+        if expired > 0 {
             self.wake();
         }
     }
 
     /// When [`Channel::expire`] has something to do next.
     pub fn next_deadline(&self) -> Option<Time> {
-        self.outstanding.next_timer()
+        let times = [self.in_flight.next_deadline(), self.aside.next_due()];
+        times.into_iter().flatten().min()
     }
 
     /// Stops deliveries. All else goes on.
@@ -289,75 +263,15 @@ impl Channel {
         self.wake();
     }
 
-    /// Whether deliveries are stopped.
-    pub fn is_paused(&self) -> bool {
-        self.paused
-    }
-
-    /// Drops what is ready, in flight and deferred. Clients stay, with nothing in flight.
+    /// Drops the messages that are ready, in flight and deferred. Clients stay, with nothing in flight.
     pub fn empty(&mut self) {
         self.unreported.finished.insert(self.low()..self.end);
         self.unreported.reset = true;
-        self.ready.clear();
-        self.outstanding = Outstanding::default();
+        self.pending = Pending::default();
+        self.aside = Aside::default();
+        self.in_flight = InFlight::default();
+        self.turn = Source::Aside;
         self.clients.forget_in_flight();
-    }
-
-    /// Every message below this one is finished with.
-    pub fn low(&self) -> u64 {
-        let pending = self.ready.first_pending().unwrap_or(self.end);
-        self.outstanding.first().map_or(pending, |first| first.min(pending))
-    }
-
-    /// How many messages are ready to be delivered.
-    pub fn depth(&self) -> u64 {
-        self.ready.count()
-    }
-
-    /// How many of the ready messages have a sequence number below `seq`. Costs a step for each
-    /// run of messages that is ready, normally one; it is meant for statistics.
-    pub fn ready_below(&self, seq: u64) -> u64 {
-        if seq >= self.end { self.depth() } else { self.ready.below(seq) }
-    }
-
-    /// How many messages are in flight.
-    pub fn in_flight_count(&self) -> u64 {
-        self.outstanding.in_flight()
-    }
-
-    /// How many messages are deferred, by their publisher or by a requeue.
-    pub fn deferred_count(&self) -> u64 {
-        self.outstanding.deferred()
-    }
-
-    /// How many messages the channel was given by its topic.
-    pub fn message_count(&self) -> u64 {
-        self.message_count
-    }
-
-    /// How many messages clients requeued.
-    pub fn requeue_count(&self) -> u64 {
-        self.requeue_count
-    }
-
-    /// How many messages were in flight for too long.
-    pub fn timeout_count(&self) -> u64 {
-        self.timeout_count
-    }
-
-    /// How many clients the channel has.
-    pub fn client_count(&self) -> usize {
-        self.clients.len()
-    }
-
-    /// The counters of a client.
-    pub fn client(&self, id: ClientId) -> Option<&ClientStats> {
-        self.clients.get(id).map(|client| &client.stats)
-    }
-
-    /// One past the last message the channel was given.
-    pub fn end(&self) -> u64 {
-        self.end
     }
 
     /// Refuses commands of a client that is not there.
@@ -365,14 +279,34 @@ impl Channel {
         if self.clients.contains(id) { Ok(()) } else { Err(Refusal::NotOwner) }
     }
 
-    /// What may be delivered.
+    /// The number of messages that may be delivered.
     fn available(&self) -> u64 {
-        if self.paused { 0 } else { self.ready.count() }
+        if self.paused { 0 } else { self.depth() }
     }
 
-    /// Wakes clients for what is ready and not reserved.
+    /// Wakes clients for the messages that are ready and not reserved.
     fn wake(&mut self) {
         self.clients.wake(self.available());
+    }
+
+    /// Makes the messages ready that timed out or became due first, if any have; returns whether it did.
+    fn expire_next(&mut self, now: Time) -> bool {
+        let (deadline, due) = (self.in_flight.next_deadline(), self.aside.next_due());
+        let deferred_first = due.is_some_and(|due| deadline.is_none_or(|deadline| due < deadline));
+        if deferred_first {
+            self.aside.expire_next(now)
+        } else {
+            self.in_flight.take_due(now).map(|entry| self.time_out(entry)).is_some()
+        }
+    }
+
+    fn time_out(&mut self, entry: Entry) {
+        let Entry { run, delivery } = entry;
+        self.timeout_count += run.len();
+        self.clients.update(delivery.client, |stats| {
+            stats.in_flight = stats.in_flight.saturating_sub(run.len());
+        });
+        self.aside.push_ready(run);
     }
 
     /// Adds messages never delivered, as many as there is room for, and drops the others.
@@ -384,29 +318,18 @@ impl Channel {
             None => range.end,
         };
         self.unreported.finished.insert(end..range.end);
-        self.ready.push_pending(range.start..end);
+        self.pending.push(range.start..end);
     }
 
-    /// How many of the messages in `range` can become ready in a channel that is bounded. What
-    /// waiting clients are about to take does not count: it is not waiting for anybody.
+    /// How many of the messages in `range` can become ready in a channel that is bounded. Messages that waiting
+    /// clients are about to take do not count: they are not going to stay.
     fn room(&self, depth_max: u64, range: &Range<u64>) -> u64 {
-        let room = depth_max.saturating_sub(self.ready.count());
-        if self.paused || room >= range.end.saturating_sub(range.start) {
-            return room;
+        let wanted = self.depth().saturating_add(range.end.saturating_sub(range.start));
+        let mut bound = depth_max;
+        if !self.paused && wanted > bound {
+            bound = bound.saturating_add(self.clients.reserved());
+            bound = bound.saturating_add(self.clients.unserved(wanted.saturating_sub(bound)));
         }
-        let bound = depth_max.saturating_add(self.clients.spare_of_waiting());
-        bound.saturating_sub(self.ready.count())
-    }
-
-    /// Lets messages be delivered again; `changed` says whether the journal must learn of it.
-    fn make_ready(&mut self, entry: &Entry, changed: bool) {
-        let &Entry { from, to, attempts, .. } = entry;
-        match self.ready.push_requeued(Run { range: from..to, attempts }) {
-            Some(start) => self.outstanding.extend_ready(start, to, changed),
-            None => {
-                let state = State::Ready;
-                self.outstanding.insert(Entry { from, to, attempts, changed, state });
-            }
-        }
+        bound.saturating_sub(self.depth())
     }
 }

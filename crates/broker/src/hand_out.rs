@@ -1,17 +1,16 @@
-//! Who gets what is ready: clients that wait, whom to call, and how much is kept for each.
+//! Sharing out ready messages: waiting clients, wake-ups, and the share reserved for each client.
 //!
-//! A client that found nothing waits. When messages become ready, waiting clients are *called*
-//! (named to the caller, who wakes them) and each has a fair share *reserved*, so that the first
-//! to wake up does not take what was meant for all.
+//! A client that found nothing waits. When messages become ready, waiting clients are woken and
+//! each has a fair share *reserved*, so that the first to come does not take the share of all.
 //!
 //! # Invariants
 //!
-//! 1. Reservations together never exceed what is ready, and a client's never exceeds its spare
+//! 1. Reservations together never exceed the ready messages, and a client's never exceeds its spare
 //!    ready count.
 //! 2. `parked` holds exactly the waiting clients with spare ready count, `wanting` exactly the
-//!    called clients with more spare than reserved.
-//! 3. While something is ready and not reserved, `parked` and `wanting` are empty. So nobody
-//!    sleeps who could be served, unless somebody who is awake has it reserved.
+//!    woken clients with more spare than reserved.
+//! 3. While a message is ready and not reserved, `parked` and `wanting` are empty. So no client
+//!    sleeps that could be served, unless all is reserved for clients that are awake.
 //! 4. Outcomes do not depend on the order of the hash map.
 
 use std::collections::{BTreeMap, HashMap};
@@ -20,6 +19,7 @@ use foldhash::fast::FixedState;
 
 use crate::{ClientConfig, ClientId, ClientStats};
 
+/// A client as the channel keeps it.
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) config: ClientConfig,
@@ -28,15 +28,15 @@ pub(crate) struct Client {
     attention: Attention,
 }
 
-/// Whether a client is going to ask for messages by itself. Tickets order the queues.
+/// How a client comes to ask for messages. Tickets order the queues.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 enum Attention {
-    /// It will ask, or park.
+    /// It will ask by itself, or park.
     Awake,
-    /// It must be called when there is something for it.
+    /// It must be woken when there is something for it.
     Waiting { ticket: u64 },
-    /// It was called, has something reserved and has not come to take it yet.
-    Called { ticket: u64 },
+    /// It was woken, has messages reserved and has not come to take them yet.
+    Woken { ticket: u64 },
 }
 
 impl Client {
@@ -46,6 +46,7 @@ impl Client {
     }
 }
 
+/// The clients of a channel, and the messages reserved for them.
 #[derive(Default, Debug)]
 pub(crate) struct Clients {
     clients: HashMap<ClientId, Client, FixedState>,
@@ -53,7 +54,7 @@ pub(crate) struct Clients {
     wanting: BTreeMap<u64, ClientId>,
     reserved: u64,
     ticket_next: u64,
-    /// Clients that were called and are still to be told so.
+    /// Clients woken since the caller last drained them.
     woken: Vec<ClientId>,
 }
 
@@ -62,7 +63,7 @@ impl Clients {
         self.clients.len()
     }
 
-    /// Whether nothing is kept of any client, for tests of what is left behind.
+    /// Returns whether nothing is kept of any client, for tests.
     #[cfg(test)]
     pub(crate) fn is_unused(&self) -> bool {
         let queues = self.parked.is_empty() && self.wanting.is_empty();
@@ -94,12 +95,12 @@ impl Clients {
         match client.attention {
             Attention::Awake => {}
             Attention::Waiting { ticket } => _ = self.parked.remove(&ticket),
-            Attention::Called { ticket } => _ = self.wanting.remove(&ticket),
+            Attention::Woken { ticket } => _ = self.wanting.remove(&ticket),
         }
         Some(client.stats)
     }
 
-    /// Changes a client's counters and keeps the queues true to them.
+    /// Changes a client's counters, and its place in the queues accordingly.
     pub(crate) fn update(&mut self, id: ClientId, change: impl FnOnce(&mut ClientStats)) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         change(&mut client.stats);
@@ -108,7 +109,7 @@ impl Clients {
             Attention::Awake => {}
             Attention::Waiting { ticket } if spare > 0 => _ = self.parked.insert(ticket, id),
             Attention::Waiting { ticket } => _ = self.parked.remove(&ticket),
-            Attention::Called { ticket } => {
+            Attention::Woken { ticket } => {
                 let surplus = client.reserved.saturating_sub(spare);
                 client.reserved -= surplus;
                 self.reserved -= surplus;
@@ -124,7 +125,7 @@ impl Clients {
         }
     }
 
-    /// Takes `count` messages off what is reserved for a client.
+    /// Uses up to `count` messages of a client's reservation.
     pub(crate) fn use_reservation(&mut self, id: ClientId, count: u64) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         let used = client.reserved.min(count);
@@ -135,24 +136,24 @@ impl Clients {
         }
     }
 
-    /// Gives up what is reserved for a client, which is awake then.
+    /// Gives up a client's reservation; it is awake then.
     pub(crate) fn release(&mut self, id: ClientId) {
         self.use_reservation(id, u64::MAX);
     }
 
-    /// Gives up what is reserved for anybody.
+    /// Gives up all reservations.
     pub(crate) fn release_all(&mut self) {
         self.reserved = 0;
         self.wanting.clear();
         for client in self.clients.values_mut() {
             client.reserved = 0;
-            if let Attention::Called { .. } = client.attention {
+            if let Attention::Woken { .. } = client.attention {
                 client.attention = Attention::Awake;
             }
         }
     }
 
-    /// Forgets what is in flight to anybody and what is reserved.
+    /// Sets all counts of messages in flight to zero and gives up all reservations.
     pub(crate) fn forget_in_flight(&mut self) {
         self.release_all();
         for (&id, client) in &mut self.clients {
@@ -168,11 +169,11 @@ impl Clients {
     /// How many of `available` ready messages a client may take.
     pub(crate) fn entitled(&self, id: ClientId, available: u64) -> u64 {
         let free = available.saturating_sub(self.reserved);
-        // By invariant 3 nobody who waits or was called could use what is free.
+        // By invariant 3 no client that waits or was woken could use what is free.
         self.clients.get(&id).map_or(0, |client| client.spare().min(client.reserved + free))
     }
 
-    /// Lets a client wait, unless something is there for it.
+    /// Lets a client wait, unless there is something for it; returns whether it waits.
     pub(crate) fn park(&mut self, id: ClientId, available: u64) -> bool {
         if available > 0 && self.entitled(id, available) > 0 {
             return false;
@@ -191,14 +192,27 @@ impl Clients {
         self.woken.drain(..)
     }
 
-    /// How many messages the clients that wait or were called would accept.
-    pub(crate) fn spare_of_waiting(&self) -> u64 {
-        let waiting = self.clients.values().filter(|it| it.attention != Attention::Awake);
-        waiting.map(Client::spare).fold(0, u64::saturating_add)
+    /// The number of messages reserved for woken clients.
+    pub(crate) fn reserved(&self) -> u64 {
+        self.reserved
     }
 
-    /// Shares out what is ready and not reserved: first to clients that wait, which are woken, then
-    /// to those called before.
+    /// How many messages clients that wait or were woken would accept beyond those reserved for them. Counting
+    /// ends at `enough`, so that it costs no more than handing out so many.
+    pub(crate) fn unserved(&self, enough: u64) -> u64 {
+        let mut unserved: u64 = 0;
+        for id in self.parked.values().chain(self.wanting.values()) {
+            if unserved >= enough {
+                break;
+            }
+            let client = self.clients.get(id);
+            unserved = unserved.saturating_add(client.map_or(0, |it| it.spare() - it.reserved));
+        }
+        unserved
+    }
+
+    /// Shares out the messages that are ready and not reserved: first to waiting clients, which are
+    /// woken, then to those woken before.
     pub(crate) fn wake(&mut self, available: u64) {
         debug_assert!(self.reserved <= available || available == 0);
         let mut free = available.saturating_sub(self.reserved);
@@ -216,7 +230,7 @@ impl Clients {
             }
             let ticket = self.ticket_next;
             self.ticket_next += 1;
-            client.attention = Attention::Called { ticket };
+            client.attention = Attention::Woken { ticket };
             client.reserved += share;
             if client.reserved < client.spare() {
                 self.wanting.insert(ticket, id);

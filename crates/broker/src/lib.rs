@@ -2,18 +2,19 @@
 //! hand-out.
 //!
 //! A topic is one append-only log of messages with dense sequence numbers. A channel is a position
-//! in it and the messages it has not finished with. This crate decides which client gets which
-//! sequence numbers and when; it knows no bodies, sockets, files, threads or clocks. Ranges and
-//! the time come in as arguments, and the same calls always have the same outcome.
+//! in it and the messages it has not finished. This crate decides which client gets which sequence
+//! numbers and when; it knows no bodies, sockets, files, threads or clocks. Ranges and the time are
+//! arguments, and the same calls always have the same outcome.
 //!
-//! - [`Topic`] says when published messages go to the channels.
+//! - [`Topic`] decides when published messages go to the channels.
 //! - [`Channel`] hands them to clients: [`Channel::offer`] and [`Channel::take`], then
 //!   [`Channel::finish`], [`Channel::requeue`] or [`Channel::touch`].
-//! - [`registry`] is nsqlookupd's: who has which topics.
-//! - [`Changes`] and [`ChannelState`] are what a journal keeps of a channel.
+//! - [`Changes`] and [`ChannelState`] are the records of a channel that a journal keeps.
+//! - [`registry`] is nsqlookupd's database of topics, channels and their producers.
 //!
 //! ```
 //! use std::time::Duration;
+//!
 //! use nsq_broker::{Channel, ChannelConfig, ClientConfig, ClientId, Time, Topic};
 //!
 //! let mut topic = Topic::new(0);
@@ -29,7 +30,7 @@
 //! channel.publish(&fan_out, Time(1_000));
 //! assert!(channel.drain_woken().eq([client]));
 //!
-//! // It takes what is offered and finishes two of the three.
+//! // It takes the offer and finishes two of the three.
 //! let offer = channel.offer(client).expect("three messages are ready");
 //! assert_eq!((offer.range.clone(), offer.attempts), (0..3, 1));
 //! channel.take(client, &offer, 3, Time(2_000));
@@ -49,20 +50,24 @@
     expect(clippy::single_range_in_vec_init, reason = "lists of ranges are what is compared here")
 )]
 
+mod aside;
 mod changes;
 mod channel;
+mod client;
 mod hand_out;
-mod outstanding;
+mod in_flight;
+mod pending;
 mod range_set;
-mod ready;
 mod refusal;
 pub mod registry;
+mod run;
 mod state;
 mod time;
 mod topic;
 
 pub use changes::{Changes, Outstanding};
-pub use channel::{Channel, ChannelConfig, ClientConfig, ClientId, ClientStats, Offer};
+pub use channel::{Channel, ChannelConfig, Offer};
+pub use client::{ClientConfig, ClientId, ClientStats};
 pub use refusal::Refusal;
 pub use state::{ChannelState, Replay};
 pub use time::Time;

@@ -1,8 +1,12 @@
 //! A set of sequence numbers kept as ranges that never touch.
 
-use std::collections::BTreeMap;
-use std::ops::Bound::{Excluded, Included};
-use std::ops::Range;
+use std::{
+    collections::BTreeMap,
+    ops::{
+        Bound::{Excluded, Included},
+        Range,
+    },
+};
 
 /// A set of sequence numbers. Neighbouring ranges become one as they are added, so numbers that
 /// come in order cost nothing to keep.
@@ -16,7 +20,7 @@ impl RangeSet {
         self.ends.is_empty()
     }
 
-    /// The number of ranges, for tests of what they cost.
+    /// The number of ranges, for tests of their cost.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.ends.len()
@@ -42,7 +46,7 @@ impl RangeSet {
         self.ends.insert(from, to);
     }
 
-    /// The ranges, ascending; the set is empty afterwards.
+    /// Removes and returns the ranges, ascending.
     pub(crate) fn drain(&mut self) -> Vec<Range<u64>> {
         std::mem::take(&mut self.ends).into_iter().map(|(from, to)| from..to).collect()
     }

@@ -1,6 +1,6 @@
-//! Why a FIN, REQ or TOUCH was refused.
+//! The refusal of a FIN, REQ or TOUCH.
 
-/// Why a FIN, REQ or TOUCH was refused; nothing was changed. The texts are those NSQ's clients see.
+/// The reason why a FIN, REQ or TOUCH was refused and changed nothing. The texts are those that NSQ's clients see.
 #[derive(Copy, Clone, Eq, PartialEq, Debug, Hash, thiserror::Error)]
 pub enum Refusal {
     /// The message is ready, deferred, finished, or never existed.

@@ -1,8 +1,8 @@
-//! Who has which topics: the registration database of nsqlookupd.
+//! The registration database of nsqlookupd: topics, channels and their producers.
 //!
-//! A producer is a connection that has identified itself. It registers topics and channels, and they stay known
-//! when it goes away, for consumers may come before producers do. Ephemeral ones are the exception: they go with
-//! their last producer.
+//! A producer is a connection that has identified itself. The topics and channels it registers stay known after it
+//! has left, because consumers may look for them before another producer comes. Ephemeral ones are the exception:
+//! they go with their last producer.
 //!
 //! # Invariants
 //!
@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use crate::time::Time;
+use crate::Time;
 
 pub use self::{
     peer::{Peer, ProducerId},
@@ -32,8 +32,8 @@ const EPHEMERAL_SUFFIX: &str = "#ephemeral";
 
 /// The registration database.
 ///
-/// Names are taken as they are; whoever lets a producer or an operator name a topic has held the name to the rules.
-/// Looking a topic up costs a map access and what there is to tell about it, whatever else is registered.
+/// Names are not checked here; callers validate the names that producers and operators send. Looking up a topic
+/// costs one map access and the size of the answer, whatever else is registered.
 #[derive(Clone, Debug)]
 pub struct Registry {
     inactive_timeout: Duration,
@@ -54,13 +54,13 @@ struct Producer {
     peer: Arc<Peer>,
     last_update: Time,
     topics: BTreeSet<Arc<str>>,
-    /// When a tombstone was set on the producer's part in a topic, in force or expired.
+    /// When a tombstone was set on the producer for a topic, in force or expired.
     tombstones: BTreeMap<Arc<str>, Time>,
 }
 
-/// What a producer can be registered for.
+/// Something that a producer can be registered for.
 ///
-/// Its text is what log lines say: `category:channel key:<topic> subkey:<channel>`.
+/// Its text appears in log lines: `category:channel key:<topic> subkey:<channel>`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Registration {
     /// A channel of a topic.
@@ -90,7 +90,7 @@ impl fmt::Display for Registration {
 }
 
 impl Registry {
-    /// An empty database. A producer that has not sent a sign of life for longer than `inactive_timeout` is
+    /// Creates an empty database. A producer that has sent no sign of life for longer than `inactive_timeout` is
     /// hidden; a tombstone hides a producer of a topic for `tombstone_lifetime`.
     pub fn new(inactive_timeout: Duration, tombstone_lifetime: Duration) -> Self {
         Self {
@@ -102,7 +102,7 @@ impl Registry {
         }
     }
 
-    /// Adds a producer, which is a sign of life. `false` when it is known already; then nothing changes.
+    /// Adds a producer, which is a sign of life. Returns false, and changes nothing, when it is known already.
     pub fn identify(&mut self, id: ProducerId, peer: Peer, now: Time) -> bool {
         if self.producers.contains_key(&id) {
             return false;
@@ -117,15 +117,15 @@ impl Registry {
         true
     }
 
-    /// Takes a sign of life and tells how long ago the last one was; `None` for one that is not a producer.
+    /// Records a sign of life and returns how long ago the last one was; `None` when it is not a producer.
     pub fn ping(&mut self, id: ProducerId, now: Time) -> Option<Duration> {
         let producer = self.producers.get_mut(&id)?;
         let last = std::mem::replace(&mut producer.last_update, now);
         Some(now.since(last))
     }
 
-    /// Registers a producer for a topic, and for a channel of it if one is named. Returns what it was not
-    /// registered for before; an existing tombstone stays.
+    /// Registers a producer for a topic, and for a channel of it if one is named. Returns the new registrations; an
+    /// existing tombstone stays.
     pub fn register(
         &mut self,
         id: ProducerId,
@@ -154,11 +154,11 @@ impl Registry {
         added
     }
 
-    /// Takes a producer out of a channel, or out of a topic and all its channels. Returns what it was registered
-    /// for, channels first.
+    /// Removes a producer from a channel, or from a topic and all its channels. Returns the registrations removed,
+    /// channels first.
     ///
-    /// What was named is dropped if it is ephemeral and left without producers, whether or not the producer was
-    /// registered for it.
+    /// The channel or topic is dropped if it is ephemeral and left without producers, whether or not this producer
+    /// was registered for it.
     pub fn unregister(
         &mut self,
         id: ProducerId,
@@ -211,8 +211,8 @@ impl Registry {
         removed
     }
 
-    /// Removes a producer from everything, and with it what is ephemeral and has no other producer. Returns what
-    /// it was registered for.
+    /// Removes a producer and all its registrations, and the ephemeral topics and channels that have no other
+    /// producer. Returns the registrations removed.
     pub fn disconnect(&mut self, id: ProducerId) -> Vec<Registration> {
         let mut removed = Vec::new();
         let Some(producer) = self.producers.remove(&id) else { return removed };
@@ -238,19 +238,19 @@ impl Registry {
         removed
     }
 
-    /// Makes a topic known that need not have a producer.
+    /// Adds a topic, which need not have a producer.
     pub fn create_topic(&mut self, topic: &str) {
         self.ensure_topic(topic);
     }
 
-    /// Makes a channel and its topic known, which need not have a producer.
+    /// Adds a channel and its topic, which need not have a producer.
     pub fn create_channel(&mut self, topic: &str, channel: &str) {
         let topic = self.ensure_topic(topic);
         self.ensure_channel(&topic, channel);
     }
 
-    /// Forgets a topic and its channels; its producers are not registered for them any more. Returns what was
-    /// forgotten, channels first.
+    /// Deletes a topic and its channels; its producers are no longer registered for them. Returns the registrations
+    /// deleted, channels first.
     pub fn delete_topic(&mut self, topic: &str) -> Vec<Registration> {
         let mut deleted = Vec::new();
         let Some((topic, entry)) = self.topics.remove_entry(topic) else { return deleted };
@@ -268,7 +268,7 @@ impl Registry {
         deleted
     }
 
-    /// Forgets a channel; its producers are not registered for it any more. `false` when it is not known.
+    /// Deletes a channel; its producers are no longer registered for it. Returns whether it existed.
     pub fn delete_channel(&mut self, topic: &str, channel: &str) -> bool {
         let entry = self.topics.get_mut(topic);
         let deleted = entry.is_some_and(|topic| topic.channels.remove(channel).is_some());
@@ -277,7 +277,7 @@ impl Registry {
     }
 
     /// Hides every producer of `topic` that [is](Peer::is_node) the node `broadcast_address:http_port`, for the
-    /// lifetime of a tombstone from now. Returns how many there are.
+    /// lifetime of a tombstone from now. Returns the number of producers hidden.
     pub fn tombstone(&mut self, topic: &str, node: &str, now: Time) -> usize {
         let Some((topic, entry)) = get_topic(&mut self.topics, topic) else { return 0 };
         let mut count = 0;
@@ -316,7 +316,7 @@ impl Registry {
     }
 }
 
-/// A topic with the name that it shares with its producers.
+/// A topic, with its name as producers share it.
 fn get_topic<'a>(
     topics: &'a mut BTreeMap<Arc<str>, Topic>,
     topic: &str,

@@ -1,13 +1,10 @@
-//! What is kept of a channel across a restart, and how it follows from the channel's changes.
+//! The state of a channel that survives a restart, and how it follows from the channel's changes.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
+use std::{collections::BTreeMap, ops::Range};
 
-use crate::changes::push_joining;
-use crate::range_set::RangeSet;
-use crate::{Changes, Outstanding, Time};
+use crate::{Changes, Outstanding, Time, changes::push_joining, range_set::RangeSet};
 
-/// What is worth keeping of a [`crate::Channel`] across a restart.
+/// The state of a [`crate::Channel`] that survives a restart.
 ///
 /// A message below `cursor` is finished unless it is in `outstanding`. A message from `cursor` on
 /// is waiting for its first delivery unless it is in `outstanding` or `finished`.
@@ -17,18 +14,18 @@ pub struct ChannelState {
     pub end: u64,
     /// Messages from here on have never been delivered, unless another field says otherwise.
     pub cursor: u64,
-    /// Messages from `cursor` on that are finished all the same, ascending: deferred publishes
+    /// Messages from `cursor` on that are finished nevertheless, ascending: deferred publishes
     /// that were due before those in front of them were delivered. Normally empty.
     pub finished: Vec<Range<u64>>,
     /// Messages that are in flight, requeued or deferred, ascending. Without `due` they are ready.
     pub outstanding: Vec<Outstanding>,
-    /// Whether the channel is paused.
+    /// Set while the channel is paused.
     pub paused: bool,
 }
 
 impl ChannelState {
     /// Forgets all messages from `end` on, for a log that turned out to be shorter than what the
-    /// channel had seen. What is appended there later is new to the channel.
+    /// channel had seen. Messages appended there later are new to the channel.
     pub fn truncate(&mut self, end: u64) {
         self.end = self.end.min(end);
         self.cursor = self.cursor.min(end);
@@ -37,7 +34,7 @@ impl ChannelState {
     }
 }
 
-/// Shortens `range` to what is below `end`; false when nothing is left.
+/// Shortens `range` to its part below `end`; returns false when nothing is left.
 fn clip(range: &mut Range<u64>, end: u64) -> bool {
     range.end = range.end.min(end);
     !range.is_empty()
@@ -64,7 +61,7 @@ pub struct Replay {
     cursor: u64,
     paused: bool,
     finished: RangeSet,
-    /// What is known of unfinished messages: start to end, attempts and due time.
+    /// The unfinished messages that were reported: start to end, attempts and due time.
     known: BTreeMap<u64, (u64, u16, Option<Time>)>,
 }
 
@@ -99,7 +96,7 @@ impl Replay {
         }
     }
 
-    /// What the changes so far amount to.
+    /// The state that follows from the changes so far.
     pub fn state(&self) -> ChannelState {
         let mut outstanding = Vec::new();
         let cursor = self.cursor.min(self.end);
@@ -131,7 +128,7 @@ impl Replay {
         }
     }
 
-    /// Remembers attempts and due time of those messages that are not finished.
+    /// Records attempts and due time of those messages that are not finished.
     fn learn(&mut self, it: &Outstanding) {
         for gap in self.finished.gaps(it.range.clone()) {
             self.forget(&gap);
@@ -139,7 +136,7 @@ impl Replay {
         }
     }
 
-    /// Removes what is known of the messages in `range`.
+    /// Removes the record of the messages in `range`.
     fn forget(&mut self, range: &Range<u64>) {
         if range.is_empty() {
             return;
@@ -163,7 +160,7 @@ impl Replay {
         }
     }
 
-    /// What is known of the messages in `range`, ascending and clipped to it.
+    /// The records of the messages in `range`, ascending and clipped to it.
     fn known_within(&self, range: Range<u64>) -> impl Iterator<Item = Outstanding> {
         let before = self.known.range(..range.start).next_back();
         before.into_iter().chain(self.known.range(range.clone())).filter_map(

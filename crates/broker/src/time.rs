@@ -1,7 +1,6 @@
-//! The clock as a value: the broker is told the time, it never asks for it.
+//! Time as a value: it is an argument, the broker never reads a clock.
 
-use std::ops::Add;
-use std::time::Duration;
+use std::{ops::Add, time::Duration};
 
 /// A point in time: nanoseconds since the Unix epoch.
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Debug, Hash, Default)]

@@ -1,7 +1,7 @@
-//! What a topic hands to its channels, and when.
+//! Fan-out: when a topic hands its messages to its channels.
 //!
-//! A topic's messages wait at the topic while it is paused or has no channels. `fanout` is where
-//! its channels have got to; a channel that is created starts there.
+//! Messages wait at the topic while it is paused or has no channels. `fanout` is how far they have
+//! been handed out; a new channel starts there.
 //!
 //! # Invariants
 //!
@@ -9,39 +9,37 @@
 //! 2. Fan-outs are contiguous: each starts where the one before it ended.
 //! 3. Nothing is fanned out while the topic is paused or has no channels.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
-use std::time::Duration;
+use std::{collections::BTreeMap, ops::Range, time::Duration};
 
 /// Messages that a topic hands to each of its channels.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub struct FanOut {
     /// The messages. It starts where the fan-out before it ended.
     pub range: Range<u64>,
-    /// Those among them that are delivered later: ascending ranges inside `range`, each with its
-    /// delay, which starts with the fan-out. Normally empty.
+    /// The deferred ones among them: ascending ranges inside `range`, each with its delay, which
+    /// starts with the fan-out. Normally empty.
     pub deferred: Vec<(Range<u64>, Duration)>,
 }
 
-/// Where a channel that was just created starts.
+/// Where a new channel starts.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub struct ChannelStart {
     /// The sequence number to create the channel with.
     pub start: u64,
-    /// What had waited for a first channel: to be given to the channel right after creating it.
+    /// The messages that waited for a first channel: to be given to it right after creating it.
     pub fan_out: Option<FanOut>,
 }
 
-/// What is worth keeping of a [`Topic`] across a restart.
+/// The state of a [`Topic`] that survives a restart.
 #[derive(Clone, Eq, PartialEq, Debug, Default)]
 pub struct TopicState {
     /// One past the last published message.
     pub end: u64,
     /// One past the last message that channels have been given.
     pub fanout: u64,
-    /// Whether the topic is paused.
+    /// Set while the topic is paused.
     pub paused: bool,
-    /// How many channels the topic has.
+    /// The number of channels.
     pub channels: usize,
     /// The deferred publishes between `fanout` and `end`, ascending.
     pub deferred: Vec<(Range<u64>, Duration)>,
@@ -54,19 +52,19 @@ pub struct Topic {
     fanout: u64,
     paused: bool,
     channels: usize,
-    /// Ranges that were published before the range in front of them: start to end.
+    /// Ranges published ahead of a gap: start to end.
     early: BTreeMap<u64, u64>,
     /// Deferred publishes that have not been fanned out: start to end and delay.
     deferred: BTreeMap<u64, (u64, Duration)>,
 }
 
 impl Topic {
-    /// A topic without messages and channels, whose first message will be `start`.
+    /// Creates a topic without messages and channels, whose first message will be `start`.
     pub fn new(start: u64) -> Topic {
         Topic::recover(TopicState { end: start, fanout: start, ..TopicState::default() })
     }
 
-    /// A topic as it was. Call [`Topic::fan_out`] once its channels are there.
+    /// Recreates a topic. Call [`Topic::fan_out`] once its channels are there.
     pub fn recover(state: TopicState) -> Topic {
         let TopicState { end, fanout, paused, channels, deferred } = state;
         let deferred = deferred.into_iter().map(|(range, delay)| (range.start, (range.end, delay)));
@@ -80,7 +78,7 @@ impl Topic {
         }
     }
 
-    /// What is worth keeping across a restart. Messages published ahead of a gap are left out.
+    /// The state that survives a restart. Messages published ahead of a gap are left out.
     pub fn state(&self) -> TopicState {
         let deferred = self.deferred.range(..self.end);
         TopicState {
@@ -92,10 +90,10 @@ impl Topic {
         }
     }
 
-    /// Takes note of published messages and returns what the channels are to be given.
+    /// Records published messages and returns those that go to the channels now.
     ///
-    /// Ranges may come in any order: messages behind a gap wait until it is filled. What was
-    /// published before is ignored.
+    /// Ranges may come in any order: messages behind a gap wait until it is filled. Messages that
+    /// were published before are ignored.
     pub fn publish(&mut self, range: Range<u64>, defer: Option<Duration>) -> Option<FanOut> {
         let range = range.start.max(self.end)..range.end;
         if range.is_empty() {
@@ -116,7 +114,7 @@ impl Topic {
         self.fan_out()
     }
 
-    /// What is waiting at the topic and may go to its channels.
+    /// Removes and returns the messages waiting at the topic, if they may go to its channels.
     pub fn fan_out(&mut self) -> Option<FanOut> {
         if self.paused || self.channels == 0 || self.fanout == self.end {
             return None;
@@ -126,35 +124,35 @@ impl Topic {
         Some(FanOut { range, deferred: self.take_deferred() })
     }
 
-    /// Makes messages wait at the topic.
+    /// Makes published messages wait at the topic.
     pub fn pause(&mut self) {
         self.paused = true;
     }
 
-    /// Ends a pause; returns what has waited.
+    /// Ends a pause; returns the messages that have waited.
     pub fn unpause(&mut self) -> Option<FanOut> {
         self.paused = false;
         self.fan_out()
     }
 
-    /// Whether messages wait at the topic because of [`Topic::pause`].
+    /// Returns whether messages wait at the topic because of [`Topic::pause`].
     pub fn is_paused(&self) -> bool {
         self.paused
     }
 
-    /// Counts a channel that is being created. The first one gets what has waited at the topic,
-    /// unless the topic is paused; later ones see what is published from now on.
+    /// Counts a new channel. The first one gets the messages that have waited at the topic, unless
+    /// the topic is paused; later ones get those published from then on.
     pub fn add_channel(&mut self) -> ChannelStart {
         self.channels += 1;
         ChannelStart { start: self.fanout, fan_out: self.fan_out() }
     }
 
-    /// Counts a channel that was deleted. Without any, messages wait at the topic.
+    /// Counts a channel as deleted. Without channels, messages wait at the topic.
     pub fn remove_channel(&mut self) {
         self.channels = self.channels.saturating_sub(1);
     }
 
-    /// Drops what waits at the topic; channels keep what they have, and have to [skip] what they did not get.
+    /// Drops the messages waiting at the topic. Channels keep theirs, and have to [skip] the dropped ones.
     ///
     /// [skip]: crate::Channel::skip
     pub fn empty(&mut self) {
@@ -162,7 +160,7 @@ impl Topic {
         self.take_deferred();
     }
 
-    /// How many messages wait at the topic.
+    /// The number of messages waiting at the topic.
     pub fn depth(&self) -> u64 {
         self.end - self.fanout
     }
@@ -172,12 +170,12 @@ impl Topic {
         self.end
     }
 
-    /// One past the last message that the channels were given.
+    /// One past the last message given to the channels.
     pub fn fanout(&self) -> u64 {
         self.fanout
     }
 
-    /// Remembers a delay until the fan-out; publishes in a row with the same delay are one range.
+    /// Keeps a delay until the fan-out; publishes in a row with the same delay are one range.
     fn hold_deferred(&mut self, range: Range<u64>, delay: Duration) {
         match self.deferred.range_mut(..=range.start).next_back() {
             Some((_, (end, same))) if *end == range.start && *same == delay => *end = range.end,
@@ -185,7 +183,7 @@ impl Topic {
         }
     }
 
-    /// The deferred publishes before the end, which are forgotten here.
+    /// Removes and returns the deferred publishes before the end.
     fn take_deferred(&mut self) -> Vec<(Range<u64>, Duration)> {
         let mut taken = Vec::new();
         while let Some(first) = self.deferred.first_entry().filter(|first| *first.key() < self.end)

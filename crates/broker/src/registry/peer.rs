@@ -1,19 +1,19 @@
-//! Who a producer is.
+//! The identity of a producer.
 
-/// A producer, which is one connection: an nsqd that connects again is another one.
+/// A producer, which is one connection: an nsqd that connects again is another producer.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProducerId(pub u64);
 
-/// What a producer says about itself.
+/// The description of a producer, from its IDENTIFY.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Peer {
-    /// The other end of its connection, `ip:port`.
+    /// The remote address of its connection, `ip:port`.
     pub remote_address: String,
-    /// The name of its host.
+    /// Its host name.
     pub hostname: String,
     /// The address that consumers connect to.
     pub broadcast_address: String,
-    /// The port that consumers connect to. Ports are as they were sent.
+    /// The port that consumers connect to. Ports are kept as they were sent.
     pub tcp_port: i64,
     /// The port of its HTTP interface.
     pub http_port: i64,
@@ -26,8 +26,8 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Whether `node` is this producer's `broadcast_address:http_port`. An IPv6 address may stand in brackets, as
-    /// in URLs, or not.
+    /// Returns whether `node` is this producer's `broadcast_address:http_port`. An IPv6 address may be in brackets,
+    /// as in URLs.
     pub fn is_node(&self, node: &str) -> bool {
         let Some((address, port)) = node.rsplit_once(':') else { return false };
         let bare = |address| {

@@ -1,4 +1,4 @@
-//! What is told about registrations.
+//! Queries of the registrations.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,9 +6,9 @@ use std::{
 };
 
 use super::{Peer, Producer, Registration, Registry, Topic};
-use crate::time::Time;
+use crate::Time;
 
-/// What consumers are told about a topic.
+/// The answer to a consumer that looks up a topic.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Lookup {
     /// The names of its channels, sorted.
@@ -22,11 +22,11 @@ pub struct Lookup {
 pub struct Node {
     /// The producer.
     pub peer: Arc<Peer>,
-    /// Its topics, sorted, each with whether a tombstone hides the producer there.
+    /// Its topics, sorted; true for those where a tombstone hides the producer.
     pub topics: Vec<(Arc<str>, bool)>,
 }
 
-/// A producer's entry in a registration, for those who look for a fault.
+/// A producer's entry in a registration, for debugging.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The producer.
@@ -37,7 +37,7 @@ pub struct Entry {
     pub tombstoned_at: Option<Time>,
 }
 
-/// How much is registered.
+/// The size of the database.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Default)]
 pub struct Counts {
     /// Topics, with or without producers.
@@ -63,7 +63,7 @@ impl Registry {
         self.topics.get(topic).into_iter().flat_map(|topic| topic.channels.keys())
     }
 
-    /// What consumers are told about a topic; `None` when it is not known.
+    /// Looks up a topic for a consumer; `None` when it is not known.
     pub fn lookup(&self, topic: &str, now: Time) -> Option<Lookup> {
         let Topic { channels, producers } = self.topics.get(topic)?;
         let visible = producers.iter().filter_map(|id| self.producers.get(id)).filter(|producer| {
@@ -80,8 +80,8 @@ impl Registry {
         self.topics.values().flat_map(|topic| topic.channels.keys()).cloned().collect()
     }
 
-    /// What consumers are told about all topics taken together; `None` when there is none. A producer is hidden
-    /// when it is in all its topics.
+    /// Looks up all topics at once for a consumer; `None` when there are none. A producer is hidden when tombstones
+    /// hide it in all its topics.
     pub fn lookup_all(&self, now: Time) -> Option<Lookup> {
         if self.topics.is_empty() {
             return None;
@@ -133,7 +133,7 @@ impl Registry {
         all
     }
 
-    /// How much is registered. Costs a step for each producer and tombstone.
+    /// The size of the database. Costs a step for each producer and tombstone.
     pub fn counts(&self, now: Time) -> Counts {
         let mut counts =
             Counts { topics: self.topics.len(), channels: self.channel_count, ..Counts::default() };

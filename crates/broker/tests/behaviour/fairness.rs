@@ -35,7 +35,7 @@ fn a_burst_that_comes_in_pieces_is_shared_as_well() {
     for _ in 0..100 {
         bench.publish(1);
     }
-    assert_eq!(bench.woken(), clients, "each is called once");
+    assert_eq!(bench.woken(), clients, "each is woken once");
     for id in clients {
         assert_eq!(bench.take_all(id), 10);
     }
@@ -69,7 +69,7 @@ fn no_more_clients_are_called_than_there_are_messages() {
     bench.publish(3);
     assert_eq!(bench.woken(), &clients[..3]);
     bench.publish(2);
-    assert_eq!(bench.woken(), &clients[3..5], "those who wait come before those called");
+    assert_eq!(bench.woken(), &clients[3..5], "waiting clients come before those woken before");
 }
 
 #[test]

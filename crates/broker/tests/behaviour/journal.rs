@@ -1,10 +1,10 @@
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use nsq_broker::{Changes, ChannelState, Outstanding, Replay, Time};
 
 use crate::support::{A, Bench, seconds};
 
-fn outstanding(range: std::ops::Range<u64>, attempts: u16, due: Option<Time>) -> Outstanding {
+fn outstanding(range: Range<u64>, attempts: u16, due: Option<Time>) -> Outstanding {
     Outstanding { range, attempts, due }
 }
 

@@ -1,4 +1,4 @@
-//! What the broker promises, one sentence at a time.
+//! The broker's promises, one sentence each.
 
 #![expect(clippy::single_range_in_vec_init, reason = "lists of ranges are what is compared here")]
 

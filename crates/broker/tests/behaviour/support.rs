@@ -1,7 +1,6 @@
-//! A channel with the arguments that most tests do not care about filled in.
+//! A channel whose usual arguments are filled in.
 
-use std::ops::Range;
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use nsq_broker::{
     Channel, ChannelConfig, ChannelState, ClientConfig, ClientId, FanOut, Refusal, Time,
@@ -82,7 +81,7 @@ impl Bench {
         self.channel.publish(&fan_out, self.now);
     }
 
-    /// What the client is offered, all of which it takes.
+    /// Takes all that the client is offered.
     pub(crate) fn take(&mut self, id: ClientId) -> Option<(Range<u64>, u16)> {
         self.take_up_to(id, u64::MAX)
     }
@@ -93,7 +92,7 @@ impl Bench {
         Some((offer.range.start..offer.range.start + taken, offer.attempts))
     }
 
-    /// Takes until nothing is offered, then parks. Returns how many messages that were.
+    /// Takes until nothing is offered, then parks. Returns the number of messages taken.
     pub(crate) fn take_all(&mut self, id: ClientId) -> u64 {
         let mut count = 0;
         while let Some((range, _)) = self.take(id) {

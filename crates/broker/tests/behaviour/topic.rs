@@ -1,10 +1,10 @@
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use nsq_broker::{ChannelStart, FanOut, Topic, TopicState};
 
 use crate::support::seconds;
 
-fn fan_out(range: std::ops::Range<u64>) -> Option<FanOut> {
+fn fan_out(range: Range<u64>) -> Option<FanOut> {
     Some(FanOut { range, deferred: Vec::new() })
 }
 

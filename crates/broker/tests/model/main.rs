@@ -1,5 +1,5 @@
 //! Random operations on a channel and on a deliberately naive model of it, which keeps one item
-//! for each message. What can be observed is compared after every step.
+//! for each message. Everything observable is compared after every step.
 
 #![expect(clippy::unwrap_used, reason = "a model that is out of step is a failure of the test")]
 
@@ -7,9 +7,12 @@ mod model;
 mod operations;
 mod run;
 
-use operations::{Operation, Setup, operations, setup};
 use proptest::prelude::*;
-use run::Run;
+
+use self::{
+    operations::{Operation, Setup, operations, setup},
+    run::Run,
+};
 
 fn run(setup: &Setup, operations: &[Operation]) -> Run {
     let mut run = Run::new(setup);

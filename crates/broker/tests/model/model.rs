@@ -1,7 +1,9 @@
 //! A channel as simple as it can be: one item for each message.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use nsq_broker::{ChannelState, ClientId, ClientStats, Outstanding, Refusal};
 
@@ -30,7 +32,7 @@ impl Client {
 pub(crate) struct Model {
     pub(crate) messages: BTreeMap<u64, Message>,
     pub(crate) clients: BTreeMap<ClientId, Client>,
-    /// Clients that parked and have not been called since.
+    /// Clients that parked and have not been woken since.
     pub(crate) asleep: BTreeSet<ClientId>,
     pub(crate) end: u64,
     pub(crate) paused: bool,
@@ -40,7 +42,7 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// What a state promises about each message from `start` on.
+    /// The messages from `start` on as a state describes them.
     pub(crate) fn messages_of(state: &ChannelState, start: u64) -> BTreeMap<u64, Message> {
         let fresh = |seq| match seq < state.cursor {
             true => (seq, Message::Finished),
@@ -63,7 +65,7 @@ impl Model {
         messages
     }
 
-    /// The messages as a snapshot shows them: what is in flight is ready.
+    /// The messages as a snapshot shows them: those in flight are ready.
     pub(crate) fn snapshot(&self) -> BTreeMap<u64, Message> {
         let shown = |message: &Message| match *message {
             Message::InFlight { attempts, .. } => Message::Ready { attempts },
@@ -99,7 +101,7 @@ impl Model {
         self.messages.iter().filter(|(_, it)| owned(it)).map(|(&seq, _)| seq).collect()
     }
 
-    /// Whether a client may finish, requeue or touch a message.
+    /// The message, if the client may finish, requeue or touch it.
     pub(crate) fn check(&self, id: ClientId, seq: u64) -> Result<Message, Refusal> {
         match self.messages.get(&seq) {
             Some(it @ Message::InFlight { client, .. }) if *client == id => Ok(*it),

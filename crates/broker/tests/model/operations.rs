@@ -1,17 +1,19 @@
-//! What may happen to a channel.
+//! The operations on a channel.
 
 use std::ops::Range;
 
-use proptest::collection::vec;
-use proptest::prelude::*;
+use proptest::{collection::vec, prelude::*};
 
-/// How the channel is made.
+/// The settings of the channel.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(crate) depth_max: Option<u64>,
     pub(crate) seed: u64,
     pub(crate) start: u64,
 }
+
+/// Distances from here on lead to messages that no channel will ever have.
+pub(crate) const MADE_UP_FROM: u64 = 28;
 
 /// Clients are picked by index among those present, messages by their distance from a little
 /// below the lowest unfinished one.

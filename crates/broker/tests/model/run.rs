@@ -1,13 +1,15 @@
 //! Applies operations to a channel and its model, and compares the two.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use nsq_broker::{
     Changes, Channel, ChannelConfig, ChannelState, ClientConfig, ClientId, FanOut, Replay, Time,
 };
 
-use crate::model::{Client, Message, Model};
-use crate::operations::{Operation, Setup};
+use crate::{
+    model::{Client, Message, Model},
+    operations::{MADE_UP_FROM, Operation, Setup},
+};
 
 const MAX_MSG_TIMEOUT: u64 = 60;
 
@@ -21,7 +23,7 @@ pub(crate) struct Run {
     journal_start: ChannelState,
     now: u64,
     clients_made: u64,
-    /// What each operation did, to compare two runs.
+    /// The effect of each operation, to compare two runs.
     pub(crate) trace: Vec<String>,
 }
 
@@ -212,7 +214,7 @@ impl Run {
         }
     }
 
-    /// Takes over what an offer to a sampled client dropped.
+    /// Marks the messages that an offer to a sampled client dropped.
     fn note_dropped(&mut self, id: ClientId) {
         if self.model.clients[&id].sample_rate == 0 {
             return;
@@ -225,7 +227,7 @@ impl Run {
         }
     }
 
-    fn finish(&mut self, id: ClientId, range: std::ops::Range<u64>) {
+    fn finish(&mut self, id: ClientId, range: Range<u64>) {
         let mut refused = Vec::new();
         let count = self.channel.finish(id, range.clone(), &mut refused);
         let mut expected = Vec::new();
@@ -287,7 +289,7 @@ impl Run {
         self.model.clients.values_mut().for_each(|client| client.stats.in_flight = 0);
     }
 
-    /// Loses what the journal was not told, and gets back what the topic still has.
+    /// Loses the changes that the journal was not told, and gets back the messages that the topic still has.
     fn crash(&mut self) {
         let state = self.replay.state();
         let kept = Model::messages_of(&state, self.start);
@@ -331,7 +333,7 @@ impl Run {
         self.journal.push(changes);
     }
 
-    /// A journal that is applied again as a whole, or from any point on, says the same.
+    /// Checks that a journal applied twice, as a whole or from any point on, gives the same state.
     pub(crate) fn check_journal(&mut self) {
         self.drain_journal();
         let expected = self.replay.state();
@@ -344,8 +346,8 @@ impl Run {
         }
     }
 
-    /// Lets every client that is awake take what it can, until all are asleep. Nothing may be left
-    /// then that a client could take.
+    /// Lets every client that is awake take what it can, until all are asleep. No message that a client could take
+    /// may be left then.
     pub(crate) fn settle(&mut self) {
         for _ in 0..10_000 {
             let awake = self.model.clients.keys().find(|id| !self.model.asleep.contains(id));
@@ -362,7 +364,7 @@ impl Run {
         }
     }
 
-    /// Compares all that can be seen.
+    /// Compares everything observable.
     pub(crate) fn check(&mut self) {
         let (channel, model) = (&self.channel, &self.model);
         assert_eq!(Model::messages_of(&channel.state(), self.start), model.snapshot());
@@ -393,7 +395,7 @@ impl Run {
         self.check_nobody_is_forgotten();
     }
 
-    /// While something is ready, a client may only sleep if another one is awake.
+    /// While a message is ready, a client may only sleep if another one is awake.
     fn check_nobody_is_forgotten(&self) {
         let model = &self.model;
         let sleeper = model.asleep.iter().find(|id| model.clients[id].spare() > 0);
@@ -422,6 +424,9 @@ impl Run {
     }
 
     fn message(&self, distance: u64) -> u64 {
+        if let Some(from_last) = distance.checked_sub(MADE_UP_FROM) {
+            return u64::MAX - 16 - from_last;
+        }
         let first = self.model.low().saturating_sub(2);
         first + distance % (self.model.end + 4 - first)
     }

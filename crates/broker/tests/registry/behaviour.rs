@@ -1,4 +1,4 @@
-//! What producers, consumers and operators are promised.
+//! The promises to producers, consumers and operators.
 
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ fn leaving_a_topic_leaves_its_channels_too() {
     let removed = registry.unregister(A, "t", None);
     assert_eq!(texts(&removed), ["channel:t:c", "channel:t:d#ephemeral", "topic:t:"]);
     assert_eq!(registry.unregister(A, "t", None), []);
-    // The producer did not take leave of the ephemeral channel by name, so it stays known.
+    // The producer did not unregister the ephemeral channel by name, so it stays known.
     assert_eq!(channels(&registry, "t"), ["c", "d#ephemeral"]);
     assert_eq!(visible(&registry, "t", at(1)), ["b"]);
     let left = registry.registrations().into_keys().collect::<Vec<_>>();
@@ -92,7 +92,7 @@ fn what_is_ephemeral_goes_with_its_last_producer() {
     registry.unregister(B, "t#ephemeral", None);
     registry.unregister(B, "u", Some("c#ephemeral"));
     assert_eq!((topics(&registry), channels(&registry, "u")), (vec!["u"], vec![]));
-    // It comes back without what it had.
+    // It comes back without its registrations.
     registry.register(A, "t#ephemeral", None);
     assert_eq!(channels(&registry, "t#ephemeral"), [""; 0]);
 }
@@ -141,7 +141,7 @@ fn a_silent_producer_is_hidden_until_it_gives_a_sign_of_life() {
     let just_over = at(300) + Duration::from_nanos(1);
     assert_eq!(visible(&registry, "t", just_over), [""; 0]);
     assert!(registry.nodes(just_over).is_empty());
-    // To register is no sign of life.
+    // Registering is no sign of life.
     registry.register(A, "u", None);
     assert_eq!(visible(&registry, "u", just_over), [""; 0]);
     assert_eq!(registry.ping(A, at(310)), Some(Duration::from_secs(310)));
@@ -164,7 +164,7 @@ fn a_tombstone_hides_a_producer_of_one_topic_for_its_lifetime() {
     assert_eq!(nodes[1].topics, [("t".into(), false), ("u".into(), false)]);
     assert_eq!(visible(&registry, "t", at(55)), ["a", "b"]);
     assert_eq!(registry.nodes(at(55))[0].topics, [("t".into(), false), ("u".into(), false)]);
-    // It is still to be seen that there was one.
+    // The expired tombstone is still shown.
     let entries = &registry.registrations()[&Registration::Topic("t".into())];
     assert_eq!([entries[0].tombstoned_at, entries[1].tombstoned_at], [Some(at(10)), None]);
 }
@@ -237,7 +237,7 @@ fn a_deleted_topic_takes_channels_and_producers_with_it() {
     assert_eq!(registry.delete_topic("t"), []);
     assert_eq!((topics(&registry), channels(&registry, "t")), (vec!["u"], vec![]));
     assert_eq!(registry.nodes(at(1))[0].topics, [("u".into(), false)]);
-    // To register once more is new.
+    // Registering again is new.
     assert_eq!(texts(&registry.register(A, "t", None)), ["topic:t:"]);
 }
 

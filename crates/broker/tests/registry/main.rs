@@ -53,7 +53,7 @@ fn channels<'a>(registry: &'a Registry, topic: &str) -> Vec<&'a str> {
     registry.channels(topic).map(|channel| &**channel).collect()
 }
 
-/// What was added or removed, as log lines say it, in short.
+/// Registrations as log lines show them, shortened.
 fn texts(registrations: &[nsq_broker::registry::Registration]) -> Vec<String> {
     registrations.iter().map(|registration| registration.parts().join(":")).collect()
 }

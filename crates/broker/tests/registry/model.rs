@@ -1,4 +1,4 @@
-//! Random operations against a naive model: one flat map from what is registered to its producers.
+//! Random operations against a naive model: one flat map from registrations to their producers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,7 +43,7 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
 
 type Key = (&'static str, Option<&'static str>);
 
-/// Who is registered for a topic, or a channel of it, and since when a tombstone is on that.
+/// The producers of each topic and channel, each with the time of its tombstone.
 #[derive(Default)]
 struct Model {
     last_update: BTreeMap<u64, u64>,
@@ -159,7 +159,7 @@ fn apply(operation: &Operation, registry: &mut Registry, model: &mut Model, now:
     }
 }
 
-/// Everything the registry tells is what the flat map says.
+/// Every query of the registry answers as the flat map does.
 fn compare(registry: &Registry, model: &Model, now: u64) -> Result<(), TestCaseError> {
     let time = at(now);
     let ids = |peers: &[std::sync::Arc<Peer>]| -> Vec<u64> {

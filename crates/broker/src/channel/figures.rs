@@ -1,0 +1,71 @@
+//! The figures of a channel.
+
+use super::Channel;
+use crate::{ClientId, ClientStats};
+
+impl Channel {
+    /// Returns whether deliveries are stopped.
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// One past the last message the channel was given.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// The lowest message that is not finished; the end when there is none.
+    pub fn low(&self) -> u64 {
+        let firsts = [self.pending.first(), self.in_flight.first(), self.aside.first()];
+        firsts.into_iter().flatten().min().unwrap_or(self.end)
+    }
+
+    /// The number of messages that are ready to be delivered.
+    pub fn depth(&self) -> u64 {
+        self.pending.count() + self.aside.ready()
+    }
+
+    /// The number of ready messages below `seq`. Meant for statistics: it takes a step for some dozens of
+    /// messages that were put aside, each with its own history.
+    pub fn ready_below(&self, seq: u64) -> u64 {
+        if seq >= self.end {
+            return self.depth();
+        }
+        self.pending.below(seq) + self.aside.ready_below(seq)
+    }
+
+    /// The number of messages in flight.
+    pub fn in_flight_count(&self) -> u64 {
+        self.in_flight.count()
+    }
+
+    /// The number of messages deferred, by their publisher or by a requeue.
+    pub fn deferred_count(&self) -> u64 {
+        self.aside.deferred()
+    }
+
+    /// The number of messages the topic gave to the channel.
+    pub fn message_count(&self) -> u64 {
+        self.message_count
+    }
+
+    /// The number of messages that clients requeued.
+    pub fn requeue_count(&self) -> u64 {
+        self.requeue_count
+    }
+
+    /// The number of messages that timed out in flight.
+    pub fn timeout_count(&self) -> u64 {
+        self.timeout_count
+    }
+
+    /// The number of clients.
+    pub fn client_count(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// The counters of a client.
+    pub fn client(&self, id: ClientId) -> Option<&ClientStats> {
+        self.clients.get(id).map(|client| &client.stats)
+    }
+}
