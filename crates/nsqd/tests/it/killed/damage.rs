@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::journal_files;
 use crate::support::{Client, NsqdProcess, eventually};
 
 /// Bytes in front of the first batch of a segment, and of a batch with one message of [`body`].
@@ -171,7 +172,9 @@ fn a_lost_journal_brings_messages_again_on_every_channel() {
     expect(&mut nsqd.consumer("t", "a", 100), 0..10);
     nsqd.client().publish("t", &body(10));
     let _ = nsqd.kill();
-    fs::remove_file(folder.path().join("topics/t.topic/journal")).unwrap();
+    for file in journal_files(&folder.path().join("topics/t.topic")) {
+        fs::remove_file(file).unwrap();
+    }
 
     let nsqd = NsqdProcess::start(folder.path(), &[]);
     // As much for the channel whose client comes second.
@@ -185,12 +188,16 @@ fn a_lost_journal_brings_messages_again_on_every_channel() {
 fn a_damaged_journal_brings_messages_again_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
     killed_with(folder.path(), 10, &["a", "b"], &[]);
-    let journal = folder.path().join("topics/t.topic/journal");
-    let bytes = fs::read(&journal).unwrap();
+    let topic = folder.path().join("topics/t.topic");
+    let [journal] = &journal_files(&topic)[..] else { panic!("{:?}", journal_files(&topic)) };
+    let bytes = fs::read(journal).unwrap();
     for offset in (0..bytes.len()).step_by(5) {
         let mut damaged = bytes.clone();
         damaged[offset] ^= 0x55;
-        fs::write(&journal, damaged).unwrap();
+        for file in journal_files(&topic) {
+            fs::remove_file(file).unwrap();
+        }
+        fs::write(journal, damaged).unwrap();
         let nsqd = NsqdProcess::start(folder.path(), &[]);
         for channel in ["b", "a"] {
             let mut consumer = nsqd.consumer("t", channel, 100);
