@@ -1,4 +1,5 @@
-//! Prints the messages of a topic from all nsqds that have it: `cargo run --example discovery -- orders 127.0.0.1:4161`.
+//! Prints the messages of a topic from all nsqds that have it:
+//! `cargo run --example discovery -- orders 127.0.0.1:4161`.
 
 #![expect(clippy::print_stdout, reason = "printing is what it is for")]
 

@@ -1,7 +1,7 @@
-//! Backing off: when handling fails, no messages come for a while, then one to try. Whether that one is handled decides
-//! whether the pause grows or shrinks.
+//! Backing off: when handling fails, the consumer pauses, then tries a single message, whose outcome makes the next
+//! pause longer or shorter.
 //!
-//! The state is a value; time and what happened come in as arguments.
+//! The state is a value; time and outcomes are arguments.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 use crate::{random::random_part, retry::doubled};
 
-/// How long to pause at each level of backing off; implemented by every `Fn(u32, Duration) -> Duration`.
+/// Computes the pause at each level of backing off. Implemented by every `Fn(u32, Duration) -> Duration`.
 pub trait BackoffStrategy: Send + Sync + 'static {
-    /// The pause at `level`, which is 1 after a first failure; `multiplier` is the configuration's
+    /// Returns the pause at `level`, which is 1 after the first failure. `multiplier` is the configuration's
     /// `backoff_multiplier`. Must not block.
     fn delay(&self, level: u32, multiplier: Duration) -> Duration;
 }
@@ -22,26 +22,26 @@ impl<F: Fn(u32, Duration) -> Duration + Send + Sync + 'static> BackoffStrategy f
     }
 }
 
-/// How the pauses of backing off grow with the level.
+/// The growth of the pauses of backing off with the level.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum Backoff {
     /// `backoff_multiplier` × 2^level.
     #[default]
     Exponential,
-    /// A random time below that.
+    /// A random time below [`Backoff::Exponential`].
     FullJitter,
-    /// As the application says.
+    /// A strategy of the application.
     Custom(Arc<dyn BackoffStrategy>),
 }
 
 impl Backoff {
-    /// A strategy of the application's own.
+    /// Wraps a strategy of the application.
     pub fn custom(strategy: impl BackoffStrategy) -> Self {
         Self::Custom(Arc::new(strategy))
     }
 
-    /// The pause at `level`.
+    /// Returns the pause at `level`.
     fn delay(&self, level: u32, multiplier: Duration) -> Duration {
         match self {
             Self::Exponential => doubled(multiplier, level),
@@ -50,7 +50,7 @@ impl Backoff {
         }
     }
 
-    /// What the pause at `level` is measured by when the level is to rise: not by chance.
+    /// Returns the longest pause at `level`, which decides whether the level may rise. Not random.
     fn longest(&self, level: u32, multiplier: Duration) -> Duration {
         match self {
             Self::Exponential | Self::FullJitter => doubled(multiplier, level),
@@ -60,7 +60,7 @@ impl Backoff {
 }
 
 impl PartialEq for Backoff {
-    /// Strategies of the application are the same when they are the same object.
+    /// Custom strategies are equal if they are the same object.
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Exponential, Self::Exponential) | (Self::FullJitter, Self::FullJitter) => true,
@@ -80,46 +80,46 @@ impl fmt::Debug for Backoff {
     }
 }
 
-/// How a message was answered.
+/// The outcome of a message, as far as backing off is concerned.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Finished.
     Success,
     /// Requeued because handling failed.
     Failure,
-    /// Requeued for another reason, which says nothing about the next message.
+    /// Requeued for a reason that does not affect other messages.
     Neutral,
 }
 
-/// Whether messages come.
+/// The phases of backing off.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// As many as allowed.
+    /// Not backing off: as many messages as allowed.
     Off,
-    /// None.
+    /// No messages.
     Pausing,
-    /// One at a time.
+    /// A single message.
     Trying,
 }
 
-/// What an outcome brought about.
+/// The effect of an outcome.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     Nothing,
-    /// A pause begins, after which a single message is tried.
+    /// A pause begins.
     Pause {
         level: u32,
         length: Duration,
     },
-    /// It is over.
+    /// Backing off is over.
     Resume,
 }
 
-/// Where a consumer is in backing off.
+/// The state of a consumer's backing off.
 pub(crate) struct BackoffState {
     strategy: Backoff,
     multiplier: Duration,
-    /// No pause is longer; zero for never backing off.
+    /// The longest pause; zero disables backing off.
     pause_max: Duration,
     level: u32,
     pause_end: Option<Instant>,
@@ -138,12 +138,13 @@ impl BackoffState {
         }
     }
 
-    /// When [`BackoffState::handle_time`] has something to do.
+    /// Returns when to call [`BackoffState::handle_time`].
     pub(crate) fn pause_end(&self) -> Option<Instant> {
         self.pause_end
     }
 
-    /// A message was answered. During a pause that means nothing: those were handed out before.
+    /// Handles the outcome of a message. Outcomes during a pause have no effect: those messages were received before
+    /// it.
     pub(crate) fn handle_outcome(&mut self, outcome: Outcome, now: Instant) -> Change {
         if self.pause_end.is_some() || self.pause_max.is_zero() {
             return Change::Nothing;
@@ -170,7 +171,7 @@ impl BackoffState {
         }
     }
 
-    /// Time has passed; says whether a pause is over by it.
+    /// Handles the passing of time. Returns whether a pause has ended.
     pub(crate) fn handle_time(&mut self, now: Instant) -> bool {
         let over = self.pause_end.is_some_and(|end| end <= now);
         if over {
@@ -190,7 +191,7 @@ mod tests {
         BackoffState::new(Backoff::Exponential, SECOND, pause_max)
     }
 
-    /// The length of the pause that follows, which is waited for.
+    /// Returns the length of the pause that follows, and waits for its end.
     fn pause_after(state: &mut BackoffState, outcome: Outcome) -> Option<u64> {
         let now = Instant::now();
         let Change::Pause { length, .. } = state.handle_outcome(outcome, now) else { return None };

@@ -1,7 +1,7 @@
-//! A stream whose bytes are compressed in both directions.
+//! A stream that is compressed in both directions.
 //!
-//! What is written is compressed into a buffer at once and sent when that is full or when the stream is flushed, so
-//! that as many commands as are written between two flushes share one compressed block.
+//! Written data is compressed into a buffer at once, and sent when the buffer is full or the stream is flushed. All
+//! commands written between two flushes therefore share one compressed block.
 
 mod codec;
 
@@ -17,31 +17,31 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 pub(crate) use self::codec::Codec;
 
-/// Room for compressed bytes in one read.
+/// The size of a read of compressed data.
 const READ_BYTES: usize = 16 * 1024;
-/// What is compressed of one write, and how much may wait to be sent before the next is taken.
+/// The most bytes compressed in one write, and the most compressed bytes that may wait when a write begins.
 const BLOCK_BYTES: usize = 64 * 1024;
 
-/// Compresses what is written to `inner`, decompresses what is read from it.
+/// Compresses data written to `inner` and decompresses data read from it.
 pub(crate) struct Compressed<S> {
     inner: S,
     codec: Codec,
-    /// Read and not decompressed yet.
+    /// Data that has been read and not decompressed yet.
     packed: BytesMut,
     outgoing: Outgoing,
 }
 
-/// Compressed and not sent yet.
+/// Data that has been compressed and not sent yet.
 #[derive(Default)]
 struct Outgoing {
     bytes: Vec<u8>,
     sent: usize,
-    /// Whether something was written since the last flush.
+    /// Data was written since the last flush.
     is_open: bool,
 }
 
 impl<S> Compressed<S> {
-    /// Takes over `inner`, from which `packed` was read already.
+    /// Wraps `inner`, from which `packed` has already been read.
     pub(crate) fn new(inner: S, codec: Codec, packed: BytesMut) -> Self {
         Self { inner, codec, packed, outgoing: Outgoing::default() }
     }
@@ -133,7 +133,7 @@ mod tests {
         codecs
     }
 
-    /// Bytes that compress badly, repeated in part.
+    /// Returns bytes that compress badly, with repetitions.
     fn sample(len: usize) -> Vec<u8> {
         let mut state = 1_u32;
         let mut next = || {
@@ -146,7 +146,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_written_and_flushed_is_read_whatever_its_size() {
         for (ours, theirs) in codecs() {
-            // Less than a block goes through at once, so that both ends run out of room.
+            // The pipe holds less than a block, so that both ends have to wait.
             let (near, far) = duplex(1000);
             let mut near = Compressed::new(near, ours, BytesMut::new());
             let mut far = Compressed::new(far, theirs, BytesMut::new());

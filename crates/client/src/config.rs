@@ -1,4 +1,4 @@
-//! What an application can choose, with NSQ's names and defaults.
+//! The configuration of consumers and producers, with NSQ's names and defaults.
 
 mod duration;
 mod option;
@@ -18,10 +18,10 @@ use crate::{
     tls::{TlsConfig, TlsConfigError, TlsMode},
 };
 
-/// The options of a [`Consumer`](crate::Consumer) or [`Producer`](crate::Producer).
+/// The configuration of a [`Consumer`](crate::Consumer) or [`Producer`](crate::Producer).
 ///
-/// Set fields directly or by their NSQ names with [`Config::set`]; either way the bounds are checked again when a
-/// consumer or producer is built, and the configuration is copied then, so that later changes have no effect.
+/// Set fields directly, or by their NSQ names with [`Config::set`]. The configuration is checked and copied when a
+/// consumer or producer is built; later changes have no effect on it.
 ///
 /// ```
 /// use nsq_client::Config;
@@ -33,93 +33,102 @@ use crate::{
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// The longest that one TCP connect may take, name resolution included; zero for no limit.
+    /// The time limit for a TCP connect, including name resolution; zero for no limit. Default 1 s.
     pub dial_timeout: Duration,
-    /// The longest that dialing is followed by IDENTIFY and SUB until both are answered.
+    /// The time limit for the handshake after dialing, from IDENTIFY to the answer to SUB. Default 10 s.
     pub handshake_timeout: Duration,
-    /// How long nsqd may be silent, heartbeats included, before the connection counts as lost.
+    /// A connection counts as lost if nothing is received for this long, not even a heartbeat. Default 60 s.
     pub read_timeout: Duration,
-    /// How long nsqd may take nothing of what is written to it before the connection counts as lost.
+    /// A connection counts as lost if nothing can be written to it for this long. Default 1 s.
     pub write_timeout: Duration,
-    /// The local address to dial from; `None` leaves it to the system.
+    /// The local address to dial from; `None`, the default, leaves it to the system.
     pub local_addr: Option<SocketAddr>,
-    /// How often nsqlookupds are asked for the topic's nsqds. Also the longest pause between two attempts to reconnect
-    /// to an nsqd; the first follows after 100 ms, each later one after twice the pause before.
+    /// How often nsqlookupds are asked for the topic's nsqds. Default 60 s.
+    ///
+    /// Also the longest delay between attempts to reconnect to an nsqd. The first attempt follows after 100 ms; each
+    /// delay is twice the one before.
     pub lookupd_poll_interval: Duration,
-    /// Polling nsqlookupds starts after a random part of this fraction of `lookupd_poll_interval`, so that many
-    /// consumers do not ask at the same moment; from 0 to 1.
+    /// The first poll is delayed by a random part of this fraction of `lookupd_poll_interval`, so that many consumers
+    /// do not ask at the same moment. From 0 to 1, default 0.3.
     pub lookupd_poll_jitter: f64,
-    /// The longest that one request to an nsqlookupd may take; zero for no limit. Connecting to it is limited by
-    /// `dial_timeout` besides.
+    /// The time limit for a request to an nsqlookupd; zero for no limit. Connecting is also limited by `dial_timeout`.
+    /// Default 60 s.
     pub lookupd_poll_timeout: Duration,
-    /// The longest delay of an automatic requeue.
+    /// The longest delay of an automatic requeue. Default 15 min.
     pub max_requeue_delay: Duration,
-    /// The delay of an automatic requeue for each attempt made.
+    /// The delay of an automatic requeue, multiplied by the number of attempts. Default 90 s.
     pub default_requeue_delay: Duration,
-    /// How the pauses of backing off grow: after a handler fails, all connections pause, then a single message is tried,
-    /// and its outcome makes the next pause longer or shorter.
+    /// The growth of the pauses of backing off. Default [`Backoff::Exponential`].
+    ///
+    /// After a message fails, all connections pause; then a single message is tried, whose outcome makes the next pause
+    /// longer or shorter.
     pub backoff_strategy: Backoff,
-    /// The longest pause of backing off; zero for never backing off.
+    /// The longest pause of backing off; zero disables backing off. Default 2 min.
     pub max_backoff_duration: Duration,
-    /// The unit of the backoff strategy: the first pause is twice as long, unless the strategy says otherwise.
+    /// The unit of the backoff strategy. Unless the strategy is custom, the first pause is twice as long. Default 1 s.
     pub backoff_multiplier: Duration,
-    /// Give up on a message when its attempts exceed this; 0 never gives up.
+    /// A message with more attempts than this is given up; 0 for no limit. Default 5.
     pub max_attempts: u16,
-    /// With more connections than `max_in_flight`, only some of them may have a message in flight at a time: one that
-    /// has received none for this long lets another one have its turn.
+    /// With more connections than `max_in_flight`, the connections take turns; a connection that has received nothing
+    /// for this long ends its turn. Default 10 s.
     pub low_rdy_idle_timeout: Duration,
-    /// With more connections than `max_in_flight`, a connection lets another one have its turn after this long, even if
-    /// it receives messages. Also how often the connections change that have one message more than others because
-    /// `max_in_flight` cannot be divided evenly.
+    /// With more connections than `max_in_flight`, a connection ends its turn after this long even if it receives
+    /// messages. Default 30 s.
+    ///
+    /// If `max_in_flight` cannot be divided evenly, this is also how often the remainder moves to other connections.
     pub low_rdy_timeout: Duration,
-    /// With more connections than `max_in_flight`, how often is looked whose turn is over.
+    /// With more connections than `max_in_flight`, how often turns are checked for their end. Default 5 s.
     pub rdy_redistribute_interval: Duration,
-    /// What nsqd calls this client in its statistics; the first label of the host name when empty.
+    /// The name of this client in nsqd's statistics. Defaults to the first label of the host name.
     pub client_id: String,
-    /// The host name nsqd is told; that of the system when empty.
+    /// The host name sent to nsqd. Defaults to that of the system.
     pub hostname: String,
-    /// What nsqd is told about the program; this crate and its version when empty.
+    /// The description of the program sent to nsqd. Defaults to this crate and its version.
     pub user_agent: String,
-    /// The region this client is in, for nsqds that prefer consumers close by.
+    /// The region of this client, for nsqds that prefer nearby consumers. Default empty.
     pub topology_region: String,
-    /// The zone within the region this client is in.
+    /// The zone of this client within its region. Default empty.
     pub topology_zone: String,
-    /// How often nsqd sends a heartbeat; `None` for never, which only a producer may ask for.
+    /// How often nsqd sends a heartbeat; `None`, which only producers may use, for never. Default 30 s.
     pub heartbeat_interval: Option<Duration>,
-    /// The percentage of a channel's messages to receive; 0 for all.
+    /// The percentage of the channel's messages to receive; 0, the default, for all.
     pub sample_rate: u8,
-    /// Ask nsqd for TLS, and go on without it, with a warning, if it has none. TLS is required instead when anything
-    /// is set in `tls_config`.
+    /// Request TLS, and continue without it, with a warning, if nsqd does not offer it. Off by default.
+    ///
+    /// TLS is required, not just requested, if anything is set in `tls_config`.
     pub tls_v1: bool,
-    /// Whether to use TLS, whatever `tls_v1` and `tls_config` imply; `None` leaves it to them.
+    /// Whether to use TLS, overriding `tls_v1` and `tls_config`; `None` by default. See [`Config::tls_mode`].
     pub tls: Option<TlsMode>,
-    /// How TLS is done.
+    /// The configuration of TLS.
     pub tls_config: TlsConfig,
-    /// Ask nsqd to compress with deflate; not together with `snappy`.
+    /// Request compression with deflate. Cannot be combined with `snappy`. Off by default.
     pub deflate: bool,
-    /// How hard deflate tries, from 1 to 9, both here and in nsqd, which may have a lower limit.
+    /// The level of deflate in both directions, from 1 to 9; nsqd may have a lower limit. Default 6.
     pub deflate_level: u8,
-    /// Ask nsqd to compress with snappy; not together with `deflate`.
+    /// Request compression with snappy. Cannot be combined with `deflate`. Off by default.
     pub snappy: bool,
-    /// The secret to authorize with, sent to those nsqds that ask for it.
+    /// The secret for authorization, sent to nsqds that ask for it.
     pub auth_secret: Secret,
-    /// Whether nsqlookupds get `auth_secret` too, as a bearer token. NSQ's name for this option,
-    /// `skip_lookupd_authorization`, says the opposite of what it does: true sends the secret.
+    /// Send `auth_secret` to nsqlookupds too, as a bearer token. On by default.
+    ///
+    /// NSQ's name for this option, `skip_lookupd_authorization`, says the opposite of its effect: true sends the
+    /// secret.
     pub lookupd_authorization: bool,
-    /// Bytes of nsqd's write buffer for this client; -1 for none, 0 for nsqd's default.
+    /// The size of nsqd's write buffer for this client, in bytes; -1 for none, 0 for nsqd's default. Default 16 KiB.
     pub output_buffer_size: i64,
-    /// How long nsqd may hold a message back to fill its write buffer; zero for nsqd's default, `None` for never
-    /// flushing by time.
+    /// How long nsqd may buffer a message before it flushes; zero for nsqd's default, `None` to flush only full
+    /// buffers. Default 250 ms.
     pub output_buffer_timeout: Option<Duration>,
-    /// How many messages may be in flight over all connections together; 0 for none until it is raised.
+    /// The number of messages that may be in flight over all connections; 0 pauses the consumer. Default 1.
     pub max_in_flight: u32,
-    /// How long nsqd waits for an answer to a message before it is delivered again; zero for nsqd's default.
+    /// How long nsqd waits for a message to be answered before it delivers the message again; zero, the default, for
+    /// nsqd's setting.
     pub msg_timeout: Duration,
-    /// The largest frame to accept, in bytes; 0 for 256 MiB.
+    /// The largest frame to accept, in bytes; 0, the default, for 256 MiB.
     pub max_msg_size: u32,
-    /// How many publishes a producer has waiting for their answers before further ones wait for their turn.
+    /// The most publishes that a producer has in flight; further ones wait. Default 10,000.
     pub max_outstanding: u32,
-    /// How many bytes of messages a producer has waiting for their answers before further ones wait.
+    /// The most bytes of messages that a producer has in flight; further publishes wait. Default 16 MiB.
     pub max_outstanding_bytes: usize,
 }
 
@@ -170,13 +179,13 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Sets an option by its NSQ name, in which `-` and `_` are the same.
+    /// Sets an option by its NSQ name, in which `-` and `_` are equivalent.
     ///
-    /// Durations are text with units (`1m30s`) or a number of milliseconds.
+    /// A duration is text with units (`1m30s`) or a number of milliseconds.
     ///
     /// # Errors
-    /// [`ConfigError`] for a name that is no option, and for a value of the wrong kind or out of bounds; the
-    /// configuration is unchanged then.
+    /// Returns [`ConfigError`], leaving the configuration unchanged, for an unknown option and for a value of the wrong
+    /// type or out of bounds.
     pub fn set(&mut self, name: &str, value: impl Into<OptionValue>) -> Result<(), ConfigError> {
         let (name, value) = (name.replace('-', "_"), value.into());
         let Some(option) = OPTIONS.iter().find(|option| option.name == name) else {
@@ -190,20 +199,20 @@ impl Config {
         Ok(())
     }
 
-    /// Sets the option that a command line names.
+    /// Sets an option given on a command line.
     ///
     /// # Errors
-    /// As [`Config::set`].
+    /// Returns the same errors as [`Config::set`].
     pub fn apply(&mut self, option: &ConfigOption) -> Result<(), ConfigError> {
         self.set(&option.name, option.value.clone())
     }
 
-    /// Checks the bounds of every option and that the options fit each other.
+    /// Checks the bounds of every option and that the options are consistent.
     ///
     /// # Errors
-    /// [`ConfigError::TooSmall`] or [`ConfigError::TooBig`] for the first option out of bounds,
-    /// [`ConfigError::HeartbeatTooLong`], [`ConfigError::TwoCompressions`], [`ConfigError::MissingFeature`], and
-    /// [`ConfigError::Tls`] when the files for TLS cannot be used.
+    /// Returns [`ConfigError::TooSmall`] or [`ConfigError::TooBig`] for the first option out of bounds, or
+    /// [`ConfigError::HeartbeatTooLong`], [`ConfigError::TwoCompressions`], [`ConfigError::MissingFeature`], or
+    /// [`ConfigError::Tls`] if the files for TLS cannot be used.
     pub fn validate(&self) -> Result<(), ConfigError> {
         OPTIONS.iter().try_for_each(|option| option.check(self))?;
         self.check_features()?;
@@ -219,8 +228,8 @@ impl Config {
         }
     }
 
-    /// Whether connections use TLS: `tls`, or else required when anything is set in `tls_config`, or else preferred
-    /// when `tls_v1` is set.
+    /// Returns whether connections use TLS: the value of `tls` if set; otherwise required if anything is set in
+    /// `tls_config`, preferred if `tls_v1` is set, and off if neither is.
     pub fn tls_mode(&self) -> TlsMode {
         match self.tls {
             Some(mode) => mode,
@@ -230,7 +239,7 @@ impl Config {
         }
     }
 
-    /// Checks that this build of the crate can do what is asked of it.
+    /// Checks that this build of the crate has the cargo features that the configuration needs.
     fn check_features(&self) -> Result<(), ConfigError> {
         if !cfg!(feature = "tls") && self.tls_mode() != TlsMode::Off {
             return Err(ConfigError::MissingFeature("tls"));
@@ -242,21 +251,21 @@ impl Config {
     }
 }
 
-/// Why a configuration is refused.
+/// Why a configuration is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// There is no option of this name.
     #[error("invalid option {0}")]
     Unknown(String),
-    /// The value is not of the option's kind.
+    /// The value has the wrong type for the option.
     #[error("failed to coerce option {option} ({value}) - {reason}")]
     WrongKind {
         /// The option's name.
         option: &'static str,
         /// The value, as text.
         value: String,
-        /// What is wrong with it.
+        /// What is wrong.
         reason: String,
     },
     /// The value is below the option's lower bound.
@@ -279,7 +288,7 @@ pub enum ConfigError {
         /// The largest value allowed.
         max: String,
     },
-    /// Heartbeats would come so seldom that a healthy connection counts as lost.
+    /// Heartbeats would be so rare that a healthy connection counts as lost.
     #[error(
         "HeartbeatInterval {} must be less than ReadTimeout {}",
         format_duration(*.heartbeat),
@@ -294,13 +303,13 @@ pub enum ConfigError {
     /// Both `deflate` and `snappy` are set.
     #[error("deflate and snappy cannot both be used")]
     TwoCompressions,
-    /// The configuration needs a cargo feature that this crate was built without; holds the feature.
+    /// The configuration needs this cargo feature, which the crate was built without.
     #[error("nsq-client was built without its feature {0:?}")]
     MissingFeature(&'static str),
-    /// TLS cannot be used as configured.
+    /// The TLS configuration is invalid.
     #[error(transparent)]
     Tls(#[from] TlsConfigError),
-    /// A topic or channel name breaks the rules for names.
+    /// A topic or channel name is invalid.
     #[error(transparent)]
     Name(#[from] nsq_protocol::InvalidName),
 }

@@ -1,5 +1,5 @@
-//! One TCP connection to nsqd: dialed and introduced by [`handshake`], which agrees with nsqd on the
-//! [`transport`], then served by a [`driver`] that writes what lies in the [`outbox`].
+//! One TCP connection to nsqd. The [`handshake`] dials, identifies the client and negotiates the [`transport`]; then
+//! the [`driver`] serves the connection, and commands are sent through the [`outbox`].
 
 pub(crate) mod dial;
 pub(crate) mod driver;

@@ -1,4 +1,4 @@
-//! Consumers: subscribed to a channel over any number of nsqds, with handlers for its messages.
+//! Consumers: handlers for the messages of one channel on any number of nsqds.
 
 mod builder;
 mod discovery;
@@ -25,17 +25,35 @@ use crate::{
     lookup::Lookupd,
 };
 
-/// How long [`Consumer::stop`] waits for messages in flight to be answered.
+/// The time limit of [`Consumer::stop`] for messages in flight to be answered.
 pub const DRAIN_LIMIT_DEFAULT: Duration = Duration::from_secs(30);
 
-/// A handle to a consumer; cheap to clone, usable from any task.
+/// Receives the messages of a channel and passes them to handlers.
 ///
-/// The consumer runs in tasks of its own, on the tokio runtime of the first connect. When the last handle is dropped
-/// without [`Consumer::stop`], it stops in the background as with [`StopMode::RequeueBuffered`].
+/// This is a handle: cheap to clone and usable from any task. The consumer itself runs in background tasks on the tokio
+/// runtime of the first connect. Dropping the last handle without calling [`Consumer::stop`] stops the consumer in the
+/// background, as [`StopMode::RequeueBuffered`] does.
+///
+/// ```no_run
+/// use nsq_client::{Consumer, Message};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let consumer = Consumer::builder("orders", "billing")
+///     .handler(async |message: Message| {
+///         println!("{:?}", message.body());
+///         Ok::<_, std::convert::Infallible>(())
+///     })
+///     .build()?;
+/// consumer.connect_to_nsqd("10.0.0.1:4150").await?;
+/// let report = consumer.stopped().await;
+/// println!("finished {} messages while stopping", report.messages_finished);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Consumer(Arc<LastHandle>);
 
-/// Stops the consumer when its last handle is gone.
+/// Stops the consumer when its last handle is dropped.
 struct LastHandle(Arc<Engine>);
 
 impl Drop for LastHandle {
@@ -44,16 +62,16 @@ impl Drop for LastHandle {
     }
 }
 
-/// What happens, when a consumer stops, to messages that were received but that no handler has begun with.
+/// The treatment of messages that are buffered, but not yet with a handler, when a consumer stops.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum StopMode {
-    /// They are handled.
+    /// Buffered messages are handled.
     Drain,
-    /// They are requeued without delay, for other consumers.
+    /// Buffered messages are requeued without delay, for other consumers.
     RequeueBuffered,
 }
 
-/// What a stop came to.
+/// The result of stopping a consumer.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StopReport {
@@ -61,7 +79,7 @@ pub struct StopReport {
     pub messages_finished: u64,
     /// Messages requeued since the stop began.
     pub messages_requeued: u64,
-    /// Messages that were not answered in time; nsqd delivers them again when their timeout is over.
+    /// Messages that were not answered in time; nsqd redelivers them after their timeout.
     pub messages_abandoned: u64,
 }
 
@@ -69,28 +87,28 @@ pub struct StopReport {
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Messages received, those given up included.
+    /// Messages received, including those given up.
     pub messages_received: u64,
     /// Messages finished.
     pub messages_finished: u64,
     /// Messages requeued.
     pub messages_requeued: u64,
-    /// Messages finished because of too many attempts.
+    /// Messages finished because they had too many attempts.
     pub messages_given_up: u64,
-    /// Messages received and not answered, over the connections there are now.
+    /// Messages received and not yet answered, over all current connections.
     pub messages_in_flight: u64,
     /// Handlers that panicked.
     pub handler_panics: u64,
-    /// Answers that came after their connection had been lost.
+    /// Answers given after their connection had been lost.
     pub answers_lost: u64,
     /// Answers that nsqd refused, usually because the message had timed out.
     pub answers_refused: u64,
-    /// Connections there are now.
+    /// Current connections.
     pub connections: usize,
 }
 
 impl Consumer {
-    /// Starts to build a consumer of `channel` of `topic`.
+    /// Returns a builder for a consumer of `channel` in `topic`.
     pub fn builder(topic: &str, channel: &str) -> ConsumerBuilder {
         ConsumerBuilder::new(topic, channel)
     }
@@ -105,28 +123,28 @@ impl Consumer {
 
     /// Connects to the nsqd at `address`, a `host:port`, and subscribes.
     ///
-    /// Comes back once nsqd has accepted the subscription. A connection that is lost later is made anew, for ever: the
-    /// first attempt follows after 100 ms, later ones after growing pauses of at most `lookupd_poll_interval`. The name
-    /// is resolved anew for each attempt. Dropping the future does not stop what it has begun.
+    /// Returns when nsqd has accepted the subscription. If the connection is lost later, it is re-established: after
+    /// 100 ms at first, then after growing delays of at most `lookupd_poll_interval`, without end. The host name is
+    /// resolved again for each attempt. Dropping the future does not undo the connect.
     ///
     /// # Errors
-    /// [`ConnectError`]; the address is forgotten then. Use [`Consumer::keep_connecting_to_nsqd`] for an nsqd that may
-    /// come later.
+    /// Returns [`ConnectError`] if the first attempt fails; the address is then forgotten. Use
+    /// [`Consumer::keep_connecting_to_nsqd`] for an nsqd that may not be up yet.
     ///
     /// # Panics
-    /// Outside of a tokio runtime with time and I/O enabled.
+    /// Panics outside a tokio runtime with time and I/O enabled.
     pub async fn connect_to_nsqd(&self, address: &str) -> Result<(), ConnectError> {
         let first_attempt = self.engine().link(address, Wish::Now)?;
         first_attempt.await.unwrap_or(Err(ConnectError::Stopped))
     }
 
-    /// Connects to several nsqds at once, as [`Consumer::connect_to_nsqd`] does.
+    /// Connects to several nsqds at once, each as with [`Consumer::connect_to_nsqd`].
     ///
     /// # Errors
-    /// The first failure in the order of the addresses. Connections to the others are kept all the same.
+    /// Returns the first failure in the order of the addresses. Successful connections are kept.
     ///
     /// # Panics
-    /// Outside of a tokio runtime with time and I/O enabled.
+    /// Panics outside a tokio runtime with time and I/O enabled.
     pub async fn connect_to_nsqds<A: AsRef<str>>(
         &self,
         addresses: impl IntoIterator<Item = A>,
@@ -146,44 +164,45 @@ impl Consumer {
         result
     }
 
-    /// Connects to the nsqd at `address` in the background, and keeps trying if it is not there yet.
+    /// Connects to the nsqd at `address` in the background and keeps trying until it is up.
     ///
     /// # Errors
-    /// [`ConnectError::Stopped`], [`ConnectError::NoHandlers`] and [`ConnectError::AlreadyConnected`].
+    /// Returns [`ConnectError::Stopped`], [`ConnectError::NoHandlers`] or [`ConnectError::AlreadyConnected`].
     ///
     /// # Panics
-    /// Outside of a tokio runtime with time and I/O enabled.
+    /// Panics outside a tokio runtime with time and I/O enabled.
     pub fn keep_connecting_to_nsqd(&self, address: &str) -> Result<(), ConnectError> {
         self.engine().link(address, Wish::Sometime).map(drop)
     }
 
-    /// Asks the nsqlookupd at `address` for the nsqds that have the topic and connects to them; asks it again every
-    /// `lookupd_poll_interval`, and soon after a connection was lost.
+    /// Asks the nsqlookupd at `address` which nsqds have the topic and connects to them.
     ///
-    /// The address is a `host:port` or an HTTP URL with a port; path (`/lookup` if there is none) and parameters of a
-    /// URL are kept. One that is known is left alone. Comes back after the first query and the first attempts to
-    /// connect to what it found; from there on everything goes on in the background. Dropping the future does not stop
-    /// what it has begun.
+    /// The query is repeated every `lookupd_poll_interval`, and soon after a connection is lost. The consumer connects
+    /// to every nsqd that any of its nsqlookupds knows. An nsqd that none of them knows any longer stays connected
+    /// while it is reachable, and is forgotten after it has been unreachable for `lookupd_poll_interval`.
     ///
-    /// nsqds that any of several nsqlookupds knows are connected to. One that no nsqlookupd knows any more stays
-    /// connected while it can be reached, and is forgotten when it has been away for `lookupd_poll_interval`.
+    /// The address is a `host:port` or an HTTP URL with a port. The path and parameters of a URL are kept; the default
+    /// path is `/lookup`. Adding an nsqlookupd a second time has no effect.
+    ///
+    /// Returns after the first query and the first attempts to connect to the nsqds it found; discovery continues in
+    /// the background. Dropping the future does not undo the call.
     ///
     /// # Errors
-    /// [`DiscoveryError`]. That the nsqlookupd or its nsqds cannot be reached is none: they are tried again.
+    /// Returns [`DiscoveryError`]. An nsqlookupd or nsqd that cannot be reached is not an error: it is tried again.
     ///
     /// # Panics
-    /// Outside of a tokio runtime with time and I/O enabled.
+    /// Panics outside a tokio runtime with time and I/O enabled.
     pub async fn connect_to_nsqlookupd(&self, address: &str) -> Result<(), DiscoveryError> {
         self.connect_to_nsqlookupds([address]).await
     }
 
-    /// Asks several nsqlookupds, as [`Consumer::connect_to_nsqlookupd`] does, all at once.
+    /// Adds several nsqlookupds at once, each as with [`Consumer::connect_to_nsqlookupd`].
     ///
     /// # Errors
-    /// [`DiscoveryError`]; none of them is asked then.
+    /// Returns [`DiscoveryError`] without asking any of them.
     ///
     /// # Panics
-    /// Outside of a tokio runtime with time and I/O enabled.
+    /// Panics outside a tokio runtime with time and I/O enabled.
     pub async fn connect_to_nsqlookupds<A: AsRef<str>>(
         &self,
         addresses: impl IntoIterator<Item = A>,
@@ -194,57 +213,61 @@ impl Consumer {
         discover(self.engine(), lookupds?).await
     }
 
-    /// Asks the nsqlookupd at `address` no more. nsqds that it knew stay connected.
+    /// Stops asking the nsqlookupd at `address`. nsqds found through it stay connected.
     ///
     /// # Errors
-    /// When the consumer does not ask it, and when there is no other one.
+    /// Returns [`DisconnectLookupdError`] if the consumer does not use this nsqlookupd, or uses no other.
     pub fn disconnect_from_nsqlookupd(&self, address: &str) -> Result<(), DisconnectLookupdError> {
         let lookupd = Lookupd::parse(address, self.engine().topic.as_str())
             .map_err(|_| DisconnectLookupdError::NotConnected(address.to_owned()))?;
         self.engine().discovery.remove(&lookupd)
     }
 
-    /// Gives up the nsqd at `address`: asks it for no more messages, lets those in flight be answered, and closes the
-    /// connection, all in the background. Discovery does not bring it back; [`Consumer::connect_to_nsqd`] does.
+    /// Disconnects from the nsqd at `address`: asks it to send no more messages, lets those in flight be answered, and
+    /// closes the connection, all in the background.
+    ///
+    /// Discovery does not reconnect to this nsqd; [`Consumer::connect_to_nsqd`] does.
     ///
     /// # Errors
-    /// When the consumer was never connected to the address, or has given it up.
+    /// Returns [`NotConnected`] if the consumer was never told to connect to the address, or has disconnected since.
     pub fn disconnect_from_nsqd(&self, address: &str) -> Result<(), NotConnected> {
         self.engine().unlink(address)
     }
 
-    /// Changes how many messages may be in flight; 0 pauses the consumer.
+    /// Sets the number of messages that may be in flight; 0 pauses the consumer.
     pub fn change_max_in_flight(&self, max_in_flight: u32) {
         self.engine().change_max_in_flight(max_in_flight);
     }
 
-    /// Whether some nsqd has sent nearly all it may, so that a handler that gathers messages should not wait for
-    /// more before it answers.
+    /// Returns whether a connection has nearly as many messages in flight as it may have. A handler that gathers
+    /// messages should then answer them rather than wait for more.
     pub fn is_starved(&self) -> bool {
         self.engine().is_starved()
     }
 
-    /// What happens to the consumer from here on: connections, failures, backing off.
+    /// Returns the events from now on: connections, failures, backing off.
     pub fn events(&self) -> Events {
         self.engine().events.subscribe()
     }
 
-    /// The counters.
+    /// Returns the consumer's counters.
     pub fn stats(&self) -> Stats {
         self.engine().stats()
     }
 
-    /// Stops: asks every nsqd for no more messages, lets those received be handled and answered for up to 30 s, and
-    /// closes the connections. A stopped consumer stays so.
+    /// Stops the consumer: asks every nsqd to send no more messages, waits up to 30 s for received messages to be
+    /// handled and answered, and closes the connections.
     ///
-    /// The stop begins with the call, whether or not the future is awaited. A handler may call this, but must not await
-    /// the future, which waits for that handler.
+    /// Stopping begins with the call, whether or not the future is awaited. A handler may call this method, but must
+    /// not await the future, because the future waits for that handler. A stopped consumer cannot be started again.
     pub fn stop(&self) -> impl Future<Output = StopReport> + Send + 'static {
         self.stop_with(StopMode::Drain, DRAIN_LIMIT_DEFAULT)
     }
 
-    /// As [`Consumer::stop`], in the way and within the time given. Handlers that take longer are left to themselves:
-    /// nsqd delivers their messages again. When the consumer is stopping already this only waits.
+    /// Stops the consumer as [`Consumer::stop`] does, with the given treatment of buffered messages and time limit.
+    ///
+    /// Handlers that exceed the limit are left running; nsqd redelivers their messages. If the consumer is already
+    /// stopping, this only waits.
     pub fn stop_with(
         &self,
         mode: StopMode,
@@ -254,7 +277,7 @@ impl Consumer {
         self.stopped()
     }
 
-    /// Waits until the consumer has been stopped, by whomever.
+    /// Waits until the consumer has stopped, whoever stopped it.
     pub fn stopped(&self) -> impl Future<Output = StopReport> + Send + 'static {
         let mut stopped = self.engine().stopped();
         async move {

@@ -1,4 +1,4 @@
-//! What can go wrong, one enum per operation.
+//! Errors, one enum per operation.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -6,7 +6,7 @@ use nsq_protocol::{Code, FrameError, InvalidName};
 
 use crate::config::ConfigError;
 
-/// An error frame: what nsqd answered instead of doing what it was asked.
+/// An error that nsqd sent in answer to a command.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct ServerError {
@@ -15,23 +15,23 @@ pub struct ServerError {
 }
 
 impl ServerError {
-    /// Reads the data of an error frame.
+    /// Parses the data of an error frame.
     pub(crate) fn parse(data: &[u8]) -> Self {
         let token = data.split(|&b| b == b' ').next().unwrap_or_default();
         Self { code: Code::from_token(token), text: String::from_utf8_lossy(data).into_owned() }
     }
 
-    /// What kind of error it is; `None` for a code that this crate does not know.
+    /// Returns the error's code; `None` if this crate does not know it.
     pub fn code(&self) -> Option<Code> {
         self.code
     }
 
-    /// The whole text, the code in front.
+    /// Returns the whole text, beginning with the code.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Whether nsqd closes the connection after this error: all but a refused FIN, REQ or TOUCH.
+    /// Returns whether nsqd closes the connection after this error, as it does except for a refused FIN, REQ or TOUCH.
     pub fn is_fatal(&self) -> bool {
         !matches!(self.code, Some(Code::FinFailed | Code::ReqFailed | Code::TouchFailed))
     }
@@ -50,19 +50,19 @@ pub enum ConnectionError {
     /// Reading or writing failed.
     #[error("{0}")]
     Io(Arc<io::Error>),
-    /// Not even a heartbeat came for the time given.
+    /// Nothing was received for the given time, not even a heartbeat.
     #[error("nothing was received for {0:?}")]
     ReadTimeout(Duration),
-    /// nsqd took no bytes for the time given.
+    /// Nothing could be written for the given time.
     #[error("nothing could be written for {0:?}")]
     WriteTimeout(Duration),
-    /// nsqd sent what is not a frame.
+    /// nsqd sent an invalid frame.
     #[error("{0}")]
     Frame(#[from] FrameError),
-    /// nsqd sent a frame that does not belong here.
+    /// nsqd sent a frame that was not expected.
     #[error("unexpected {0}")]
     Unexpected(&'static str),
-    /// nsqd reported an error after which it closes the connection.
+    /// nsqd sent an error after which it closes the connection.
     #[error("{0}")]
     Server(ServerError),
 }
@@ -80,21 +80,21 @@ impl From<io::Error> for ConnectionError {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The consumer has been stopped, or was stopped meanwhile.
+    /// The consumer has been stopped.
     #[error("the consumer is stopped")]
     Stopped,
-    /// The consumer has no handler, so that messages could go nowhere.
+    /// The consumer has no handlers, and its messages are not pulled either.
     #[error("no handlers")]
     NoHandlers,
-    /// The consumer is connected to this address, or is about to be.
+    /// The consumer is already connected, or connecting, to this address.
     #[error("already connected to {0}")]
     AlreadyConnected(String),
-    /// The address could not be resolved, or nothing listens there.
+    /// The address could not be resolved, or the connection was refused.
     #[error("connect to {address}: {source}")]
     Dial {
         /// The address as it was given.
         address: String,
-        /// What the system says.
+        /// The system's error.
         source: Arc<io::Error>,
     },
     /// Dialing took longer than `dial_timeout`.
@@ -118,36 +118,36 @@ pub enum ConnectError {
     Handshake {
         /// The address as it was given.
         address: String,
-        /// How it ended.
+        /// Why it ended.
         source: ConnectionError,
     },
     /// nsqd refused IDENTIFY.
     #[error("failed to IDENTIFY - {0}")]
     Identify(ServerError),
-    /// The answer to IDENTIFY cannot be used.
+    /// nsqd's answer to IDENTIFY cannot be used.
     #[error("failed to IDENTIFY - unusable answer: {0}")]
     IdentifyAnswer(String),
-    /// TLS is required, and nsqd does not offer it. Nothing but IDENTIFY was sent.
+    /// TLS is required and nsqd does not offer it. Only IDENTIFY was sent.
     #[error("{address} does not offer TLS, which is required")]
     TlsRefused {
         /// The address as it was given.
         address: String,
     },
-    /// The TLS handshake failed, for instance because one side does not accept the other's certificate.
+    /// The TLS handshake failed, for example because one side does not accept the other's certificate.
     #[error("TLS with {address}: {source}")]
     Tls {
         /// The address as it was given.
         address: String,
-        /// What went wrong.
+        /// The error.
         source: Arc<io::Error>,
     },
-    /// nsqd wants authorization, and there is no `auth_secret`. Nothing was sent.
+    /// nsqd requires authorization and `auth_secret` is not set.
     #[error("{address} requires authorization, and auth_secret is not set")]
     AuthRequired {
         /// The address as it was given.
         address: String,
     },
-    /// nsqd wants authorization and refused the TLS it was asked for: the secret is not sent in the clear.
+    /// nsqd requires authorization but does not offer the TLS that was requested; the secret was not sent in the clear.
     #[error("{address} requires authorization without offering TLS: auth_secret was not sent")]
     AuthInClear {
         /// The address as it was given.
@@ -156,19 +156,19 @@ pub enum ConnectError {
     /// nsqd refused AUTH.
     #[error("failed to AUTH - {0}")]
     Auth(ServerError),
-    /// The answer to AUTH cannot be used.
+    /// nsqd's answer to AUTH cannot be used.
     #[error("failed to AUTH - unusable answer: {0}")]
     AuthAnswer(String),
     /// nsqd refused SUB.
     #[error("failed to SUB - {0}")]
     Subscribe(ServerError),
-    /// The configuration cannot be used; nothing was dialed.
+    /// The configuration is invalid; nothing was dialed.
     #[error(transparent)]
     Config(#[from] ConfigError),
 }
 
 impl ConnectError {
-    /// Whether trying again later may work without anything being changed here.
+    /// Returns whether a later attempt may succeed without any change on the client's side.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Dial { .. }
@@ -176,87 +176,87 @@ impl ConnectError {
             | Self::HandshakeTimeout { .. }
             | Self::Handshake { .. }
             | Self::Subscribe(_) => true,
-            // One side does not accept the other: it will not the next time either.
+            // A certificate that is not accepted will not be accepted the next time either.
             Self::Tls { source, .. } => source.kind() != io::ErrorKind::InvalidData,
-            // The authorization server may have been out of reach.
+            // The authorization server may have been unreachable.
             Self::Auth(error) => error.code() == Some(Code::AuthFailed),
             _ => false,
         }
     }
 }
 
-/// The address is not one the consumer is or wants to be connected to; holds the address.
+/// The consumer does not keep a connection to this address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not connected to {0}")]
 pub struct NotConnected(pub String);
 
-/// Why a consumer does not ask an nsqlookupd.
+/// Why an nsqlookupd could not be added.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DiscoveryError {
-    /// The consumer has been stopped, or was stopped meanwhile.
+    /// The consumer has been stopped.
     #[error("the consumer is stopped")]
     Stopped,
-    /// The consumer has no handler, so that messages could go nowhere.
+    /// The consumer has no handlers, and its messages are not pulled either.
     #[error("no handlers")]
     NoHandlers,
-    /// The address cannot be used.
+    /// The address is invalid.
     #[error("invalid nsqlookupd address {address:?}: {reason}")]
     Address {
         /// The address as it was given.
         address: String,
-        /// What is wrong with it.
+        /// Why it is invalid.
         reason: &'static str,
     },
 }
 
-/// Why an nsqlookupd is still asked, or was not asked anyway.
+/// Why an nsqlookupd could not be removed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DisconnectLookupdError {
-    /// The consumer does not ask it; holds the address.
+    /// The consumer does not use the nsqlookupd at this address.
     #[error("not connected to nsqlookupd {0}")]
     NotConnected(String),
-    /// There is no other one; holds the address.
+    /// The consumer uses no other nsqlookupd than the one at this address.
     #[error("cannot disconnect from the only remaining nsqlookupd {0}")]
     OnlyOne(String),
 }
 
-/// Why a message was not published, or may not have been.
+/// Why a publish failed, and whether nsqd may have the messages all the same.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PublishError {
-    /// The topic's name breaks the rules; nothing was sent.
+    /// The topic's name is invalid; nothing was sent.
     #[error(transparent)]
     Topic(#[from] InvalidName),
-    /// nsqd takes no empty messages; nothing was sent.
+    /// The message is empty, which nsqd does not accept; nothing was sent.
     #[error("empty message")]
     EmptyMessage,
-    /// A multi-publish of no messages; nothing was sent.
+    /// There are no messages to publish; nothing was sent.
     #[error("no messages to publish")]
     NoMessages,
-    /// The messages are more than the protocol can carry in one command; nothing was sent.
+    /// The messages are larger than the protocol can carry in one command; nothing was sent. Holds their size in bytes.
     #[error("{0} bytes do not fit into one command")]
     TooBig(usize),
     /// The producer has been closed; nothing was sent.
     #[error("the producer is closed")]
     Closed,
-    /// There is no connection; nothing was sent.
+    /// A connection could not be made; nothing was sent.
     #[error("not sent: {0}")]
     NotConnected(Arc<ConnectError>),
-    /// The connection was lost before the command was written; nothing was sent.
+    /// The connection was lost before the command was sent.
     #[error("not sent: {0}")]
     NotSent(ConnectionError),
-    /// The connection was lost before the answer came: nsqd may have the messages, or not.
+    /// The connection was lost before the answer arrived: nsqd may or may not have the messages.
     #[error("outcome unknown: {0}")]
     OutcomeUnknown(ConnectionError),
-    /// nsqd refused the command.
+    /// nsqd refused the messages.
     #[error("rejected: {0}")]
     Rejected(ServerError),
 }
 
 impl PublishError {
-    /// Whether publishing again may work and cannot make a duplicate.
+    /// Returns whether publishing again may succeed and cannot cause duplicates.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::NotConnected(error) => error.is_retryable(),
@@ -265,7 +265,7 @@ impl PublishError {
         }
     }
 
-    /// What nsqd refused the command with, if it did.
+    /// Returns the code of nsqd's error, if nsqd refused the messages.
     pub fn code(&self) -> Option<Code> {
         match self {
             Self::Rejected(error) => error.code(),

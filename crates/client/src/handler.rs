@@ -1,17 +1,17 @@
-//! What an application does with messages.
+//! Handlers: the application's code for messages.
 
 use std::{fmt::Display, future::Future};
 
 use crate::message::Message;
 
-/// Handles messages; implemented by every `Fn(Message) -> impl Future<Output = Result<(), E>>`.
+/// Handles messages. Implemented by every `Fn(Message) -> impl Future<Output = Result<(), E>>`.
 ///
-/// `Ok` finishes the message, an error or a panic requeues it with [`Delay::Auto`](crate::Delay::Auto), unless the
-/// handler has answered itself or has taken the message over with [`Message::disable_auto_response`].
+/// `Ok` finishes the message; an error or a panic requeues it with [`Delay::Auto`](crate::Delay::Auto). A handler that
+/// has answered the message itself, or has called [`Message::disable_auto_response`], is left to its own answer.
 ///
-/// A handler may wait as long as it likes, but must not keep its thread busy or blocked for long: tokio cannot serve
-/// the connection meanwhile, and nsqd gives up a client that answers no heartbeats. Hand such work to
-/// `tokio::task::spawn_blocking`.
+/// A handler may await for as long as it likes, but must not block its thread for long: meanwhile tokio may be unable
+/// to serve the connection, and nsqd disconnects a client that does not answer heartbeats. Use
+/// `tokio::task::spawn_blocking` for blocking work.
 ///
 /// ```
 /// use nsq_client::{Handler, Message};
@@ -30,7 +30,7 @@ use crate::message::Message;
 /// }
 /// ```
 pub trait Handler: Send + Sync + 'static {
-    /// Why a message could not be handled; it is logged.
+    /// The error if handling fails; it is logged.
     type Error: Display + Send;
 
     /// Handles one message.

@@ -1,4 +1,4 @@
-//! IDENTIFY: what nsqd is told about the client, and what it answers.
+//! IDENTIFY: the description of the client, and nsqd's answer.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{config::Config, tls::TlsMode};
 
-/// The most messages that may be ready on a connection when nsqd does not say.
+/// The highest RDY count that nsqd accepts if it does not say.
 const RDY_COUNT_MAX_DEFAULT: u32 = 2500;
 
-/// The body of IDENTIFY; the keys are those of NSQ, all always there.
+/// The body of IDENTIFY, with NSQ's keys. All of them are always sent.
 #[derive(Serialize)]
 struct Identify<'a> {
     client_id: &'a str,
@@ -31,7 +31,7 @@ struct Identify<'a> {
     user_agent: &'a str,
 }
 
-/// The features that nsqd is asked to switch on.
+/// The features that nsqd is asked to enable.
 #[derive(Copy, Clone)]
 pub(crate) struct Wanted {
     tls_v1: bool,
@@ -40,14 +40,13 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    /// What `config` asks for.
-    pub(crate) fn of(config: &Config) -> Self {
+    pub(crate) fn from_config(config: &Config) -> Self {
         let tls_v1 = config.tls_mode() != TlsMode::Off;
         Self { tls_v1, deflate: config.deflate, snappy: config.snappy }
     }
 }
 
-/// The body of IDENTIFY for `config`.
+/// Encodes the body of IDENTIFY for `config`.
 pub(crate) fn identify_body(config: &Config, wanted: Wanted) -> Vec<u8> {
     let uname = rustix::system::uname();
     let system_name = uname.nodename().to_string_lossy();
@@ -86,56 +85,56 @@ fn whole_ms(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// What nsqd answered to IDENTIFY. Fields it did not send have their defaults.
+/// nsqd's answer to IDENTIFY. Fields that it did not send have their defaults.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct IdentifyResponse {
-    /// The most messages that nsqd sends ahead on one connection.
+    /// The highest RDY count that nsqd accepts: the most messages it sends ahead on one connection.
     pub max_rdy_count: u32,
-    /// nsqd's version, empty when it did not say.
+    /// nsqd's version; empty if it did not send it.
     pub version: String,
-    /// The longest a message can be kept by touching it, in milliseconds.
+    /// The longest time that a message can be kept by touching it, in milliseconds.
     pub max_msg_timeout: u64,
-    /// How long nsqd waits for an answer to a message, in milliseconds.
+    /// How long nsqd waits for a message to be answered, in milliseconds.
     pub msg_timeout: u64,
-    /// Whether the connection goes on in TLS.
+    /// Whether the connection is upgraded to TLS.
     pub tls_v1: bool,
-    /// Whether the connection goes on deflated.
+    /// Whether the connection is compressed with deflate.
     pub deflate: bool,
-    /// The compression level nsqd uses.
+    /// The compression level that nsqd uses.
     pub deflate_level: u32,
-    /// The highest compression level nsqd allows.
+    /// The highest compression level that nsqd allows.
     pub max_deflate_level: u32,
-    /// Whether the connection goes on in snappy framing.
+    /// Whether the connection is compressed with snappy.
     pub snappy: bool,
-    /// The percentage of messages nsqd sends; 0 for all.
+    /// The percentage of messages that nsqd sends; 0 for all.
     pub sample_rate: u32,
-    /// Whether nsqd wants AUTH before anything else.
+    /// Whether nsqd requires AUTH.
     pub auth_required: bool,
-    /// Bytes of nsqd's write buffer for this connection.
+    /// The size of nsqd's write buffer for this connection, in bytes.
     pub output_buffer_size: i64,
-    /// How long nsqd may hold a message back, in milliseconds.
+    /// How long nsqd may buffer a message, in milliseconds.
     pub output_buffer_timeout: i64,
     /// nsqd's region.
     pub topology_region: String,
     /// nsqd's zone.
     pub topology_zone: String,
-    /// Who the client is to nsqd, when it wanted AUTH.
+    /// nsqd's answer to AUTH, if it required that.
     #[serde(skip)]
     pub auth: Option<AuthResponse>,
 }
 
-/// What nsqd answered to AUTH. Fields it did not send have their defaults.
+/// nsqd's answer to AUTH. Fields that it did not send have their defaults.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct AuthResponse {
-    /// Whom the secret belongs to, as the authorization server calls them.
+    /// The identity that the authorization server associates with the secret.
     pub identity: String,
-    /// Where to read about them.
+    /// A URL with information about the identity.
     pub identity_url: String,
-    /// How many permissions they have.
+    /// The number of permissions that the identity has.
     pub permission_count: u64,
 }
 
@@ -163,7 +162,7 @@ impl Default for IdentifyResponse {
 }
 
 impl IdentifyResponse {
-    /// Reads the answer: a JSON object, or anything else from an nsqd that does not negotiate.
+    /// Parses the answer: a JSON object, or anything else from an nsqd that does not negotiate features.
     pub(crate) fn parse(data: &[u8]) -> Result<Self, String> {
         match data.first() {
             None => Err("it is empty".to_owned()),
@@ -172,17 +171,17 @@ impl IdentifyResponse {
         }
     }
 
-    /// A feature that nsqd switched on without having been asked.
+    /// Returns a feature that nsqd enabled without being asked, if any.
     pub(crate) fn unrequested_feature(&self, wanted: Wanted) -> Option<&'static str> {
         self.features(wanted).find_map(|(name, wanted, on)| (on && !wanted).then_some(name))
     }
 
-    /// The features that nsqd was asked for and did not switch on.
+    /// Returns the features that nsqd was asked to enable and did not.
     pub(crate) fn refused_features(&self, wanted: Wanted) -> impl Iterator<Item = &'static str> {
         self.features(wanted).filter_map(|(name, wanted, on)| (wanted && !on).then_some(name))
     }
 
-    /// Each feature, whether it was asked for, and whether nsqd switched it on.
+    /// Returns the name of each feature, whether it was requested, and whether nsqd enabled it.
     fn features(&self, wanted: Wanted) -> impl Iterator<Item = (&'static str, bool, bool)> {
         [
             ("tls_v1", wanted.tls_v1, self.tls_v1),

@@ -1,4 +1,4 @@
-//! An asynchronous client for NSQ: [`Consumer`] and [`Producer`], on tokio.
+//! An asynchronous client for the NSQ message platform: [`Consumer`] and [`Producer`], on tokio.
 //!
 //! # Consuming
 //!
@@ -21,30 +21,30 @@
 //! # }
 //! ```
 //!
-//! The life of a consumer:
+//! 1. **Build.** [`Consumer::builder`] takes a topic, a channel, a [`Config`] and one or more handlers. A handler is
+//!    any [`Handler`], such as a closure that takes a [`Message`] and returns a future. [`ConsumerBuilder::build`]
+//!    checks everything.
+//! 2. **Connect.** [`Consumer::connect_to_nsqd`] connects to one nsqd, subscribes, and returns when nsqd has accepted
+//!    the subscription. From then on a lost connection is re-established. [`Consumer::connect_to_nsqlookupd`] connects
+//!    to every nsqd that an nsqlookupd knows to have the topic. It asks again every `lookupd_poll_interval` and after a
+//!    connection is lost.
+//! 3. **Receive.** `max_in_flight` is divided among the connections, and each nsqd is told its share by RDY. It sends
+//!    that many messages ahead; they wait in one queue for the handlers. When there are more connections than messages
+//!    allowed, the connections take turns.
+//! 4. **Handle.** A handler's result answers the message: `Ok` sends FIN; an error or a panic sends REQ, with a delay
+//!    that grows with each attempt. After `max_attempts` a message is passed to [`ConsumerBuilder::on_give_up`] and
+//!    finished. A handler may also answer itself, with [`Message::finish`] or [`Message::requeue`], or keep the message
+//!    for later with [`Message::disable_auto_response`].
+//! 5. **Back off.** After a failure the consumer sets RDY to 0 on all connections, pauses for `backoff_multiplier` ×
+//!    2^level (at most `max_backoff_duration`), and then tries a single message. If that fails the next pause is
+//!    longer, otherwise it is shorter; after as many successes as failures the consumer runs at full speed again. Use
+//!    [`Message::requeue_without_backoff`] for messages that have merely come too early. A `max_backoff_duration` of 0
+//!    disables backing off.
+//! 6. **Stop.** [`Consumer::stop`] asks every nsqd to send no more messages (CLS), lets messages in flight be handled,
+//!    and closes the connections. It always completes.
 //!
-//! 1. [`Consumer::builder`] takes the names of topic and channel, a [`Config`], and handlers: any [`Handler`], which a
-//!    closure that takes a [`Message`] and returns a future is. [`ConsumerBuilder::build`] checks all of it.
-//! 2. [`Consumer::connect_to_nsqd`] dials, introduces the client by IDENTIFY, subscribes by SUB, and comes back when
-//!    nsqd has accepted. From then on the connection is kept: when it is lost, it is made anew.
-//!    [`Consumer::connect_to_nsqlookupd`] does this with every nsqd that an nsqlookupd knows to have the topic, and asks
-//!    again every `lookupd_poll_interval` and when a connection was lost.
-//! 3. `max_in_flight` is shared out over the connections, and each nsqd is told its share by RDY. It sends that many
-//!    messages ahead; they wait in one queue for the handlers of all connections. When there are more connections than
-//!    messages allowed, they take turns.
-//! 4. A handler's result is the answer: `Ok` is FIN, an error or a panic is REQ, to come again after a delay that grows
-//!    with the attempts. Beyond `max_attempts` a message is handed to [`ConsumerBuilder::on_give_up`] and finished. A
-//!    handler may also answer itself, with [`Message::finish`] or [`Message::requeue`], or take the message elsewhere
-//!    with [`Message::disable_auto_response`].
-//! 5. After a failure the consumer backs off: RDY 0 on all connections, a pause of `backoff_multiplier` × 2^level up to
-//!    `max_backoff_duration`, then a single message to try. Its failure makes the next pause longer, its success
-//!    shorter, and after as many successes as failures everything is as before. [`Message::requeue_without_backoff`]
-//!    is for messages that come too early rather than fail; `max_backoff_duration` 0 switches all of it off.
-//! 6. [`Consumer::stop`] asks every nsqd for no more (CLS), lets what is in flight be handled, and closes. It always
-//!    comes to an end.
-//!
-//! Instead of handlers there is [`ConsumerBuilder::into_stream`], for messages to be pulled. [`Consumer::events`] tells
-//! what happens meanwhile, [`Consumer::stats`] how much.
+//! To pull messages instead of handling them in callbacks, use [`ConsumerBuilder::into_stream`]. [`Consumer::events`]
+//! reports connections, failures and backing off; [`Consumer::stats`] returns counters.
 //!
 //! # Publishing
 //!
@@ -60,39 +60,42 @@
 //! # }
 //! ```
 //!
-//! A publish that comes back without an error is in nsqd's hands. [`PublishError`] says of any other whether it was not
-//! sent, was refused, or may have been carried out although the answer was lost. Publish from many tasks, or with
-//! [`Producer::enqueue`], to have many on their way at once.
+//! When a publish returns `Ok`, nsqd has accepted the messages. Otherwise [`PublishError`] tells whether the messages
+//! were not sent, were refused, or may have been accepted although the answer was lost. To have many publishes in
+//! flight at once, call [`Producer::publish`] from many tasks, or [`Producer::enqueue`] from one.
 //!
-//! A [`ProducerPool`] publishes to whichever of several nsqds works. A [`BatchingProducer`], over either, gathers single
-//! messages into multi-publishes, for many small messages from many tasks.
+//! A [`ProducerPool`] publishes to whichever of several nsqds is available. A [`BatchingProducer`], on top of either,
+//! gathers single messages into batches; use it for many small messages from many tasks.
 //!
 //! # Encryption, compression, authorization
 //!
-//! All are asked for in the [`Config`], and agreed on with nsqd when a connection is made.
+//! All three are configured in [`Config`] and negotiated with nsqd when a connection is made.
 //!
-//! - TLS: `tls_v1` asks for it; anything set in `tls_config` requires it, so that an nsqd without it is an error. See
-//!   [`Config::tls_mode`]. TLS 1.2 and 1.3; the authorities trusted are those of the operating system, or those in
-//!   [`TlsConfig::root_ca_file`]; the name in nsqd's certificate has to be the host that was dialed.
-//! - Compression: `snappy` or `deflate`, inside TLS. An nsqd that does not offer it is used without.
-//! - Authorization: `auth_secret` is sent to an nsqd that asks for it, and never in the clear when TLS was asked for.
-//!   `Debug` does not show it. [`identify()`] tells who one is to an nsqd.
+//! - **TLS** is requested by `tls_v1` and required by any setting in `tls_config`: an nsqd without TLS is then an
+//!   error. See [`Config::tls_mode`]. TLS 1.2 and 1.3 are supported. By default the certificate authorities of the
+//!   operating system are trusted; [`TlsConfig::root_ca_file`] names others. nsqd's certificate must match the host
+//!   that was dialed.
+//! - **Compression** is `snappy` or `deflate`, inside TLS. If nsqd does not support it, the connection is uncompressed.
+//! - **Authorization**: `auth_secret` is sent to an nsqd that asks for it, but never in the clear when TLS was
+//!   requested. It does not appear in `Debug` output. [`identify()`] returns nsqd's answers, including the identity
+//!   behind the secret.
 //!
-//! The cargo features `tls` and `compression`, both on by default, leave out what is not needed; a configuration that
-//! needs it is an error then.
+//! The cargo features `tls` and `compression` are both on by default. Without them, a configuration that needs them is
+//! refused.
 //!
-//! # What can be relied on
+//! # Guarantees
 //!
-//! - Delivery is at least once: a message may come again, for example when its answer was lost with a connection.
-//! - A message is answered once, because answering takes it. Dropping it unanswered requeues it.
-//! - Heartbeats are answered while all handlers wait: reading never waits for handlers.
-//! - Futures can be dropped at any point without breaking a connection.
-//! - What comes from the network is never trusted to be well-formed, and makes nothing panic.
+//! - Delivery is at least once: a message may be delivered again, for example when its answer was lost with a
+//!   connection.
+//! - A message is answered only once, because answering consumes it. A message dropped without an answer is requeued.
+//! - Heartbeats are answered even while all handlers are busy, because reading never waits for handlers.
+//! - All futures are cancel-safe: dropping one never breaks a connection.
+//! - Input from the network is never trusted to be well-formed and never causes a panic.
 //!
 //! # Logging
 //!
-//! Events go to [`tracing`], with the fields `nsqd`, `topic`, `channel`, `id`, `attempts` and `error`: connections come
-//! and go at INFO, what is unexpected is WARN, failed handlers are ERROR. Message bodies are never logged.
+//! The crate logs to [`tracing`] with the fields `nsqd`, `topic`, `channel`, `id`, `attempts` and `error`. Connections
+//! are logged at INFO, unexpected conditions at WARN, and failed handlers at ERROR. Message bodies are never logged.
 #![forbid(unsafe_code)]
 
 mod backoff;

@@ -1,4 +1,4 @@
-//! Asking an nsqlookupd which nsqds have a topic.
+//! Queries to nsqlookupd: which nsqds have a topic.
 
 mod address;
 mod answer;

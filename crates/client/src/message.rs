@@ -1,4 +1,4 @@
-//! Messages, which are answered once.
+//! Messages, and who answers them.
 
 use std::{
     fmt,
@@ -21,40 +21,41 @@ use crate::{
     consumer::subscriber::{ClockMs, Subscriber},
 };
 
-/// A message to be answered: finished, or requeued to come again.
+/// A received message, which must be answered: finished, or requeued to be delivered again.
 ///
-/// Whoever owns the message answers for it, and can do so only once, because answering takes it. Inside a
-/// [`Handler`](crate::Handler) the result of the handler is the answer, unless the handler answers itself or takes the
-/// message over with [`Message::disable_auto_response`]. A message that is owned and dropped without an answer is
-/// treated as the consumer's [`OnDrop`](crate::OnDrop) says: by default it is requeued.
+/// Inside a [`Handler`](crate::Handler) the handler's result is the answer, unless the handler answers itself or takes
+/// over with [`Message::disable_auto_response`]. Elsewhere, for example after
+/// [`Messages::recv`](crate::Messages::recv), the owner of the message answers. It can do so only once, because
+/// answering consumes the message. A message that its owner drops without an answer is treated as the consumer's
+/// [`OnDrop`](crate::OnDrop) says; by default it is requeued.
 ///
-/// Answering never waits: it puts a command into the connection's outbox. When the connection has been lost meanwhile
-/// the answer is counted in [`Stats::answers_lost`](crate::Stats::answers_lost), and nsqd delivers the message again.
+/// Answering never waits: it appends a command to the connection's outbox. If the connection has been lost, the answer
+/// is counted in [`Stats::answers_lost`](crate::Stats::answers_lost) and nsqd delivers the message again.
 ///
-/// The body is a slice of what was read from the connection. Keeping it for long keeps the whole read, at most 64 kB or
-/// the message's size, in memory; copy it if many are kept.
+/// The body is a slice of the buffer that was read from the connection. Keeping it keeps the whole buffer in memory, up
+/// to 64 KiB or the size of the message; copy the body to keep many for long.
 #[must_use = "a message that is dropped without an answer is requeued"]
 pub struct Message {
     head: MessageHead,
     body: Bytes,
     subscriber: Arc<Subscriber>,
     response: Response,
-    /// When it came and when it was touched last, by the connection's clock.
+    /// The times of receiving and of the last touch, by the connection's clock.
     received: ClockMs,
     touched: AtomicU32,
 }
 
-/// Who answers.
+/// The party that answers.
 enum Response {
-    /// Whoever owns the message.
+    /// The owner of the message.
     Owner,
     /// The worker, by the handler's result, unless the owner is faster.
     Worker(Arc<Duty>),
-    /// Nobody: it has been answered.
+    /// None: the message has been answered.
     Given,
 }
 
-/// Who answers a message that a handler has, shared by the message and its worker.
+/// The duty to answer a message that is with a handler, shared by the message and its worker.
 pub(crate) struct Duty(AtomicU8);
 
 const WORKER: u8 = 0;
@@ -62,17 +63,17 @@ const OWNER: u8 = 1;
 const GIVEN: u8 = 2;
 
 impl Duty {
-    /// The worker's duty.
-    pub(crate) fn of_worker() -> Self {
+    /// Creates a duty of the worker.
+    pub(crate) fn new() -> Self {
         Self(AtomicU8::new(WORKER))
     }
 
-    /// Makes it the worker's duty again, for the next message.
+    /// Returns the duty to the worker, for the next message.
     pub(crate) fn reset(&mut self) {
         *self.0.get_mut() = WORKER;
     }
 
-    /// Whether the worker shall answer now; nobody else can afterwards.
+    /// Returns whether the worker must answer now; afterwards no one else can.
     pub(crate) fn claim_for_worker(&self) -> bool {
         self.0.compare_exchange(WORKER, GIVEN, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
@@ -82,7 +83,7 @@ impl Duty {
     }
 
     fn pass_to_owner(&self) {
-        // Nothing to do when it has been passed or answered already.
+        // It may have been passed on or fulfilled already.
         let _ = self.0.compare_exchange(WORKER, OWNER, Ordering::AcqRel, Ordering::Acquire);
     }
 
@@ -91,12 +92,12 @@ impl Duty {
     }
 }
 
-/// When a requeued message shall come again.
+/// The delay before a requeued message is delivered again.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Delay {
-    /// `default_requeue_delay` for each attempt, at most `max_requeue_delay`.
+    /// `default_requeue_delay` times the number of attempts, at most `max_requeue_delay`.
     Auto,
-    /// After this long; parts of a millisecond count as a whole one. nsqd caps it at its `--max-req-timeout`.
+    /// The given time, rounded up to milliseconds. nsqd caps it at its `--max-req-timeout`.
     After(Duration),
 }
 
@@ -110,17 +111,17 @@ impl Delay {
     pub(crate) const NONE: Self = Self::After(Duration::ZERO);
 }
 
-/// What happens to a message that its owner drops without an answer.
+/// The treatment of a message that its owner drops without an answer.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnDrop {
-    /// It is requeued, and counts as failed.
+    /// The message is requeued and counts as failed, so that the consumer backs off.
     Requeue(Delay),
-    /// It is requeued, and does not count as failed: the consumer does not back off.
+    /// The message is requeued and the consumer does not back off.
     RequeueWithoutBackoff(Delay),
-    /// It is finished.
+    /// The message is finished.
     Finish,
-    /// Nothing: nsqd delivers it again when its timeout is over.
+    /// The message is not answered; nsqd delivers it again after its timeout.
     LetTimeout,
 }
 
@@ -135,7 +136,7 @@ impl Message {
         Self { head, body, subscriber, response: Response::Owner, received, touched }
     }
 
-    /// Lets the worker answer, by the handler's result.
+    /// Makes the worker answer, by the handler's result.
     pub(crate) fn give_duty(&mut self, duty: Arc<Duty>) {
         self.response = Response::Worker(duty);
     }
@@ -148,38 +149,38 @@ impl Message {
         &self.subscriber
     }
 
-    /// The message's id, unique on its nsqd.
+    /// Returns the message's id, which is unique on its nsqd.
     pub fn id(&self) -> MessageId {
         self.head.id
     }
 
-    /// What was published.
+    /// Returns the message's content, as it was published.
     pub fn body(&self) -> &Bytes {
         &self.body
     }
 
-    /// How often the message has been delivered, this time included.
+    /// Returns how often the message has been delivered, including this delivery.
     pub fn attempts(&self) -> u16 {
         self.head.attempts
     }
 
-    /// When nsqd accepted the message, in nanoseconds since the Unix epoch.
+    /// Returns when nsqd accepted the message, in nanoseconds since the Unix epoch.
     pub fn timestamp_ns(&self) -> i64 {
         self.head.timestamp_ns
     }
 
-    /// When nsqd accepted the message; the epoch for a time before it.
+    /// Returns when nsqd accepted the message; the Unix epoch for a time before it.
     pub fn timestamp(&self) -> SystemTime {
         let ns = u64::try_from(self.head.timestamp_ns).unwrap_or_default();
         SystemTime::UNIX_EPOCH + Duration::from_nanos(ns)
     }
 
-    /// The address of the nsqd the message came from, as it was given or discovered.
+    /// Returns the address of the nsqd that sent the message, as it was given or discovered.
     pub fn nsqd_address(&self) -> &str {
         self.subscriber.address()
     }
 
-    /// Tells nsqd that the message has been handled.
+    /// Finishes the message (FIN): it has been handled.
     pub fn finish(mut self) {
         if self.claim() {
             self.subscriber.finish(self.head.id);
@@ -187,13 +188,12 @@ impl Message {
         }
     }
 
-    /// Tells nsqd to deliver the message again, because handling it failed: the consumer backs off.
+    /// Requeues the message (REQ) because handling it failed; the consumer backs off.
     pub fn requeue(self, delay: impl Into<Delay>) {
         self.requeue_as(Outcome::Failure, delay.into());
     }
 
-    /// Tells nsqd to deliver the message again, for a reason that says nothing about other messages: the consumer does
-    /// not back off.
+    /// Requeues the message (REQ) for a reason that does not affect other messages; the consumer does not back off.
     pub fn requeue_without_backoff(self, delay: impl Into<Delay>) {
         self.requeue_as(Outcome::Neutral, delay.into());
     }
@@ -205,7 +205,8 @@ impl Message {
         }
     }
 
-    /// Asks nsqd for more time: its timeout starts anew. Does nothing when the message has been answered.
+    /// Asks nsqd for more time (TOUCH): the message's timeout starts over. Does nothing if the message has been
+    /// answered.
     pub fn touch(&self) {
         if !self.is_answered() {
             self.touched.store(self.subscriber.clock(Instant::now()).0, Ordering::Relaxed);
@@ -213,8 +214,10 @@ impl Message {
         }
     }
 
-    /// When nsqd will stop waiting for the answer and deliver the message again, as far as can be known here: `msg_timeout`
-    /// after it came or was touched, but no later than nsqd's `--max-msg-timeout` after it came.
+    /// Returns when nsqd will stop waiting for the answer and deliver the message again: `msg_timeout` after it was
+    /// received or last touched, and at the latest nsqd's `--max-msg-timeout` after it was received.
+    ///
+    /// The time is an estimate, because nsqd's clock starts when it sends the message.
     pub fn deadline(&self) -> Instant {
         let timeouts = self.subscriber.timeouts();
         let touched = ClockMs(self.touched.load(Ordering::Relaxed));
@@ -222,13 +225,15 @@ impl Message {
         answer.min(self.subscriber.time_of(self.received) + timeouts.answer_max)
     }
 
-    /// How long until [`Message::deadline`]; zero when it has passed.
+    /// Returns the time left until [`Message::deadline`]; zero if it has passed.
     pub fn time_left(&self) -> Duration {
         self.deadline().saturating_duration_since(Instant::now())
     }
 
-    /// The output of `work`, during which the message is touched whenever half of the time until its deadline has
-    /// passed, for as long as touching helps.
+    /// Runs `work` and returns its output, touching the message each time half of the time until its deadline has
+    /// passed.
+    ///
+    /// When nsqd's `--max-msg-timeout` allows no later deadline, the message is no longer touched.
     ///
     /// ```
     /// # async fn render(body: &[u8]) -> Result<(), std::io::Error> { Ok(()) }
@@ -253,8 +258,9 @@ impl Message {
         }
     }
 
-    /// Takes the message over from the handler's worker: the handler's result is no answer any more, the owner's
-    /// answer is, from whichever task. Outside of a handler this is so anyway.
+    /// Disables the answer by the handler's result: the owner of the message must answer it, from any task.
+    ///
+    /// Has no effect outside a handler.
     pub fn disable_auto_response(&self) {
         if let Response::Worker(duty) = &self.response {
             duty.pass_to_owner();
@@ -269,7 +275,7 @@ impl Message {
         }
     }
 
-    /// Whether the owner shall answer now; nobody else can afterwards.
+    /// Returns whether the owner must answer now; afterwards no one else can.
     fn claim(&mut self) -> bool {
         match std::mem::replace(&mut self.response, Response::Given) {
             Response::Owner => true,

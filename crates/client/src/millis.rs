@@ -1,8 +1,8 @@
-//! Durations as the wire has them.
+//! Durations in milliseconds, as on the wire.
 
 use std::time::Duration;
 
-/// `duration` in whole milliseconds; parts of one count as a whole one, so that a short delay never becomes none.
+/// Converts `duration` to milliseconds, rounding up so that a short delay does not become none.
 pub(crate) fn ms_rounded_up(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }

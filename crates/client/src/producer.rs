@@ -1,5 +1,4 @@
-//! Producers: publish to one nsqd over one connection, which is made when it is needed, or to several by a pool, or in
-//! batches.
+//! Producers: to one nsqd over one connection, to several nsqds by a pool, and in batches.
 
 mod batch;
 mod pool;
@@ -41,27 +40,50 @@ use crate::{
     sync::lock,
 };
 
-/// A handle to a producer for one nsqd; cheap to clone, usable from any task.
+/// Publishes messages to one nsqd.
 ///
-/// Nothing is connected until something is published, and a lost connection is made anew by the next publish. Publishes
-/// from many tasks share the connection: they are written in the order of the calls, many in one write, and none waits
-/// for the answer to another. How many may wait for answers is bounded by `max_outstanding` and
-/// `max_outstanding_bytes`; further ones wait for their turn.
+/// This is a handle: cheap to clone and usable from any task. The first publish connects, and a publish after the
+/// connection was lost connects again. Publishes from many tasks share the connection: they are written in the order of
+/// the calls, many in one write, and none waits for the answer to another. `max_outstanding` and
+/// `max_outstanding_bytes` limit the publishes in flight; further ones wait until there is room.
 ///
-/// Every publish can be cancelled, for example by a timeout: what has been written is carried out all the same, and the
-/// connection stays usable.
+/// Every publish can be cancelled, for example by a timeout. A command that has already been written is still carried
+/// out, and the connection stays usable.
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use nsq_client::{Config, Producer};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let producer = Producer::new("10.0.0.1:4150", Config::default())?;
+/// producer.publish("orders", b"now").await?;
+/// producer.deferred_publish("orders", Duration::from_secs(60), b"in a minute").await?;
+///
+/// // Many publishes in flight from one task, in order.
+/// let mut receipts = Vec::new();
+/// for number in 0..1000 {
+///     receipts.push(producer.enqueue("numbers", format!("{number}").as_bytes()).await?);
+/// }
+/// for receipt in receipts {
+///     receipt.await?;
+/// }
+/// producer.close(Duration::from_secs(5)).await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Producer(Arc<ProducerState>);
 
 struct ProducerState {
     address: String,
     config: Config,
-    /// How much may be outstanding; closed when the producer is.
+    /// Room for commands in flight; closed when the producer is.
     slots: Arc<Semaphore>,
     current: Mutex<Option<Arc<Connection>>>,
-    /// Held by whoever connects; holds how the last attempt failed.
+    /// Locked by the publish that connects; holds the failure of the last attempt.
     connecting: tokio::sync::Mutex<Option<Arc<ConnectError>>>,
-    /// Counts attempts to connect, so that those who waited for one share its failure.
+    /// The number of attempts to connect, so that publishes that waited for one share its failure.
     attempts: AtomicU64,
 }
 
@@ -71,7 +93,7 @@ struct Connection {
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// A publish that has been handed over for writing; its future is the outcome. Dropping it does not take it back.
+/// A publish in flight: a future that resolves with its outcome. Dropping the receipt does not cancel the publish.
 #[must_use = "the outcome is only known by awaiting the receipt"]
 #[derive(Debug)]
 pub struct Receipt(oneshot::Receiver<Result<(), PublishError>>);
@@ -81,16 +103,16 @@ impl Future for Receipt {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let outcome = ready!(Pin::new(&mut self.0).poll(cx));
-        // The connection's task only goes without a word when the runtime is shut down.
+        // The connection's task always tells the outcome unless the runtime is shut down.
         Poll::Ready(outcome.unwrap_or(Err(PublishError::OutcomeUnknown(ConnectionError::Closed))))
     }
 }
 
 impl Producer {
-    /// A producer for the nsqd at `address`, a `host:port`. Does no I/O.
+    /// Creates a producer for the nsqd at `address`, a `host:port`. Does no I/O.
     ///
     /// # Errors
-    /// As [`Config::validate`].
+    /// Returns [`ConfigError`] if [`Config::validate`] fails.
     pub fn new(address: &str, config: Config) -> Result<Self, ConfigError> {
         config.validate()?;
         Ok(Self(Arc::new(ProducerState {
@@ -103,26 +125,26 @@ impl Producer {
         })))
     }
 
-    /// The address of the nsqd.
+    /// Returns the address of the nsqd.
     pub fn address(&self) -> &str {
         &self.0.address
     }
 
-    /// Publishes one message, and waits until nsqd has it.
+    /// Publishes one message and waits until nsqd has accepted it.
     ///
     /// # Errors
-    /// [`PublishError`], which tells whether nsqd may have the message.
+    /// Returns [`PublishError`], which tells whether nsqd may have the message.
     ///
     /// # Panics
-    /// As all methods that connect: outside of a tokio runtime with time and I/O enabled.
+    /// Panics outside a tokio runtime with time and I/O enabled, as do all methods that connect.
     pub async fn publish(&self, topic: &str, body: &[u8]) -> Result<(), PublishError> {
         self.enqueue(topic, body).await?.await
     }
 
-    /// Publishes several messages, all or none, and waits until nsqd has them.
+    /// Publishes several messages in one command and waits until nsqd has accepted them.
     ///
     /// # Errors
-    /// [`PublishError`], for all messages together.
+    /// Returns [`PublishError`] for all messages together.
     pub async fn multi_publish<B: AsRef<[u8]>>(
         &self,
         topic: &str,
@@ -131,11 +153,11 @@ impl Producer {
         self.enqueue_multi(topic, bodies).await?.await
     }
 
-    /// Publishes one message that is not delivered before `delay` has passed, and waits until nsqd has it. Parts of a
-    /// millisecond count as a whole one.
+    /// Publishes one message to be delivered after `delay`, rounded up to milliseconds, and waits until nsqd has
+    /// accepted it.
     ///
     /// # Errors
-    /// [`PublishError`]; nsqd refuses delays over its `--max-req-timeout`, an hour by default.
+    /// Returns [`PublishError`]. nsqd refuses delays above its `--max-req-timeout`, an hour by default.
     pub async fn deferred_publish(
         &self,
         topic: &str,
@@ -145,11 +167,11 @@ impl Producer {
         self.enqueue_deferred(topic, delay, body).await?.await
     }
 
-    /// Hands one message over for writing, as soon as there is a connection and room; the receipt tells the outcome.
-    /// One task can so have many publishes on their way, in order.
+    /// Enqueues one message for publishing, as soon as there is a connection and room, and returns the receipt for its
+    /// outcome. This lets one task have many publishes in flight, in order.
     ///
     /// # Errors
-    /// [`PublishError`], when nothing was handed over.
+    /// Returns [`PublishError`] if nothing was enqueued.
     pub async fn enqueue(&self, topic: &str, body: &[u8]) -> Result<Receipt, PublishError> {
         let topic = TopicName::new(topic)?;
         check_bodies([body])?;
@@ -157,10 +179,10 @@ impl Producer {
         self.submit(body.len(), |out| command.encode(out)).await
     }
 
-    /// As [`Producer::enqueue`], for several messages, all or none.
+    /// Enqueues several messages in one command; see [`Producer::enqueue`].
     ///
     /// # Errors
-    /// [`PublishError`], when nothing was handed over.
+    /// Returns [`PublishError`] if nothing was enqueued.
     pub async fn enqueue_multi<B: AsRef<[u8]>>(
         &self,
         topic: &str,
@@ -175,10 +197,10 @@ impl Producer {
         self.submit(bytes, |out| encode_multi_pub(topic.as_str(), &bodies, out)).await
     }
 
-    /// As [`Producer::enqueue`], for a message that is not delivered before `delay` has passed.
+    /// Enqueues one message to be delivered after `delay`; see [`Producer::enqueue`].
     ///
     /// # Errors
-    /// [`PublishError`], when nothing was handed over.
+    /// Returns [`PublishError`] if nothing was enqueued.
     pub async fn enqueue_deferred(
         &self,
         topic: &str,
@@ -192,11 +214,13 @@ impl Producer {
         self.submit(body.len(), |out| command.encode(out)).await
     }
 
-    /// Connects if need be, and writes to nsqd. That it does not fail shows that there is an nsqd at the address that
-    /// accepts this client, and that the connection took what was written; nsqd does not answer.
+    /// Connects if necessary and writes a command that has no effect.
+    ///
+    /// Success means that an nsqd at the address has accepted this client and that the connection accepts writes. nsqd
+    /// does not answer the command.
     ///
     /// # Errors
-    /// [`PublishError::NotConnected`], [`PublishError::Closed`] and [`PublishError::NotSent`].
+    /// Returns [`PublishError::NotConnected`], [`PublishError::Closed`] or [`PublishError::NotSent`].
     pub async fn ping(&self) -> Result<(), PublishError> {
         let (flushed, when_flushed) = oneshot::channel();
         let mut flushed = Some(flushed);
@@ -210,8 +234,8 @@ impl Producer {
         when_flushed.await.map_err(|_| PublishError::NotSent(ConnectionError::Closed))
     }
 
-    /// Closes the producer: refuses further publishes, waits up to `limit` for the answers to those outstanding, and
-    /// closes the connection. What is not answered by then fails with [`PublishError::OutcomeUnknown`].
+    /// Closes the producer: refuses further publishes, waits up to `limit` for the outcome of those in flight, and
+    /// closes the connection. Publishes without an outcome by then fail with [`PublishError::OutcomeUnknown`].
     pub async fn close(&self, limit: Duration) {
         self.refuse();
         let Some(connection) = lock(&self.0.current).clone() else { return };
@@ -219,7 +243,7 @@ impl Producer {
         let Some(mut task) = lock(&connection.task).take() else { return };
         if timeout(limit, &mut task).await.is_err() {
             connection.outbox.close_now();
-            // Nothing is waited for any more: the task ends at once, and does not panic.
+            // The task ends at once and does not panic.
             let _ = task.await;
         }
     }
@@ -229,7 +253,7 @@ impl Producer {
         self.0.slots.close();
     }
 
-    /// Waits for room, then for a connection, and puts a command of about `bytes` into its outbox.
+    /// Waits for room, then for a connection, and appends a command of about `bytes` to its outbox.
     async fn submit(
         &self,
         bytes: usize,
@@ -246,12 +270,12 @@ impl Producer {
             }
         })
         .await?;
-        // Given back with the answer.
+        // The answer gives it back.
         room.forget();
         Ok(Receipt(outcome))
     }
 
-    /// The part of all slots that a command takes: one, or what its bytes are of `max_outstanding_bytes`.
+    /// Returns the number of slots that a command takes: at least one, and its share of `max_outstanding_bytes`.
     fn slots_for(&self, bytes: usize) -> u32 {
         let Config { max_outstanding, max_outstanding_bytes, .. } = self.0.config;
         let share =
@@ -259,12 +283,12 @@ impl Producer {
         u32::try_from(share).unwrap_or(u32::MAX).clamp(1, max_outstanding)
     }
 
-    /// Puts commands into the outbox of a connection that lives, and wakes its driver.
+    /// Appends commands to the outbox of a live connection and wakes its driver.
     async fn append(
         &self,
         mut encode: impl FnMut(&mut Vec<u8>, &mut Outstanding),
     ) -> Result<(), PublishError> {
-        // A connection can be lost between being found alive and being used, but not time and again.
+        // A connection may be lost just before it is used, but hardly several times in a row.
         let mut lost = ConnectionError::Closed;
         for _ in 0..3 {
             let connection = self.connection().await?;
@@ -283,7 +307,7 @@ impl Producer {
         Err(PublishError::NotSent(lost))
     }
 
-    /// The connection, made if there is none. Those who wait for the same attempt share its outcome.
+    /// Returns the connection, connecting if there is none. Callers that wait for the same attempt share its outcome.
     async fn connection(&self) -> Result<Arc<Connection>, PublishError> {
         if let Some(connection) = &*lock(&self.0.current) {
             return Ok(Arc::clone(connection));
@@ -315,12 +339,12 @@ impl Producer {
 }
 
 impl ProducerState {
-    /// A new connection, or `None` when the producer has been closed meanwhile.
+    /// Makes a new connection; returns `None` if the producer has been closed meanwhile.
     async fn connect(self: &Arc<Self>) -> Result<Option<Arc<Connection>>, ConnectError> {
         tracing::debug!(nsqd = self.address, "connecting");
         let established = establish(&self.address, &self.config, None).await?;
         let mut current = lock(&self.current);
-        // Checked under the lock: whoever closes the producer looks for a connection after that.
+        // Checked under the lock: a caller of `close` looks for the connection after closing the slots.
         if self.slots.is_closed() {
             return Ok(None);
         }
@@ -373,7 +397,7 @@ impl fmt::Debug for Producer {
     }
 }
 
-/// The bytes of `bodies` together.
+/// Checks that `bodies` can be published in one command, and returns their size with framing.
 fn check_bodies<'a>(bodies: impl IntoIterator<Item = &'a [u8]>) -> Result<usize, PublishError> {
     let mut bytes = 0;
     for body in bodies {

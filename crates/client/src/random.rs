@@ -1,16 +1,16 @@
-//! A little randomness, to keep many clients from doing the same at the same moment.
+//! Random numbers for jitter, which keeps many clients from acting at the same moment. Not for secrets.
 
 use std::{
     hash::{BuildHasher, RandomState},
     time::Duration,
 };
 
-/// A number nobody can foresee who does not try hard.
+/// Returns a random number.
 pub(crate) fn random() -> u64 {
     RandomState::new().hash_one(())
 }
 
-/// A random part of `duration`, less than the whole.
+/// Returns a random duration below `duration`, or zero for zero.
 pub(crate) fn random_part(duration: Duration) -> Duration {
     let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     Duration::from_nanos(random().checked_rem(ns).unwrap_or_default())

@@ -1,4 +1,4 @@
-//! TLS: whether connections use it, what is trusted, and how the client shows who it is.
+//! TLS: whether connections use it, the trusted authorities, and the client's certificate.
 
 #[cfg(feature = "tls")]
 mod connector;
@@ -11,12 +11,12 @@ pub(crate) use self::connector::TlsStream;
 /// Whether connections are encrypted.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum TlsMode {
-    /// They are not.
+    /// Connections are not encrypted.
     Off,
-    /// They are when nsqd offers it. When it does not, they go on in the clear, with a warning, except that
-    /// `auth_secret` is never sent then.
+    /// Connections are encrypted if nsqd offers TLS. If not, they continue in the clear with a warning, but
+    /// `auth_secret` is not sent.
     Preferred,
-    /// They are, or they fail.
+    /// Connections are encrypted, or fail.
     Required,
 }
 
@@ -30,10 +30,10 @@ pub enum TlsVersion {
     Tls13,
 }
 
-/// How TLS is done: [`TlsConfig::default`] trusts what the system trusts, shows no certificate of its own, and takes
-/// TLS 1.2 and 1.3.
+/// The configuration of TLS.
 ///
-/// Files are in PEM format. They are read once, when a consumer or producer is built.
+/// [`TlsConfig::default`] trusts the certificate authorities of the system, presents no client certificate, and accepts
+/// TLS 1.2 and 1.3. Files are in PEM format and are read once, when a consumer or producer is built.
 ///
 /// ```
 /// use nsq_client::{Config, TlsConfig, TlsMode};
@@ -58,14 +58,13 @@ pub struct TlsConfig {
 }
 
 impl TlsConfig {
-    /// Trusts the certificates in this file, and not those that the system trusts. A server may also show one of
-    /// these certificates itself, as one that has signed itself does.
+    /// Trusts the certificates in this file instead of those of the system. A server may also present one of these
+    /// certificates itself, for example a self-signed one.
     pub fn root_ca_file(self, path: impl Into<PathBuf>) -> Self {
         Self { root_ca_file: Some(path.into()), ..self.changed() }
     }
 
-    /// Shows the certificate chain in one file to nsqd, and proves with the private key in the other that it is the
-    /// client's own.
+    /// Presents the certificate chain in one file to nsqd, with the private key in the other.
     pub fn client_certificate(
         self,
         certificate: impl Into<PathBuf>,
@@ -78,18 +77,18 @@ impl TlsConfig {
         }
     }
 
-    /// Whether to talk to any server, whatever certificate it shows. Encrypts, but whoever can get between client and
-    /// server can read and change everything.
+    /// Sets whether to accept any certificate of the server. Traffic is then encrypted, but not protected from an
+    /// attacker between client and server.
     pub fn insecure_skip_verify(self, skip: bool) -> Self {
         Self { insecure_skip_verify: skip, ..self.changed() }
     }
 
-    /// The oldest version of TLS to accept.
+    /// Sets the oldest version of TLS to accept.
     pub fn min_version(self, version: TlsVersion) -> Self {
         Self { min_version: Some(version), ..self.changed() }
     }
 
-    /// The same configuration, to be built anew.
+    /// Discards what was built from the configuration, because it is about to change.
     fn changed(self) -> Self {
         #[cfg(feature = "tls")]
         return Self { connector: connector::Cache::default(), ..self };
@@ -98,16 +97,16 @@ impl TlsConfig {
     }
 }
 
-/// Why a TLS configuration cannot be used.
+/// Why a TLS configuration is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsConfigError {
-    /// A file cannot be read, or does not hold what it should.
+    /// A file cannot be read or has the wrong content.
     #[error("{path}: {reason}", path = .path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong.
         reason: String,
     },
     /// A client certificate without its private key, or the reverse.
@@ -115,21 +114,21 @@ pub enum TlsConfigError {
     Lone {
         /// The option that is set.
         given: &'static str,
-        /// The option that is not.
+        /// The option that is missing.
         missing: &'static str,
     },
     /// The client certificate cannot be used with the private key.
     #[error("client certificate: {0}")]
     ClientCertificate(String),
-    /// The system's trusted certificates cannot be found.
-    #[error("no certificates that the system trusts: {0}")]
+    /// The certificate authorities of the system cannot be found.
+    #[error("no certificate authorities found in the system: {0}")]
     SystemRoots(String),
-    /// There is no such version, or it is too old to be safe.
+    /// The version is unknown, or too old to be safe.
     #[error("TLS version {0:?} is not supported, only tls1.2 and tls1.3 are")]
     Version(String),
 }
 
-/// Setting one thing at a time, by name; files are checked as soon as they can be.
+/// Setters for single options by name. Files are checked as soon as possible.
 impl TlsConfig {
     pub(crate) fn set_root_ca_file(&mut self, path: &str) -> Result<(), TlsConfigError> {
         *self = self.clone().root_ca_file(path);
@@ -170,7 +169,7 @@ impl TlsConfig {
         Ok(())
     }
 
-    /// The files of the client certificate and its key, if there is one.
+    /// Returns the files of the client certificate and its key, if there is one.
     fn client_files(&self) -> Result<Option<(&Path, &Path)>, TlsConfigError> {
         match (&self.certificate_file, &self.key_file) {
             (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
@@ -180,7 +179,7 @@ impl TlsConfig {
         }
     }
 
-    /// Checks that nothing is missing, and, when TLS is `wanted`, that it could be used.
+    /// Checks that no option is missing and, if TLS is `wanted`, that the files can be used.
     pub(crate) fn check(&self, wanted: bool) -> Result<(), TlsConfigError> {
         self.client_files()?;
         #[cfg(feature = "tls")]

@@ -1,4 +1,4 @@
-//! What all tools do alike: options for the client, checks, exit codes.
+//! The common parts of the tools: client options, checks, exit codes.
 
 use std::{convert::Infallible, fmt::Display, future::Future, process::ExitCode};
 
@@ -10,7 +10,7 @@ use crate::log;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Why a tool ends with exit code 1; the line for stderr.
+/// A failure that ends a tool with exit code 1; holds the line for stderr.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Failure(String);
@@ -21,7 +21,7 @@ impl Failure {
     }
 }
 
-/// Runs `tool` on a runtime of its own. Threads that are stuck in reading stdin or writing stdout are left behind.
+/// Runs `tool` on its own runtime. Threads that still wait for stdin or stdout are left behind.
 pub(crate) fn run(tool: impl Future<Output = Result<(), Failure>>) -> ExitCode {
     let runtime = Builder::new_current_thread().enable_all().build();
     let result = match runtime {
@@ -35,7 +35,7 @@ pub(crate) fn run(tool: impl Future<Output = Result<(), Failure>>) -> ExitCode {
     exit_code(result)
 }
 
-/// The exit code for `result`, after telling about a failure.
+/// Returns the exit code for `result`, after logging a failure.
 pub(crate) fn exit_code(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -57,7 +57,7 @@ pub(crate) fn client_option(name: &'static str, client: &str) -> OptionDef {
     })
 }
 
-/// The client's configuration for a tool: `options` over the defaults, and the tool's own name.
+/// Returns the client's configuration for a tool: the defaults, changed by `options`, and the tool's name.
 pub(crate) fn client_config(tool: &str, options: &[String]) -> Result<Config, Failure> {
     let mut config = Config::default();
     for option in options {
@@ -68,16 +68,16 @@ pub(crate) fn client_config(tool: &str, options: &[String]) -> Result<Config, Fa
     Ok(config)
 }
 
-/// Where messages come from: nsqds, or the nsqlookupds that know them.
+/// The source of messages: nsqds, or the nsqlookupds that know them.
 pub(crate) enum Source {
-    /// `host:port` of each nsqd.
+    /// The `host:port` of each nsqd.
     Nsqds(Vec<String>),
-    /// `host:port` of each nsqlookupd's HTTP API.
+    /// The `host:port` of each nsqlookupd's HTTP API.
     Lookupds(Vec<String>),
 }
 
 impl Source {
-    /// Connects `consumer`. That an nsqd cannot be reached is a failure when it was given by its address.
+    /// Connects `consumer`. Fails if an nsqd given by its address cannot be reached.
     pub(crate) async fn connect(&self, consumer: &Consumer) -> Result<(), Failure> {
         match self {
             Self::Nsqds(nsqds) => consumer.connect_to_nsqds(nsqds).await.map_err(Failure::new),
@@ -88,7 +88,7 @@ impl Source {
     }
 }
 
-/// The source of messages, given by exactly one of two options.
+/// Returns the source of messages, which exactly one of two options must name.
 pub(crate) fn source(parsed: &Parsed) -> Result<Source, Failure> {
     let nsqds = parsed.list("nsqd-tcp-address");
     let lookupds = parsed.list("lookupd-http-address");

@@ -1,4 +1,4 @@
-//! Lines on stderr: those of the tools and those of the client library.
+//! Log lines on stderr, from the tools and from the client library.
 
 use std::{
     fmt::{self, Write as _},
@@ -12,14 +12,14 @@ use tracing::{
     span,
 };
 
-/// Writes `text` to stderr as one line, behind the local date and time.
+/// Writes `text` to stderr as one line, preceded by the local date and time.
 pub(crate) fn line(text: impl fmt::Display) {
     let line = format!("{} {text}\n", Zoned::now().strftime("%Y/%m/%d %H:%M:%S"));
-    // Nobody is left to tell when stderr is closed.
+    // If stderr is closed there is nowhere to report it.
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
-/// Sends what the client library has to say to stderr, from level INFO on. Does nothing when something else gets it.
+/// Writes the client library's events of level INFO and above to stderr. Does nothing if a subscriber is already set.
 pub(crate) fn show_client_events() {
     let _ = tracing::subscriber::set_global_default(ClientEvents);
 }

@@ -1,6 +1,6 @@
-//! `nsq_tail`: prints the messages of topics, each body as it is with a newline behind it.
+//! `nsq_tail`: prints the messages of topics, each body unchanged and followed by a newline.
 //!
-//! Messages are finished when they have been written, so that none is lost to a terminal that goes away.
+//! Messages are finished after they have been written, so that none is lost when the reader goes away.
 
 use std::{
     convert::Infallible,
@@ -36,12 +36,12 @@ use crate::{
 };
 
 const TOOL: &str = "nsq_tail";
-/// Messages are gathered for one write up to this many bytes.
+/// The size at which gathered messages are written.
 const WRITE_BYTES: usize = 64 * 1024;
-/// How long the last answers may take to be written when the tool ends by itself.
+/// The time limit for the last answers when the tool ends by itself.
 const END_LIMIT: Duration = Duration::from_secs(5);
 
-/// Runs the tool, which calls itself `program` in its usage, with the words after the program's name.
+/// Runs the tool with the arguments after the program's name. Its usage text calls it `program`.
 pub fn run<I>(program: &str, args: I) -> ExitCode
 where
     I: IntoIterator,
@@ -52,8 +52,13 @@ where
         Err(error) => return error.report(),
     };
     if parsed.bool("version") {
+<<<<<<< HEAD
         // Whoever closed stdout does not want to know.
         let _ = writeln!(io::stdout(), "{}", version::line(TOOL));
+=======
+        // If stdout is closed, the version is not wanted.
+        let _ = writeln!(io::stdout(), "{}", common::version(TOOL));
+>>>>>>> client
         return ExitCode::SUCCESS;
     }
     match Plan::new(&parsed) {
@@ -92,13 +97,13 @@ fn options(program: &str) -> Options {
     )
 }
 
-/// What was asked for, checked.
+/// The checked options.
 struct Plan {
     topics: Vec<String>,
     channel: String,
     source: Source,
     config: Config,
-    /// How many messages of each topic.
+    /// The number of messages to print of each topic; `None` for all.
     limit: Option<u64>,
     print_topic: bool,
 }
@@ -135,24 +140,24 @@ impl Plan {
     async fn run(self) -> Result<(), Failure> {
         let stop = stop_requested().map_err(Failure::new)?;
         let (consumers, mut tails) = self.start()?;
-        // A first query can take long, and messages come as soon as there is one connection.
+        // The first query can take long, and messages arrive as soon as there is one connection.
         let connecting = async {
             for consumer in &consumers {
                 self.source.connect(consumer).await?;
             }
             pending::<Result<Infallible, Failure>>().await
         };
-        let mode = select! {
+        let (mode, limit) = select! {
             connected = connecting => match connected? {},
             Some(ended) = tails.join_next() => {
                 tails.shutdown().await;
                 stop_all(&consumers, StopMode::RequeueBuffered, END_LIMIT).await;
-                return ended.map_err(Failure::new)?.or_else(written_or_unread);
+                return ended.map_err(Failure::new)?.or_else(ignore_hang_up);
             }
-            () = hung_up(io::stdout()) => StopMode::RequeueBuffered,
-            _ = stop => StopMode::Drain,
+            () = hung_up(io::stdout()) => (StopMode::RequeueBuffered, END_LIMIT),
+            _ = stop => (StopMode::Drain, DRAIN_LIMIT_DEFAULT),
         };
-        let stopped = stop_all(&consumers, mode, DRAIN_LIMIT_DEFAULT);
+        let stopped = stop_all(&consumers, mode, limit);
         // Messages in hand are still printed, and those that have been are finished.
         while tails.join_next().await.is_some() {}
         stopped.await;
@@ -201,15 +206,15 @@ fn stop_all(consumers: &[Consumer], mode: StopMode, limit: Duration) -> impl Fut
     }
 }
 
-/// The failure that a write error is, if any: a reader that has read enough is none.
-fn written_or_unread(error: io::Error) -> Result<(), Failure> {
+/// Converts a write error into a failure. A reader that has gone away is not one.
+fn ignore_hang_up(error: io::Error) -> Result<(), Failure> {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return Ok(());
     }
     Err(Failure::new(format_args!("ERROR: failed to write to stdout - {error}")))
 }
 
-/// A channel that nsqd forgets when the tool has gone.
+/// Returns the name of a channel that nsqd deletes when the tool has disconnected.
 fn temporary_channel() -> String {
     format!("tail{:06}#ephemeral", RandomState::new().hash_one(TOOL) % 999_999)
 }
@@ -219,16 +224,16 @@ struct Tail {
     messages: Messages,
     stdout: Arc<Mutex<Stdout>>,
     prefix: String,
-    /// How many messages are still to be printed; `None` for no end.
+    /// The number of messages still to print; `None` for all.
     left: Option<u64>,
     attempts_max: u16,
-    /// Messages whose lines are not written yet.
+    /// Messages whose lines have not been written yet.
     batch: Vec<Message>,
     lines: Vec<u8>,
 }
 
 impl Tail {
-    /// Prints until enough has been printed or the consumer has stopped.
+    /// Prints messages until there have been enough or the consumer has stopped.
     async fn run(mut self) -> io::Result<()> {
         while let Some(message) = self.messages.recv().await {
             self.add(message);
@@ -261,7 +266,7 @@ impl Tail {
         self.left.is_some_and(|left| self.batch.len() as u64 >= left)
     }
 
-    /// Writes the gathered lines at once, so that lines of several topics never mix, and finishes their messages.
+    /// Writes the gathered lines in one go, so that lines of different topics never mix, and finishes their messages.
     async fn write(&mut self) -> io::Result<()> {
         {
             let mut stdout = self.stdout.lock().await;

@@ -1,4 +1,4 @@
-//! `to_nsq`: publishes what it reads from stdin, one message for each record, to every nsqd that is named.
+//! `to_nsq`: publishes each record that it reads from stdin as a message to every given nsqd.
 
 use std::{collections::BTreeSet, ffi::OsString, io, process::ExitCode, time::Duration};
 
@@ -22,12 +22,12 @@ use crate::{
 
 const TOOL: &str = "to_nsq";
 const READ_BYTES: usize = 64 * 1024;
-/// Publishes whose outcome is not known yet, for all nsqds together.
+/// The most publishes in flight, over all nsqds.
 const RECEIPTS_MAX: usize = 10_000;
-/// How long the answers to what was published may take when the tool is told to stop.
+/// The time limit for the last answers when the tool is told to stop.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
-/// Runs the tool, which calls itself `program` in its usage, with the words after the program's name.
+/// Runs the tool with the arguments after the program's name. Its usage text calls it `program`.
 pub fn run<I>(program: &str, args: I) -> ExitCode
 where
     I: IntoIterator,
@@ -62,7 +62,7 @@ fn options(program: &str) -> Options {
     )
 }
 
-/// What was asked for, checked.
+/// The checked options.
 struct Plan {
     topic: String,
     producers: Vec<Producer>,
@@ -110,7 +110,7 @@ impl Plan {
         published.map(|_| ())
     }
 
-    /// Publishes every record of stdin, and hands the receipts over.
+    /// Publishes every record of stdin and passes the receipts on.
     async fn publish(&mut self, receipts: mpsc::Sender<Receipt>) -> Result<(), Failure> {
         let mut stdin = BufReader::with_capacity(READ_BYTES, tokio::io::stdin());
         let mut record = Vec::new();
@@ -132,7 +132,7 @@ impl Plan {
             for producer in &self.producers {
                 let receipt = producer.enqueue(&self.topic, &record).await.map_err(unpublished)?;
                 if receipts.send(receipt).await.is_err() {
-                    // Publishing has failed, and is being told about.
+                    // A publish has failed, which `check` reports.
                     return Ok(());
                 }
             }
@@ -140,7 +140,7 @@ impl Plan {
     }
 }
 
-/// Waits until everything has been published.
+/// Waits for the outcome of every publish.
 async fn check(mut receipts: mpsc::Receiver<Receipt>) -> Result<(), Failure> {
     while let Some(receipt) = receipts.recv().await {
         receipt.await.map_err(unpublished)?;
@@ -156,11 +156,12 @@ fn unpublished(error: PublishError) -> Failure {
     Failure::new(error)
 }
 
-/// Lets records pass at a rate: one at first, one more for each period that has passed, at most a second's worth.
+/// Limits the rate of records: one passes at first and one more for each period, with at most a second's worth saved
+/// up.
 struct Throttle {
     rate: u32,
     period: Duration,
-    /// When the next record may pass; before now when some have been saved up.
+    /// When the next record may pass; in the past if some have been saved up.
     next: Instant,
 }
 

@@ -1,4 +1,4 @@
-//! The two compressed formats of NSQ: raw deflate without a zlib header, and snappy's framing format.
+//! NSQ's compression formats: raw deflate, without a zlib header, and snappy's framing format.
 
 use std::io::{self, Read, Write};
 
@@ -6,14 +6,14 @@ use bytes::{Buf, BytesMut};
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use snap::{read::FrameDecoder, write::FrameEncoder};
 
-/// Room that deflate gets at a time.
+/// The space that deflate gets at a time.
 const DEFLATE_ROOM: usize = 4 * 1024;
 /// A chunk of snappy's framing format begins with its type and three bytes of length.
 const CHUNK_HEAD_BYTES: usize = 4;
-/// More than the longest chunk of 64 KiB can be.
+/// An upper bound for a chunk, which holds at most 64 KiB of data.
 const CHUNK_BYTES_MAX: usize = 80 * 1024;
 
-/// Both directions of one format.
+/// A compressor and decompressor for one format.
 #[expect(clippy::large_enum_variant, reason = "there is one per connection, in a box")]
 pub(crate) enum Codec {
     Deflate(Deflate),
@@ -32,12 +32,12 @@ pub(crate) struct Snappy {
     decoder: FrameDecoder<WholeChunks>,
 }
 
-/// What the decoder may read: it cannot stop within a chunk.
+/// The input of the snappy decoder, which cannot stop within a chunk.
 #[derive(Default)]
 struct WholeChunks(BytesMut);
 
 impl Codec {
-    /// Deflate, with `level` from 1 to 9 for what is sent.
+    /// Creates a codec for deflate that compresses at `level`, from 1 to 9.
     pub(crate) fn deflate(level: u8) -> Self {
         let level = Compression::new(level.into());
         Self::Deflate(Deflate {
@@ -46,13 +46,13 @@ impl Codec {
         })
     }
 
-    /// Snappy.
+    /// Creates a codec for snappy.
     pub(crate) fn snappy() -> Self {
         let encoder = FrameEncoder::new(Vec::new());
         Self::Snappy(Snappy { encoder, decoder: FrameDecoder::new(WholeChunks::default()) })
     }
 
-    /// Compresses all of `plain`; the output may lag behind until [`Codec::flush`].
+    /// Compresses all of `plain`. Output may be held back until [`Codec::flush`].
     pub(crate) fn compress(&mut self, plain: &[u8], packed: &mut Vec<u8>) -> io::Result<()> {
         match self {
             Self::Deflate(deflate) => deflate.pack(plain, packed, FlushCompress::None),
@@ -64,7 +64,7 @@ impl Codec {
         }
     }
 
-    /// Ends the block, so that the other side can decompress all that was compressed so far.
+    /// Ends the block, so that the peer can decompress everything compressed so far.
     pub(crate) fn flush(&mut self, packed: &mut Vec<u8>) -> io::Result<()> {
         match self {
             Self::Deflate(deflate) => deflate.pack(&[], packed, FlushCompress::Sync),
@@ -76,8 +76,8 @@ impl Codec {
         }
     }
 
-    /// Decompresses from the front of `packed` as much as fits into `plain`, and says how much that was; nothing
-    /// means that more of `packed` is needed, or that the stream has ended.
+    /// Decompresses as much from the front of `packed` as fits into `plain`. Returns the number of bytes written to
+    /// `plain`; 0 means that more input is needed or that the stream has ended.
     pub(crate) fn decompress(
         &mut self,
         packed: &mut BytesMut,
@@ -105,7 +105,7 @@ impl Deflate {
             let before = self.compress.total_in();
             self.compress.compress_vec(plain, packed, flush)?;
             plain = &plain[moved(before, self.compress.total_in())..];
-            // Room left over means that nothing is held back.
+            // If space is left, nothing is held back.
             if plain.is_empty() && packed.len() < packed.capacity() {
                 return Ok(());
             }
@@ -126,13 +126,13 @@ impl Deflate {
     }
 }
 
-/// The difference of two counts of bytes that lie in memory.
+/// Returns the difference of two counts of bytes in memory.
 fn moved(before: u64, after: u64) -> usize {
     usize::try_from(after - before).unwrap_or(usize::MAX)
 }
 
 impl WholeChunks {
-    /// Takes the whole chunks at the front of `packed`.
+    /// Takes all whole chunks from the front of `packed`.
     fn take_from(&mut self, packed: &mut BytesMut) -> io::Result<()> {
         let mut whole = 0;
         while let Some(&[_, a, b, c]) = packed[whole..].first_chunk::<CHUNK_HEAD_BYTES>() {

@@ -1,4 +1,4 @@
-//! Dialing: resolving an address and connecting to it.
+//! Dialing: address resolution and TCP connect.
 
 use std::{
     future::Future,
@@ -18,7 +18,7 @@ use crate::{config::Config, error::ConnectError};
 
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// Connects to `address` from the local address that `config` says, within its `dial_timeout`.
+/// Connects to `address` from the configured local address, within `dial_timeout`.
 pub(crate) async fn dial(address: &str, config: &Config) -> Result<TcpStream, ConnectError> {
     let failed = |source: io::Error| ConnectError::Dial {
         address: address.to_owned(),
@@ -38,7 +38,7 @@ pub(crate) async fn dial(address: &str, config: &Config) -> Result<TcpStream, Co
     Ok(stream)
 }
 
-/// Connects to the first of the address's resolutions that answers.
+/// Connects to the first of the resolved addresses that accepts.
 async fn dial_any(address: &str, local: Option<SocketAddr>) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for remote in resolve(address).await? {
@@ -50,7 +50,7 @@ async fn dial_any(address: &str, local: Option<SocketAddr>) -> io::Result<TcpStr
     Err(last)
 }
 
-/// The addresses of `address`; a literal one does not cost a trip to the resolver's thread.
+/// Resolves `address`. Literal addresses do without the resolver's thread.
 async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
     if let Ok(literal) = address.parse::<SocketAddr>() {
         return Ok(literal.to_socket_addrs()?.collect());
@@ -66,7 +66,7 @@ async fn dial_one(remote: SocketAddr, local: Option<SocketAddr>) -> io::Result<T
     socket.connect(remote).await
 }
 
-/// The output of `future`, or `None` when it takes longer than `limit`; zero is no limit.
+/// Returns the output of `future`, or `None` if it takes longer than `limit`. Zero is no limit.
 pub(crate) async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
     if limit.is_zero() {
         return Some(future.await);

@@ -1,7 +1,7 @@
-//! The task of one connection: reads frames, answers heartbeats, writes what lies in the outbox.
+//! The task of one connection: reads frames, answers heartbeats, writes the outbox.
 //!
-//! Nothing here waits for a handler or for a publisher: frames are handed on without blocking, so that a heartbeat
-//! behind any number of messages is answered at once.
+//! It never waits for a handler or publisher: frames are passed on without blocking, so that a heartbeat is answered at
+//! once, however many messages precede it.
 
 use std::{
     future::{Future, poll_fn},
@@ -24,14 +24,14 @@ use crate::error::{ConnectionError, ServerError};
 
 const READ_BYTES_MIN: usize = 4 * 1024;
 const READ_BYTES_MAX: usize = 64 * 1024;
-/// Reads in one turn, after which the tasks that handle what was read get theirs.
+/// The most reads in one turn; then other tasks run, which handle what was read.
 const READS_PER_TURN: usize = 4;
-/// A write buffer that has grown beyond this is given back once it has been written.
+/// A write buffer that has grown beyond this is freed once it has been written.
 const WRITE_BYTES_KEPT: usize = 1 << 20;
-/// How long the other side may take to acknowledge the end of the stream.
+/// The time limit for shutting the stream down.
 const SHUTDOWN_LIMIT: Duration = Duration::from_millis(100);
 
-/// What a message is besides its body.
+/// A message without its body.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct MessageHead {
     pub(crate) id: MessageId,
@@ -39,39 +39,39 @@ pub(crate) struct MessageHead {
     pub(crate) attempts: u16,
 }
 
-/// What a connection is used for: gets the frames. None of this may block.
+/// The use of a connection, by a consumer or a producer: receives the frames. No method may block.
 pub(crate) trait Role: Send + 'static {
-    /// What changes together with the commands in the outbox.
+    /// State that changes together with the commands in the outbox.
     type Extra: Send + 'static;
 
-    /// A message has come.
+    /// Handles a message.
     fn on_message(&mut self, head: MessageHead, body: Bytes) -> Result<(), ConnectionError>;
-    /// A response has come, other than a heartbeat.
+    /// Handles a response other than a heartbeat.
     fn on_response(&mut self, data: &[u8]) -> Result<(), ConnectionError>;
-    /// An error has come.
+    /// Handles an error.
     fn on_error(&mut self, error: ServerError) -> Result<(), ConnectionError>;
-    /// All frames of one read have been handed over.
+    /// Called after all frames of one read.
     fn on_read_end(&mut self) -> Result<(), ConnectionError>;
-    /// All commands in the outbox are about to be written.
+    /// Called when all commands have been taken from the outbox for writing.
     fn on_take(&mut self, extra: &mut Self::Extra);
-    /// All that was taken has been written.
+    /// Called when all commands taken have been written.
     fn on_written(&mut self);
-    /// Whether nothing is left to be done on a connection that is to be closed.
+    /// Returns whether a connection that is to be closed has nothing left to do.
     fn is_done(&self, extra: &Self::Extra) -> bool;
-    /// Whether nsqd owes an answer, on a connection without heartbeats.
+    /// Returns whether nsqd owes an answer. Asked only on connections without heartbeats.
     fn is_waiting(&self, extra: &Self::Extra) -> bool;
 }
 
-/// How long to wait for what.
+/// The timeouts of a connection.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Timeouts {
     pub(crate) read: Duration,
     pub(crate) write: Duration,
-    /// Whether nsqd sends heartbeats, so that silence means that the connection is lost.
+    /// nsqd sends heartbeats, so that silence means that the connection is lost.
     pub(crate) heartbeats: bool,
 }
 
-/// The connection's stream, buffers and clock.
+/// A connection's stream, buffers and timers.
 pub(crate) struct Driver<S, R: Role> {
     stream: S,
     role: R,
@@ -81,21 +81,21 @@ pub(crate) struct Driver<S, R: Role> {
     written: usize,
     write_error: Option<ConnectionError>,
     timeouts: Timeouts,
-    /// When something was last received, or, without heartbeats, last asked.
+    /// When data was last received or, without heartbeats, last sent.
     last_sign: Instant,
     stalled_since: Option<Instant>,
     timer: Pin<Box<Sleep>>,
 }
 
-/// What has been read and not decoded yet.
+/// Data that has been read and not decoded yet.
 struct Incoming {
     buffer: BytesMut,
-    /// How much to read at once; follows the rate, so that a slow consumer's messages pin little memory.
+    /// The size of a read; follows the rate, so that messages of a slow consumer keep little memory.
     read_bytes: usize,
     frame_bytes_max: u32,
 }
 
-/// Whether something could be done.
+/// The result of an attempt to read or write.
 #[derive(Copy, Clone, PartialEq, Eq)]
 enum Step {
     Done,
@@ -128,13 +128,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         }
     }
 
-    /// Serves the connection until it ends, closes it, and says why it ended.
+    /// Serves the connection until it ends, closes it, and returns why it ended.
     pub(crate) async fn run(mut self) -> ConnectionError {
         let reason = match self.incoming.decode(&mut self.role, &mut self.outgoing) {
             Ok(()) => poll_fn(|cx| self.poll(cx)).await,
             Err(error) => error,
         };
-        // The peer may be gone or stuck; its answer to the end of the stream changes nothing.
+        // The peer may be gone or stuck, which no longer matters.
         let _ = timeout(SHUTDOWN_LIMIT, self.stream.shutdown()).await;
         reason
     }
@@ -155,7 +155,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
                 return Ok(Step::Close);
             }
             if read == Step::Waiting {
-                // What nsqd said before it stopped taking bytes has been read; it tells more than the write error.
+                // By now everything that nsqd sent has been read, which would explain more than the write error.
                 if let Some(error) = self.write_error.take() {
                     return Err(error);
                 }
@@ -212,8 +212,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         Step::Waiting
     }
 
-    /// Sends on what was written: TLS and compression hold it back until they are told, once for all that was taken
-    /// together.
+    /// Flushes the stream, once for all commands that were taken together: TLS and compression buffer until then.
     fn flush(&mut self, cx: &mut Context<'_>) -> Step {
         if self.written == 0 {
             return Step::Done;
@@ -248,7 +247,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         taken
     }
 
-    /// Fails when nsqd has been silent or stuck for too long, and arranges to look again.
+    /// Fails if nsqd has been silent or has not read for too long; otherwise sets the timer for the next check.
     fn watch_time(&mut self, cx: &mut Context<'_>) -> Result<Step, ConnectionError> {
         loop {
             let mut next = self.last_sign + self.timeouts.read;
@@ -287,7 +286,7 @@ impl Incoming {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         if self.buffer.capacity() > 4 * READ_BYTES_MAX && self.buffer.len() < READ_BYTES_MAX {
-            // A large message has been here: what follows it must not keep its memory.
+            // After a large message, smaller ones must not keep its buffer.
             self.buffer = BytesMut::from(&self.buffer[..]);
         }
         let spare = self.buffer.capacity() - self.buffer.len();
@@ -306,7 +305,7 @@ impl Incoming {
         read
     }
 
-    /// Hands every whole frame to `role`; answers heartbeats into `outgoing`, in front of what still waits.
+    /// Passes every whole frame to `role`. Answers to heartbeats go to `outgoing`, ahead of the outbox.
     fn decode<R: Role>(
         &mut self,
         role: &mut R,

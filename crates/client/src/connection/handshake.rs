@@ -1,4 +1,4 @@
-//! All that precedes the first command of a consumer or producer: IDENTIFY, the upgrades agreed on, AUTH, SUB.
+//! The handshake that precedes the first command of a consumer or producer: IDENTIFY, upgrades, AUTH, SUB.
 
 use std::io;
 #[cfg(feature = "tls")]
@@ -21,14 +21,14 @@ use crate::{
     tls::TlsMode,
 };
 
-/// The largest frame accepted when the configuration does not say; buffers grow as data arrives, so that this much
-/// is only held when it was really sent.
+/// The largest frame accepted by default. Buffers grow as data arrives, so that this much memory is used only for a
+/// frame of that size.
 const FRAME_BYTES_MAX_DEFAULT: u32 = 256 << 20;
 
 /// A connection that is ready for its driver.
 pub(crate) struct Established {
     pub(crate) stream: Transport,
-    /// What was read beyond the last answer of the handshake.
+    /// Data read beyond the last answer of the handshake.
     pub(crate) unread: BytesMut,
     pub(crate) response: IdentifyResponse,
 }
@@ -39,7 +39,7 @@ pub(crate) struct Subscription<'a> {
     pub(crate) channel: &'a str,
 }
 
-/// Connects to `address`, introduces the client and subscribes it.
+/// Connects to `address`, identifies the client and subscribes it.
 pub(crate) async fn establish(
     address: &str,
     config: &Config,
@@ -47,7 +47,7 @@ pub(crate) async fn establish(
 ) -> Result<Established, ConnectError> {
     let stream = Transport::Plain(dial(address, config).await?);
     let handshake = Handshake { stream, unread: BytesMut::new(), address, config };
-    // Boxed, because every publish may have to connect, and none should carry the room for a TLS handshake.
+    // Boxed, because every publish may have to connect, and its future should not include a TLS handshake.
     let introduction = Box::pin(handshake.introduce(subscription));
     let introduced = within(config.handshake_timeout, introduction);
     introduced.await.unwrap_or_else(|| {
@@ -56,8 +56,8 @@ pub(crate) async fn establish(
     })
 }
 
-/// Connects to the nsqd at `address` as a consumer or producer with this configuration would, up to its first
-/// command, tells what nsqd answered, and closes the connection.
+/// Connects to the nsqd at `address` as a consumer or producer with this configuration would, returns nsqd's answer to
+/// IDENTIFY, and closes the connection.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), nsq_client::ConnectError> {
@@ -69,22 +69,22 @@ pub(crate) async fn establish(
 /// ```
 ///
 /// # Errors
-/// [`ConnectError`] for whatever keeps a consumer or producer from connecting, and
-/// [`ConnectError::Config`] for a configuration that fails [`Config::validate`].
+/// Returns [`ConnectError`] for whatever would keep a consumer or producer from connecting, and
+/// [`ConnectError::Config`] if [`Config::validate`] fails.
 pub async fn identify(address: &str, config: &Config) -> Result<IdentifyResponse, ConnectError> {
     config.validate()?;
     let Established { mut stream, response, .. } = establish(address, config, None).await?;
-    // All that was wanted is known; how the connection ends does not matter.
+    // How the connection ends does not matter.
     let _ = within(config.write_timeout, stream.shutdown()).await;
     Ok(response)
 }
 
-/// The largest frame that `config` accepts.
+/// Returns the largest frame that `config` accepts.
 pub(crate) fn frame_bytes_max(config: &Config) -> u32 {
     if config.max_msg_size == 0 { FRAME_BYTES_MAX_DEFAULT } else { config.max_msg_size }
 }
 
-/// A connection on which one command waits for one answer.
+/// A connection on which one command at a time waits for its answer.
 struct Handshake<'a> {
     stream: Transport,
     unread: BytesMut,
@@ -92,7 +92,7 @@ struct Handshake<'a> {
     config: &'a Config,
 }
 
-/// What came back for a command.
+/// nsqd's answer to a command.
 enum Answer {
     Response(Vec<u8>),
     Error(ServerError),
@@ -116,7 +116,7 @@ impl Handshake<'_> {
     }
 
     async fn identify(&mut self) -> Result<IdentifyResponse, ConnectError> {
-        let wanted = Wanted::of(self.config);
+        let wanted = Wanted::from_config(self.config);
         let mut bytes = MAGIC_V2.to_vec();
         Command::Identify(&identify_body(self.config, wanted)).encode(&mut bytes);
         let response = match self.ask(&bytes).await? {
@@ -127,7 +127,7 @@ impl Handshake<'_> {
         };
         tracing::debug!(nsqd = self.address, ?response, "identified");
         if let Some(feature) = response.unrequested_feature(wanted) {
-            let problem = format!("{feature} is switched on without having been asked for");
+            let problem = format!("{feature} is enabled without having been requested");
             return Err(ConnectError::IdentifyAnswer(problem));
         }
         if !response.tls_v1 && self.config.tls_mode() == TlsMode::Required {
@@ -137,13 +137,13 @@ impl Handshake<'_> {
             tracing::warn!(
                 nsqd = self.address,
                 feature,
-                "nsqd does not offer it, going on without"
+                "nsqd does not support the feature, continuing without it"
             );
         }
         Ok(response)
     }
 
-    /// Goes on in TLS and compressed, as far as `response` says so.
+    /// Upgrades to TLS and compression, as far as `response` says so.
     async fn upgrade(self, response: &IdentifyResponse) -> Result<Self, ConnectError> {
         let handshake = self;
         #[cfg(feature = "tls")]
@@ -157,7 +157,7 @@ impl Handshake<'_> {
         } else {
             handshake
         };
-        // Without these features nsqd was not asked, and may not have offered.
+        // Without these cargo features no upgrade was requested.
         #[cfg(not(any(feature = "compression", feature = "tls")))]
         let _ = response;
         Ok(handshake)
@@ -165,7 +165,7 @@ impl Handshake<'_> {
 
     #[cfg(feature = "tls")]
     async fn start_tls(self) -> Result<Self, ConnectError> {
-        // What comes before the handshake is not from nsqd: it must not pass for something that came encrypted.
+        // Data that arrives before the TLS handshake is not authenticated and must not be taken for nsqd's.
         let Handshake { stream: Transport::Plain(stream), unread, address, config } = self else {
             return Err(self.lost(ConnectionError::Unexpected("second start of TLS")));
         };
@@ -174,12 +174,12 @@ impl Handshake<'_> {
             source: Arc::new(source),
         };
         if !unread.is_empty() {
-            return Err(failed(io::Error::other("data came before the TLS handshake")));
+            return Err(failed(io::Error::other("data received before the TLS handshake")));
         }
         let tls = config.tls_config.connect(address, stream).await.map_err(failed)?;
         let mut upgraded = Self { stream: Transport::Tls(Box::new(tls)), unread, address, config };
         match upgraded.confirm("answer to the start of TLS").await {
-            // A server that does not accept the client's certificate says so only now.
+            // A server that does not accept the client's certificate reports it only now.
             Err(ConnectError::Handshake { source: ConnectionError::Io(source), .. }) => {
                 Err(ConnectError::Tls { address: address.to_owned(), source })
             }

@@ -1,8 +1,8 @@
-//! What waits to be written on a connection.
+//! The outbox: commands that wait to be written on a connection.
 //!
-//! Commands are encoded straight into the bytes that will be written, under one short lock, by whoever has something
-//! to say; the connection's driver takes all of them at once. So the order on the wire is the order of the calls,
-//! many commands share one write, and the driver is woken once for all that is said before it runs.
+//! Any task encodes its command straight into the bytes to be written, under one short lock; the connection's driver
+//! takes all of them at once. So the order on the wire is the order of the calls, many commands share one write, and
+//! the driver is woken once for all commands appended before it runs.
 
 use std::{
     sync::Mutex,
@@ -12,7 +12,7 @@ use std::{
 use super::driver::Role;
 use crate::{error::ConnectionError, sync::lock};
 
-/// The commands that wait for the driver, and `X`, which has to change together with them.
+/// The commands that wait for the driver, and the state `X` that changes together with them.
 pub(crate) struct Outbox<X> {
     state: Mutex<OutboxState<X>>,
 }
@@ -25,23 +25,23 @@ struct OutboxState<X> {
     extra: X,
 }
 
-/// Whether the connection is to end.
+/// When the connection is to end.
 #[derive(Clone, Debug)]
 enum Ending {
     No,
     /// When the role has nothing left to do.
     WhenDone,
-    /// As soon as the driver looks.
+    /// As soon as the driver runs.
     Now,
-    /// It has ended.
+    /// The connection has ended.
     Ended(ConnectionError),
 }
 
-/// What the driver finds in the outbox.
+/// The result of taking commands from the outbox.
 pub(crate) enum Taken {
     Bytes,
     Nothing,
-    /// Nothing, and nothing is to follow: the connection shall be closed.
+    /// Nothing, and nothing will follow: the connection must be closed.
     Close,
 }
 
@@ -51,10 +51,10 @@ impl<X> Outbox<X> {
         Self { state: Mutex::new(state) }
     }
 
-    /// Lets `encode` append commands, without waking the driver: [`Outbox::wake`] has to follow.
+    /// Lets `encode` append commands, without waking the driver: the caller must call [`Outbox::wake`] afterwards.
     ///
     /// # Errors
-    /// When the connection has ended, or is about to; `encode` is not called then.
+    /// Returns [`ConnectionError`], without calling `encode`, if the connection has ended or is about to.
     pub(crate) fn append<T>(
         &self,
         encode: impl FnOnce(&mut Vec<u8>, &mut X) -> T,
@@ -68,7 +68,7 @@ impl<X> Outbox<X> {
         }
     }
 
-    /// As [`Outbox::append`], and refuses as soon as closing has been asked for.
+    /// Like [`Outbox::append`], but also fails once closing has been requested.
     pub(crate) fn append_if_open<T>(
         &self,
         encode: impl FnOnce(&mut Vec<u8>, &mut X) -> T,
@@ -82,7 +82,7 @@ impl<X> Outbox<X> {
         }
     }
 
-    /// Wakes the driver, if it sleeps.
+    /// Wakes the driver if it sleeps.
     pub(crate) fn wake(&self) {
         let driver = lock(&self.state).driver.take();
         if let Some(driver) = driver {
@@ -90,13 +90,13 @@ impl<X> Outbox<X> {
         }
     }
 
-    /// Looks at, or changes, what changes together with the commands.
+    /// Reads or changes the state that changes together with the commands.
     pub(crate) fn with_extra<T>(&self, look: impl FnOnce(&mut X) -> T) -> T {
         look(&mut lock(&self.state).extra)
     }
 
-    /// Asks for the connection to end once its role has nothing left to do, with `encode` as last words; does
-    /// nothing when that has been asked for before.
+    /// Requests that the connection end once its role has nothing left to do. `encode` appends a last command. Has no
+    /// effect the second time.
     pub(crate) fn close_when_done(&self, encode: impl FnOnce(&mut Vec<u8>)) {
         {
             let mut state = lock(&self.state);
@@ -109,7 +109,7 @@ impl<X> Outbox<X> {
         self.wake();
     }
 
-    /// Asks for the connection to end at once.
+    /// Requests that the connection end at once.
     pub(crate) fn close_now(&self) {
         {
             let mut state = lock(&self.state);
@@ -121,7 +121,7 @@ impl<X> Outbox<X> {
         self.wake();
     }
 
-    /// Records that the connection has ended: nothing can be appended from here on. Drops what was not taken.
+    /// Records that the connection has ended, so that nothing more can be appended. Drops commands that were not taken.
     pub(crate) fn end<T>(&self, reason: ConnectionError, look: impl FnOnce(&mut X) -> T) -> T {
         let mut state = lock(&self.state);
         state.ending = Ending::Ended(reason);
@@ -130,7 +130,7 @@ impl<X> Outbox<X> {
         look(&mut state.extra)
     }
 
-    /// Swaps what waits against `empty`, or else arranges for the driver to be woken when something comes.
+    /// Swaps the waiting commands with `empty`. If there are none, the driver is woken when one is appended.
     pub(crate) fn poll_take<R: Role<Extra = X>>(
         &self,
         cx: &mut Context<'_>,

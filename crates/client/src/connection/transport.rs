@@ -1,6 +1,6 @@
-//! What a connection runs on: TCP, TLS on it, compression on either.
+//! The transport of a connection: TCP, TLS over it, compression over either.
 //!
-//! An enum and not a trait object: reads and writes of plain TCP, the usual case, cost one branch.
+//! It is an enum rather than a trait object so that plain TCP, the usual case, costs one branch.
 
 use std::{
     io,
@@ -27,7 +27,7 @@ pub(crate) enum Transport {
     Compressed(Box<Compressed<Transport>>),
 }
 
-/// Calls a method of whatever the transport is.
+/// Calls a method of the underlying stream.
 macro_rules! delegate {
     ($transport:expr, $stream:ident => $call:expr) => {
         match $transport.get_mut() {

@@ -1,4 +1,4 @@
-//! Building a consumer.
+//! The builder of consumers.
 
 use std::{
     fmt,
@@ -24,7 +24,21 @@ use crate::{
     message::{Delay, Message, OnDrop},
 };
 
-/// What a [`Consumer`] is made of.
+/// Configures and builds a [`Consumer`].
+///
+/// ```
+/// use nsq_client::{Config, Consumer, Message};
+///
+/// let consumer = Consumer::builder("orders", "billing")
+///     .config(Config { max_in_flight: 200, ..Config::default() })
+///     .concurrent_handlers(8, async |message: Message| {
+///         println!("{:?}", message.body());
+///         Ok::<_, std::convert::Infallible>(())
+///     })
+///     .on_give_up(async |message: Message| eprintln!("gave up on {}", message.id()))
+///     .build()?;
+/// # Ok::<(), nsq_client::ConfigError>(())
+/// ```
 #[must_use]
 pub struct ConsumerBuilder {
     topic: String,
@@ -49,18 +63,18 @@ impl ConsumerBuilder {
         }
     }
 
-    /// Sets the configuration.
+    /// Sets the configuration; [`Config::default`] if not called.
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
         self
     }
 
-    /// Adds a handler that gets one message at a time.
+    /// Adds a handler that is called with one message at a time.
     pub fn handler(self, handler: impl Handler) -> Self {
         self.concurrent_handlers(1, handler)
     }
 
-    /// Adds a handler that gets up to `concurrency` messages at a time. Several handlers share the messages: each
+    /// Adds a handler that is called with up to `concurrency` messages at a time. If there are several handlers, each
     /// message goes to one of them.
     pub fn concurrent_handlers<H: Handler>(mut self, concurrency: usize, handler: H) -> Self {
         let start: StartWorkers = Box::new(move |workers, work| {
@@ -75,8 +89,9 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Sets what is done with a message whose attempts exceed `max_attempts`, instead of handling it. The message is
-    /// finished afterwards, or requeued if `hook` panics, unless the hook has answered it.
+    /// Sets a hook that is called, instead of a handler, with each message whose attempts exceed `max_attempts`.
+    ///
+    /// Unless the hook has answered the message, it is finished afterwards, or requeued if the hook panics.
     pub fn on_give_up<F, R>(mut self, hook: F) -> Self
     where
         F: Fn(Message) -> R + Send + Sync + 'static,
@@ -86,15 +101,17 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Sets what happens to a message that its owner drops without an answer; at first it is requeued with
+    /// Sets the treatment of a message that is dropped without an answer. By default it is requeued with
     /// [`Delay::Auto`].
     pub fn on_drop(mut self, on_drop: OnDrop) -> Self {
         self.on_drop = on_drop;
         self
     }
 
-    /// Sets what chooses among the nsqds that an nsqlookupd knows: it may leave out, reorder and rewrite them. nsqds that
-    /// are connected to by their address are not concerned. `filter` is called with each answer and must not block.
+    /// Sets a filter for the nsqds found through nsqlookupds, which may remove, reorder and rewrite them.
+    ///
+    /// The filter is called with each answer of an nsqlookupd and must not block. It does not apply to nsqds that the
+    /// consumer connects to by their address.
     pub fn discovery_filter<F>(mut self, filter: F) -> Self
     where
         F: Fn(Vec<Discovered>) -> Vec<Discovered> + Send + Sync + 'static,
@@ -103,18 +120,18 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Checks everything and builds the consumer, which does nothing until it is connected.
+    /// Builds the consumer, which does nothing until it is told to connect.
     ///
     /// # Errors
-    /// [`ConfigError`] for a name that breaks the rules, and as [`Config::validate`].
+    /// Returns [`ConfigError`] for an invalid topic or channel name, or if [`Config::validate`] fails.
     pub fn build(self) -> Result<Consumer, ConfigError> {
         self.build_with(false)
     }
 
-    /// As [`ConsumerBuilder::build`], for messages to be pulled. Handlers, if there are any, get their share.
+    /// Builds a consumer whose messages are pulled. If there are handlers too, they share the messages with the stream.
     ///
     /// # Errors
-    /// As [`ConsumerBuilder::build`].
+    /// Returns the same errors as [`ConsumerBuilder::build`].
     pub fn into_stream(self) -> Result<Messages, ConfigError> {
         self.build_with(true).map(Messages::new)
     }
@@ -123,7 +140,7 @@ impl ConsumerBuilder {
         self.config.validate()?;
         if self.config.low_rdy_timeout < self.config.low_rdy_idle_timeout {
             tracing::warn!(
-                "low_rdy_timeout is below low_rdy_idle_timeout, which has no effect then"
+                "low_rdy_idle_timeout has no effect because it is longer than low_rdy_timeout"
             );
         }
         let names = (TopicName::new(&self.topic)?, ChannelName::new(&self.channel)?);

@@ -1,5 +1,5 @@
-//! Finding nsqds through nsqlookupds: each one is asked every `lookupd_poll_interval`, and at once when a connection
-//! is lost. What any of them knows counts.
+//! Discovery of nsqds: all nsqlookupds are asked every `lookupd_poll_interval`, and soon after a connection is lost.
+//! The consumer connects to every nsqd that any of them knows.
 
 use std::{
     collections::HashSet,
@@ -27,17 +27,17 @@ use crate::{
     sync::lock,
 };
 
-/// After a time without queries as long as this, the first recheck comes soon again.
+/// After this long without a query, the next recheck has the shortest delay again.
 const CALM_AFTER: Duration = Duration::from_secs(10);
 
-/// Chooses among the nsqds that were found.
+/// A filter for the nsqds that were found.
 pub(crate) type DiscoveryFilter = Box<dyn Fn(Vec<Discovered>) -> Vec<Discovered> + Send + Sync>;
 
 /// The nsqlookupds of a consumer.
 pub(crate) struct Discovery {
     lookupds: Mutex<Vec<Lookupd>>,
     filter: Option<DiscoveryFilter>,
-    /// Someone wants the nsqlookupds to be asked now.
+    /// Requests a query before the next poll.
     recheck: Notify,
 }
 
@@ -46,12 +46,12 @@ impl Discovery {
         Self { lookupds: Mutex::default(), filter, recheck: Notify::new() }
     }
 
-    /// Asks for a query soon; several requests are one.
+    /// Requests a query soon. Several requests count as one.
     pub(crate) fn recheck(&self) {
         self.recheck.notify_one();
     }
 
-    /// Asks `lookupd` no more.
+    /// Stops asking `lookupd`.
     pub(crate) fn remove(&self, lookupd: &Lookupd) -> Result<(), DisconnectLookupdError> {
         let mut lookupds = lock(&self.lookupds);
         let Some(position) = lookupds.iter().position(|known| known == lookupd) else {
@@ -64,7 +64,7 @@ impl Discovery {
         Ok(())
     }
 
-    /// Remembers those that are not known, and gives them back; also says whether none was known before.
+    /// Adds the nsqlookupds that are not known yet. Returns those, and whether none was known before.
     fn add(&self, lookupds: Vec<Lookupd>) -> (Vec<Lookupd>, bool) {
         let mut known = lock(&self.lookupds);
         let was_empty = known.is_empty();
@@ -79,8 +79,8 @@ impl Discovery {
     }
 }
 
-/// Starts to ask `lookupds`; comes back when those that are new have been asked once and the first attempts to connect
-/// to what they know are over.
+/// Adds `lookupds`. Returns when the new ones have been asked once and the first attempts to connect to the nsqds they
+/// know have completed.
 pub(crate) async fn discover(
     engine: &Arc<Engine>,
     lookupds: Vec<Lookupd>,
@@ -88,7 +88,7 @@ pub(crate) async fn discover(
     engine.accepts_lookupds()?;
     let (added, was_empty) = engine.discovery.add(lookupds);
     if was_empty && !added.is_empty() {
-        engine.keep(poll_lookupds(Arc::clone(engine)))?;
+        engine.spawn_background(poll_lookupds(Arc::clone(engine)))?;
     }
     let asked = async {
         let round = ask(engine, added).await;
@@ -96,7 +96,7 @@ pub(crate) async fn discover(
             engine.discovery.recheck();
         }
         for attempt in round.attempts {
-            // Whether it worked is told in the log and as an event.
+            // The result is logged and reported as an event.
             let _ = attempt.await;
         }
     };
@@ -108,7 +108,7 @@ pub(crate) async fn discover(
     }
 }
 
-/// Asks all nsqlookupds over and over.
+/// Asks all nsqlookupds again and again.
 async fn poll_lookupds(engine: Arc<Engine>) {
     let interval = engine.config.lookupd_poll_interval;
     let mut retries = Retries::up_to(interval);
@@ -121,7 +121,7 @@ async fn poll_lookupds(engine: Arc<Engine>) {
                 if since.elapsed() >= CALM_AFTER {
                     retries.restart();
                 }
-                // However often connections are lost, queries become no hot loop.
+                // Connections may be lost as fast as they are made; queries must not become a hot loop.
                 sleep(retries.next_delay()).await;
             }
         }
@@ -139,15 +139,15 @@ async fn poll_lookupds(engine: Arc<Engine>) {
     }
 }
 
-/// What asking several nsqlookupds once came to.
+/// The result of asking several nsqlookupds once.
 struct Round {
     found: HashSet<String>,
-    /// Whether any of them answered.
+    /// At least one of them answered.
     answered: bool,
     attempts: Vec<FirstAttempt>,
 }
 
-/// Asks `lookupds` all at once, and starts to connect to what each of them knows as soon as it answers.
+/// Asks all `lookupds` at once, and starts to connect to the nsqds that each of them knows as soon as it answers.
 async fn ask(engine: &Arc<Engine>, lookupds: Vec<Lookupd>) -> Round {
     let mut round = Round { found: HashSet::new(), answered: false, attempts: Vec::new() };
     let mut queries = JoinSet::new();
@@ -175,13 +175,13 @@ async fn ask(engine: &Arc<Engine>, lookupds: Vec<Lookupd>) -> Round {
 }
 
 impl Round {
-    /// Connects to `nsqds`; false when they cannot be used.
+    /// Starts to connect to `nsqds`. Returns false if the filter failed.
     fn take(&mut self, engine: &Arc<Engine>, nsqds: Vec<Discovered>) -> bool {
         let nsqds = match &engine.discovery.filter {
             Some(filter) => match catch_unwind(AssertUnwindSafe(|| filter(nsqds))) {
                 Ok(nsqds) => nsqds,
                 Err(_) => {
-                    tracing::error!("the discovery filter panicked; its nsqds are left out");
+                    tracing::error!("the discovery filter panicked; ignoring these nsqds");
                     return false;
                 }
             },

@@ -1,4 +1,4 @@
-//! What the parts of a consumer share: its connections, its workers, and how it stops.
+//! The engine of a consumer: its connections and workers, and how they stop.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -34,10 +34,10 @@ use crate::{
     sync::lock,
 };
 
-/// Starts the workers of one handler.
+/// Spawns the workers of one handler.
 pub(crate) type StartWorkers = Box<dyn FnOnce(&mut JoinSet<()>, &Arc<Work>) + Send>;
 
-/// A consumer without its handles.
+/// A consumer, as its tasks see it.
 pub(crate) struct Engine {
     pub(crate) topic: TopicName,
     pub(crate) channel: ChannelName,
@@ -47,45 +47,45 @@ pub(crate) struct Engine {
     pub(crate) answers_lost: Arc<AtomicU64>,
     pub(crate) events: Emitter,
     pub(crate) discovery: Discovery,
-    /// Changed only with the state locked, so that every connection is in it, leaving, or ended.
+    /// Connections enter and leave only while the state is locked, so that each one is here, leaving, or ended.
     pub(crate) pace: Arc<Pace>,
     state: Mutex<ConsumerState>,
-    /// What a stop came to, once it is over.
+    /// The result of the stop, once it is over.
     stopped: watch::Sender<Option<StopReport>>,
 }
 
 struct ConsumerState {
-    /// Whether someone takes messages out of the queue.
+    /// There are handlers, or messages are pulled.
     has_takers: bool,
     waiting_workers: Vec<StartWorkers>,
-    /// The addresses to be connected to.
+    /// The nsqds to keep connected.
     addresses: HashMap<String, Address>,
-    /// The addresses that the application has given up, which discovery must not bring back.
+    /// The nsqds that the application disconnected from; discovery must not reconnect to them.
     excluded: HashSet<String>,
-    /// Connections that are closing, which get no share any more.
+    /// Connections that are closing and no longer receive messages.
     leaving: Vec<Arc<Subscriber>>,
     /// The counters of connections that have ended.
     ended: Counts,
     links: JoinSet<()>,
     workers: JoinSet<()>,
-    /// Tasks that end with the consumer.
-    keepers: JoinSet<()>,
-    /// Whether the task that watches the clock runs.
+    /// Other tasks, aborted when the consumer stops.
+    background: JoinSet<()>,
+    /// The task that watches the flow's clock has been spawned.
     is_paced: bool,
     runtime: Option<Handle>,
     stopping: bool,
 }
 
-/// An address to be connected to.
+/// An nsqd to keep connected.
 struct Address {
     wish: Wish,
-    /// Dropping it tells the link to give up.
+    /// Tells the link to give up when dropped.
     _link: oneshot::Sender<Infallible>,
-    /// Since when there is no connection; `None` while there is one.
+    /// When the connection was lost, or first wanted; `None` while there is one.
     away_since: Option<Instant>,
 }
 
-/// The future that tells how the first attempt to connect went.
+/// Resolves with the result of the first attempt to connect.
 pub(crate) type FirstAttempt = oneshot::Receiver<Result<(), ConnectError>>;
 
 impl Engine {
@@ -107,7 +107,7 @@ impl Engine {
             ended: Counts::default(),
             links: JoinSet::new(),
             workers: JoinSet::new(),
-            keepers: JoinSet::new(),
+            background: JoinSet::new(),
             is_paced: false,
             runtime: None,
             stopping: false,
@@ -130,7 +130,7 @@ impl Engine {
         }
     }
 
-    /// Starts to keep a connection to `address`.
+    /// Starts to keep the nsqd at `address` connected.
     pub(crate) fn link(
         self: &Arc<Self>,
         address: &str,
@@ -152,19 +152,19 @@ impl Engine {
         let (wanted, given_up) = oneshot::channel();
         let (report, first_attempt) = oneshot::channel();
         let link = Link::new(Arc::clone(self), address, given_up);
-        // Links that have ended leave their results behind.
+        // Reaps links that have ended.
         while links.try_join_next().is_some() {}
         links.spawn(link.run(report, wish));
         let entry = Address { wish, _link: wanted, away_since: Some(Instant::now()) };
         state.addresses.insert(address.to_owned(), entry);
         if !std::mem::replace(&mut state.is_paced, true) {
-            state.keepers.spawn(Arc::clone(&self.pace).run());
+            state.background.spawn(Arc::clone(&self.pace).run());
         }
         state.runtime.get_or_insert_with(Handle::current);
         Ok(first_attempt)
     }
 
-    /// Starts to keep a connection to an nsqd that was found, unless there is one or the application has given it up.
+    /// Starts to keep a discovered nsqd connected, unless it already is or the application has disconnected from it.
     pub(crate) fn link_discovered(self: &Arc<Self>, address: &str) -> Option<FirstAttempt> {
         if lock(&self.state).excluded.contains(address) {
             return None;
@@ -177,7 +177,7 @@ impl Engine {
         linked
     }
 
-    /// Gives up those of the discovered nsqds that cannot be reached and that no nsqlookupd knows any more.
+    /// Forgets discovered nsqds that cannot be reached and that no nsqlookupd knows any longer.
     pub(crate) fn forget_vanished(&self, found: &HashSet<String>) {
         let grace = self.config.lookupd_poll_interval;
         lock(&self.state).addresses.retain(|address, entry| {
@@ -186,13 +186,13 @@ impl Engine {
                 || entry.away_since.is_none_or(|since| since.elapsed() < grace);
             if !kept {
                 let (topic, channel) = (&self.topic, &self.channel);
-                tracing::info!(nsqd = address, %topic, %channel, "gone, and forgotten");
+                tracing::info!(nsqd = address, %topic, %channel, "unreachable and unknown, forgotten");
             }
             kept
         });
     }
 
-    /// Whether nsqlookupds may be asked.
+    /// Checks that nsqlookupds may be added.
     pub(crate) fn accepts_lookupds(&self) -> Result<(), DiscoveryError> {
         let state = lock(&self.state);
         if state.stopping {
@@ -204,8 +204,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Runs `task` until the consumer is stopped.
-    pub(crate) fn keep(
+    /// Spawns `task`, which is aborted when the consumer stops.
+    pub(crate) fn spawn_background(
         &self,
         task: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), DiscoveryError> {
@@ -213,17 +213,17 @@ impl Engine {
         if state.stopping {
             return Err(DiscoveryError::Stopped);
         }
-        state.keepers.spawn(task);
+        state.background.spawn(task);
         state.runtime.get_or_insert_with(Handle::current);
         Ok(())
     }
 
-    /// A link gives up its address.
+    /// Forgets an nsqd whose link has given up.
     pub(crate) fn forget(&self, address: &str) {
         lock(&self.state).addresses.remove(address);
     }
 
-    /// A connection has been subscribed, and gets its share if it is still wanted.
+    /// Gives a new connection its share. Returns false if the connection is no longer wanted.
     pub(crate) fn on_subscribed(
         &self,
         subscriber: &Arc<Subscriber>,
@@ -240,14 +240,14 @@ impl Engine {
         wanted
     }
 
-    /// A connection has ended; the others get its share.
+    /// Gives the share of a connection that has ended to the others.
     pub(crate) fn on_ended(&self, subscriber: &Arc<Subscriber>, reason: &ConnectionError) {
         subscriber.outbox().end(reason.clone(), |_| ());
         let mut state = lock(&self.state);
         state.ended.add(subscriber.counts());
         let was_leaving = state.leaving.iter().position(|leaving| Arc::ptr_eq(leaving, subscriber));
         match was_leaving {
-            // The address may have been connected to anew meanwhile.
+            // There may be another connection to the same address by now.
             Some(position) => drop(state.leaving.swap_remove(position)),
             None => {
                 if let Some(entry) = state.addresses.get_mut(subscriber.address()) {
@@ -260,6 +260,7 @@ impl Engine {
         }
     }
 
+    /// Disconnects from the nsqd at `address`.
     pub(crate) fn unlink(&self, address: &str) -> Result<(), NotConnected> {
         let mut state = lock(&self.state);
         if state.addresses.remove(address).is_none() {
@@ -289,9 +290,9 @@ impl Engine {
         let mut in_flight = 0;
         let connected = self.pace.subscribers();
         for subscriber in connected.iter().chain(&state.leaving) {
-            let of_one = subscriber.counts();
-            in_flight += of_one.in_flight();
-            counts.add(of_one);
+            let connection = subscriber.counts();
+            in_flight += connection.in_flight();
+            counts.add(connection);
         }
         Stats {
             messages_received: counts.received,
@@ -306,10 +307,10 @@ impl Engine {
         }
     }
 
-    /// Starts to stop, unless that has been done before.
+    /// Starts to stop, unless the consumer is already stopping.
     pub(crate) fn stop(self: &Arc<Self>, mode: StopMode, limit: Duration) {
         let before = self.stats();
-        let (links, workers, keepers, runtime) = {
+        let (links, workers, background, runtime) = {
             let mut state = lock(&self.state);
             if std::mem::replace(&mut state.stopping, true) {
                 return;
@@ -320,7 +321,7 @@ impl Engine {
             state.leaving.iter().for_each(|subscriber| subscriber.close_when_answered());
             let (links, workers) =
                 (std::mem::take(&mut state.links), std::mem::take(&mut state.workers));
-            (links, workers, std::mem::take(&mut state.keepers), state.runtime.take())
+            (links, workers, std::mem::take(&mut state.background), state.runtime.take())
         };
 
         tracing::info!(topic = %self.topic, channel = %self.channel, ?mode, "stopping");
@@ -330,15 +331,15 @@ impl Engine {
         match runtime {
             Some(runtime) => {
                 let deadline = Instant::now() + limit;
-                let drain = Arc::clone(self).drain(links, workers, keepers, before, deadline);
-                // The task outlives the handles, and ends at the deadline.
+                let drain = Arc::clone(self).drain(links, workers, background, before, deadline);
+                // Detached: the task outlives the handles and ends at the deadline.
                 drop(runtime.spawn(drain));
             }
             None => self.finish_stop(StopReport::default()),
         }
     }
 
-    /// What the stop came to, once it is over.
+    /// Returns the result of the stop, once it is over.
     pub(crate) fn stopped(&self) -> watch::Receiver<Option<StopReport>> {
         self.stopped.subscribe()
     }
@@ -347,12 +348,12 @@ impl Engine {
         self: Arc<Self>,
         mut links: JoinSet<()>,
         mut workers: JoinSet<()>,
-        mut keepers: JoinSet<()>,
+        mut background: JoinSet<()>,
         before: Stats,
         deadline: Instant,
     ) {
         let mut report = StopReport::default();
-        keepers.shutdown().await;
+        background.shutdown().await;
         if timeout_at(deadline, join_all(&mut links)).await.is_err() {
             report.messages_abandoned = self.stats().messages_in_flight;
             for subscriber in &lock(&self.state).leaving {
@@ -362,7 +363,7 @@ impl Engine {
         }
         self.work.queue.close();
         if timeout_at(deadline, join_all(&mut workers)).await.is_err() {
-            // Handlers that are still at it are left alone; their workers end after them.
+            // Handlers that still run are left running; their workers end after them.
             workers.detach_all();
         }
         let after = self.stats();

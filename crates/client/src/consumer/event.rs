@@ -1,4 +1,4 @@
-//! What a consumer tells about itself, for applications that want to know.
+//! Events: what happens to a consumer, for applications that want to follow it.
 
 use std::time::Duration;
 
@@ -10,73 +10,75 @@ use crate::{
     lookup::LookupError,
 };
 
-/// How many events wait for one who listens slowly.
+/// The number of events kept for a slow receiver.
 const EVENTS_MAX: usize = 64;
 
-/// Something that happened to a consumer. None is sent for a message that is received and answered.
+/// Something that happened to a consumer. Receiving and answering a message is not an event.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// An nsqd has accepted the subscription.
+    /// An nsqd accepted the subscription.
     Connected {
         /// The nsqd's address.
         nsqd: String,
     },
-    /// An attempt to connect failed; another one follows, unless the address was given up.
+    /// An attempt to connect failed. It is retried unless the consumer has disconnected from the nsqd.
     ConnectFailed {
         /// The nsqd's address.
         nsqd: String,
-        /// What went wrong.
+        /// The error.
         error: ConnectError,
     },
-    /// A connection has ended.
+    /// A connection ended.
     Disconnected {
         /// The nsqd's address.
         nsqd: String,
-        /// How it ended.
+        /// Why it ended.
         reason: ConnectionError,
     },
-    /// An nsqlookupd gave no answer; it is asked again with the next poll.
+    /// An nsqlookupd gave no usable answer. It is asked again at the next poll.
     LookupFailed {
         /// The nsqlookupd, as `host:port`.
         nsqlookupd: String,
-        /// What went wrong.
+        /// The error.
         error: LookupError,
     },
-    /// Handling failed, or has not recovered enough: no messages come for a while, then one to try.
+    /// A message failed, or not enough have succeeded since: the consumer receives nothing for a while, then tries a
+    /// single message.
     BackedOff {
-        /// How many successes it takes to get over it.
+        /// The number of successes needed to run at full speed again.
         level: u32,
-        /// How long no messages come.
+        /// The length of the pause.
         pause: Duration,
     },
-    /// Handling works again, and messages come as before.
+    /// The consumer runs at full speed again.
     Resumed,
     /// A message had too many attempts.
     GaveUp {
         /// The nsqd it came from.
         nsqd: String,
-        /// The message.
+        /// The message's id.
         id: MessageId,
-        /// How often it was delivered.
+        /// The number of deliveries, including this one.
         attempts: u16,
     },
     /// nsqd refused an answer, usually because the message had timed out.
     AnswerRefused {
         /// The nsqd's address.
         nsqd: String,
-        /// What nsqd said; its text names the message.
+        /// nsqd's error; its text names the message.
         error: ServerError,
     },
 }
 
-/// The events of a consumer from [`Consumer::events`](crate::Consumer::events) on, in their order.
+/// The events of a consumer in order, starting with the call of [`Consumer::events`](crate::Consumer::events).
 #[derive(Debug)]
 pub struct Events(Receiver<Event>);
 
 impl Events {
-    /// The next event, or `None` when the consumer has ended. Whoever is more than 64 events behind misses the oldest.
-    /// Cancelling loses nothing.
+    /// Waits for the next event; returns `None` when the consumer is gone.
+    ///
+    /// A receiver that is more than 64 events behind misses the oldest ones. Cancelling the call loses nothing.
     pub async fn recv(&mut self) -> Option<Event> {
         loop {
             match self.0.recv().await {
@@ -88,7 +90,7 @@ impl Events {
     }
 }
 
-/// Where events come from.
+/// Sends events to all receivers.
 #[derive(Clone)]
 pub(crate) struct Emitter(Sender<Event>);
 
@@ -101,10 +103,10 @@ impl Emitter {
         Events(self.0.subscribe())
     }
 
-    /// Tells those who listen.
+    /// Sends an event, if there is a receiver.
     pub(crate) fn emit(&self, event: impl FnOnce() -> Event) {
         if self.0.receiver_count() > 0 {
-            // The last one may have stopped listening just now.
+            // The last receiver may just have gone.
             let _ = self.0.send(event());
         }
     }

@@ -24,13 +24,13 @@ use crate::{
     retry::Retries,
 };
 
-/// A connection that has lasted this long was a good one: after it, pauses start small again.
+/// After a connection that has lasted this long, retries start with the shortest delay again.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 
 /// Why a connection is wanted.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Wish {
-    /// The application asked for it, and wants to hear if the first attempt fails, which ends it.
+    /// The application asked for it and waits for the first attempt; if that fails, there is no other.
     Now,
     /// The application asked for it, now or later.
     Sometime,
@@ -38,10 +38,11 @@ pub(crate) enum Wish {
     Discovered,
 }
 
+/// The task's state.
 pub(crate) struct Link {
     engine: Arc<Engine>,
     address: String,
-    /// Resolves when the address is not wanted any more.
+    /// Resolves when the connection is no longer wanted.
     given_up: oneshot::Receiver<Infallible>,
 }
 
@@ -60,7 +61,7 @@ impl Link {
         Self { engine, address: address.to_owned(), given_up }
     }
 
-    /// Keeps the connection until it is not wanted any more; tells `report` how the first attempt went.
+    /// Keeps the connection until it is no longer wanted. The result of the first attempt goes to `report`.
     pub(crate) async fn run(
         mut self,
         report: oneshot::Sender<Result<(), ConnectError>>,
@@ -79,7 +80,7 @@ impl Link {
                     self.serve(connected, &mut retries).await;
                 }
                 Some(Err(error)) => {
-                    tracing::warn!(nsqd = self.address, %error, "connecting failed");
+                    tracing::warn!(nsqd = self.address, %error, "connect failed");
                     let nsqd = self.address.clone();
                     let told = error.clone();
                     self.engine.events.emit(|| Event::ConnectFailed { nsqd, error: told });
@@ -157,7 +158,7 @@ impl Link {
         }
     }
 
-    /// The output of `future`, or `None` when the address is given up before.
+    /// Returns the output of `future`, or `None` if the connection is no longer wanted.
     async fn unless_given_up<F: Future>(&mut self, future: F) -> Option<F::Output> {
         select! {
             biased;
@@ -167,7 +168,7 @@ impl Link {
     }
 }
 
-/// Whether trying again soon would fail in the same way: nsqd knows the client and refuses it for what it is.
+/// Returns whether an early retry would fail in the same way, because nsqd refuses this client or subscription.
 fn is_lasting(error: &ConnectError) -> bool {
     match error {
         ConnectError::Subscribe(error) => matches!(
@@ -190,7 +191,7 @@ fn tell(
     result: Result<(), ConnectError>,
 ) {
     if let Some(report) = report {
-        // Whoever asked may have stopped waiting.
+        // The caller may have stopped waiting.
         let _ = report.send(result);
     }
 }

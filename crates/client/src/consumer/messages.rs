@@ -1,4 +1,4 @@
-//! Messages pulled by the application instead of being pushed to handlers.
+//! A consumer whose messages are pulled by the application instead of being passed to handlers.
 
 use std::{
     future::{Future, poll_fn},
@@ -13,11 +13,25 @@ use tokio::sync::futures::OwnedNotified;
 use super::{Consumer, DRAIN_LIMIT_DEFAULT, StopMode};
 use crate::message::Message;
 
-/// The messages of a consumer, to be pulled with [`Messages::recv`] or as a [`Stream`].
+/// The messages of a consumer, pulled with [`Messages::recv`] or as a [`Stream`].
 ///
-/// Pulling slowly is backpressure: no more than `max_in_flight` messages wait here. Every message is answered by its
-/// owner; `max_attempts` is left to the application, which sees [`Message::attempts`]. The end comes when the consumer
-/// has been stopped. Dropping this stops the consumer and requeues what waits.
+/// Slow pulling applies back-pressure: at most `max_in_flight` messages are buffered. The application answers every
+/// message itself. It must also enforce `max_attempts`, if wanted, by looking at [`Message::attempts`]. The stream ends
+/// when the consumer has stopped. Dropping it stops the consumer and requeues buffered messages.
+///
+/// ```no_run
+/// use nsq_client::Consumer;
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut messages = Consumer::builder("orders", "billing").into_stream()?;
+/// messages.consumer().connect_to_nsqd("10.0.0.1:4150").await?;
+/// while let Some(message) = messages.recv().await {
+///     println!("{:?}", message.body());
+///     message.finish();
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub struct Messages {
     consumer: Consumer,
     waiting: Option<Pin<Box<OwnedNotified>>>,
@@ -28,17 +42,17 @@ impl Messages {
         Self { consumer, waiting: None }
     }
 
-    /// The consumer, to connect and to stop it.
+    /// Returns the consumer, for connecting and stopping it.
     pub fn consumer(&self) -> &Consumer {
         &self.consumer
     }
 
-    /// The next message, or `None` when the consumer has been stopped. Cancelling loses nothing.
+    /// Waits for the next message; returns `None` when the consumer has stopped. Cancelling the call loses nothing.
     pub async fn recv(&mut self) -> Option<Message> {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    /// The next message if one is here.
+    /// Returns the next message if one is buffered.
     pub fn try_recv(&mut self) -> Option<Message> {
         self.consumer.engine().work.queue.try_take_one()
     }
@@ -54,7 +68,7 @@ impl Messages {
                 return Poll::Ready(None);
             }
             match &mut self.waiting {
-                // What comes between looking and waiting must not be missed: look again once it is armed.
+                // Look again once the notification is armed, so that no message is missed in between.
                 None => {
                     self.waiting = Some(Box::pin(Arc::clone(queue.ready()).notified_owned()));
                 }
@@ -78,7 +92,7 @@ impl Stream for Messages {
 impl Drop for Messages {
     fn drop(&mut self) {
         self.consumer.engine().stop(StopMode::RequeueBuffered, DRAIN_LIMIT_DEFAULT);
-        // A stop that was begun with draining waits for messages that nobody can pull any more.
+        // A stop that is draining would wait for messages that can no longer be pulled.
         self.consumer.engine().work.queue.requeue_all();
     }
 }

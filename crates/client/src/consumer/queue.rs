@@ -1,4 +1,4 @@
-//! The messages that wait for a handler, those of all connections together.
+//! The queue of received messages that wait for a handler.
 
 use std::{
     collections::VecDeque,
@@ -12,12 +12,12 @@ use crate::{
     sync::lock,
 };
 
-/// Filled by the connections, emptied by workers or by [`Messages`](crate::Messages). It needs no bound of its own:
-/// nsqd sends no more than it was allowed to by RDY.
+/// The queue between all connections of a consumer and its workers or [`Messages`](crate::Messages). It needs no bound
+/// of its own, because RDY limits what nsqd sends.
 pub(crate) struct Queue {
     state: Mutex<QueueState>,
     ready: Arc<Notify>,
-    /// How many take, so that each takes no more than its share.
+    /// The number of workers, each of which takes no more than its share.
     takers: usize,
 }
 
@@ -29,9 +29,9 @@ struct QueueState {
 #[derive(Copy, Clone, PartialEq, Eq)]
 enum Mode {
     Open,
-    /// What comes goes back to nsqd at once.
+    /// Messages that arrive are requeued at once.
     Requeue,
-    /// As `Requeue`, and those who take are told that nothing will come.
+    /// As `Requeue`, and takers are told that nothing more will come.
     Closed,
 }
 
@@ -44,7 +44,7 @@ impl Queue {
         }
     }
 
-    /// Appends a batch, and leaves `batch` empty.
+    /// Appends the messages of `batch`, leaving it empty.
     pub(crate) fn push(&self, batch: &mut Vec<Message>) {
         {
             let mut state = lock(&self.state);
@@ -53,10 +53,10 @@ impl Queue {
             }
         }
         self.ready.notify_one();
-        batch.drain(..).for_each(send_back);
+        batch.drain(..).for_each(requeue);
     }
 
-    /// Puts messages back to the front, where they came from.
+    /// Returns messages to the front of the queue.
     pub(crate) fn give_back(&self, batch: &mut VecDeque<Message>) {
         if batch.is_empty() {
             return;
@@ -70,11 +70,11 @@ impl Queue {
             }
         }
         self.ready.notify_one();
-        batch.drain(..).for_each(send_back);
+        batch.drain(..).for_each(requeue);
     }
 
-    /// Waits for messages and moves this taker's share of them, at most `limit`, into `batch`. False when the queue
-    /// is closed and empty.
+    /// Waits for messages and moves this taker's share of them, at most `limit`, into `batch`. Returns false when the
+    /// queue is closed and empty.
     pub(crate) async fn take(&self, limit: usize, batch: &mut VecDeque<Message>) -> bool {
         loop {
             let ready = self.ready.notified();
@@ -86,7 +86,7 @@ impl Queue {
         }
     }
 
-    /// One message, if there is any.
+    /// Takes one message, if there is one.
     pub(crate) fn try_take_one(&self) -> Option<Message> {
         let (message, more) = {
             let mut state = lock(&self.state);
@@ -98,18 +98,18 @@ impl Queue {
         message
     }
 
-    /// Whether nothing will come any more.
+    /// Returns whether the queue is closed and empty.
     pub(crate) fn is_closed(&self) -> bool {
         let state = lock(&self.state);
         state.mode == Mode::Closed && state.messages.is_empty()
     }
 
-    /// Told whenever messages have come or the queue has been closed.
+    /// Notified when messages have arrived or the queue has been closed.
     pub(crate) fn ready(&self) -> &Arc<Notify> {
         &self.ready
     }
 
-    /// Sends back to nsqd what waits and what will come.
+    /// Requeues all messages, those in the queue and those still to come.
     pub(crate) fn requeue_all(&self) {
         let waiting = {
             let mut state = lock(&self.state);
@@ -118,10 +118,10 @@ impl Queue {
             }
             std::mem::take(&mut state.messages)
         };
-        waiting.into_iter().for_each(send_back);
+        waiting.into_iter().for_each(requeue);
     }
 
-    /// Tells those who take that nothing will come; what waits can still be taken.
+    /// Tells takers that nothing more will come. Messages in the queue can still be taken.
     pub(crate) fn close(&self) {
         lock(&self.state).mode = Mode::Closed;
         self.ready.notify_waiters();
@@ -145,13 +145,13 @@ impl Queue {
     }
 }
 
-/// What a taker finds.
+/// The result of an attempt to take messages.
 enum Taking {
     Some,
     Empty,
     Closed,
 }
 
-fn send_back(message: Message) {
+fn requeue(message: Message) {
     message.requeue_without_backoff(Delay::NONE);
 }

@@ -1,4 +1,4 @@
-//! A consumer's side of one connection: what it answers, and what its driver hands on.
+//! A consumer's side of one connection: its answers, and the receiver of its messages.
 
 use std::{
     sync::{
@@ -26,10 +26,10 @@ use crate::{
     millis::ms_rounded_up,
 };
 
-/// A subscribed connection, as its messages and the consumer see it.
+/// A subscribed connection, shared by its messages and the consumer.
 pub(crate) struct Subscriber {
     address: Box<str>,
-    /// When the connection's clock started.
+    /// The start of the connection's clock.
     since: Instant,
     rdy_count_max: u32,
     timeouts: MessageTimeouts,
@@ -38,24 +38,25 @@ pub(crate) struct Subscriber {
     outbox: Arc<Outbox<Answers>>,
     received: AtomicU64,
     refused: AtomicU64,
-    /// Of all connections of the consumer together, because they come when the connection is gone.
+    /// Shared by all connections of the consumer, because such answers come when their connection is gone.
     answers_lost: Arc<AtomicU64>,
 }
 
-/// Milliseconds since a connection was made, beginning again every 49 days: four bytes, because every message has two.
+/// Milliseconds since a connection was made, wrapping every 49 days. Four bytes, because every message has two of
+/// these.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct ClockMs(pub(crate) u32);
 
-/// How long nsqd waits for the answer to a message.
+/// How long nsqd waits for a message to be answered.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct MessageTimeouts {
-    /// After it was delivered or touched.
+    /// The time since the message was delivered or touched.
     pub(crate) answer: Duration,
-    /// After it was delivered, however often it is touched.
+    /// The time since the message was delivered, however often it is touched.
     pub(crate) answer_max: Duration,
 }
 
-/// What nsqd does when it does not say.
+/// nsqd's defaults, for an nsqd that does not send its settings.
 const ANSWER_DEFAULT: Duration = Duration::from_secs(60);
 const ANSWER_MAX_DEFAULT: Duration = Duration::from_secs(15 * 60);
 
@@ -70,16 +71,16 @@ impl MessageTimeouts {
     }
 }
 
-/// What was answered on a connection.
+/// The numbers of answers given on a connection.
 #[derive(Copy, Clone, Debug, Default)]
 pub(crate) struct Answers {
     pub(crate) finished: u64,
     pub(crate) requeued: u64,
-    /// Dropped, to be delivered again when their timeout is over.
+    /// Dropped, to be redelivered after their timeout.
     pub(crate) left: u64,
 }
 
-/// The delays and policies for answers that nobody chose.
+/// The delays and policies for answers that the application does not choose.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct AnswerRules {
     pub(crate) requeue_delay: Duration,
@@ -104,7 +105,7 @@ impl Counts {
         self.answers.left += other.answers.left;
     }
 
-    /// Received and not answered.
+    /// The number of messages received and not answered.
     pub(crate) fn in_flight(&self) -> u64 {
         let Answers { finished, requeued, left } = self.answers;
         self.received.saturating_sub(finished + requeued + left)
@@ -161,13 +162,13 @@ impl Subscriber {
         self.timeouts
     }
 
-    /// `time` by the connection's clock.
+    /// Converts `time` to the connection's clock.
     pub(crate) fn clock(&self, time: Instant) -> ClockMs {
         let [.., a, b, c, d] = self.clock_ms(time).to_be_bytes();
         ClockMs(u32::from_be_bytes([a, b, c, d]))
     }
 
-    /// When the connection's clock showed `clock` last.
+    /// Returns when the connection's clock last showed `clock`.
     pub(crate) fn time_of(&self, clock: ClockMs) -> Instant {
         let now = Instant::now();
         let age = self.clock(now).0.wrapping_sub(clock.0);
@@ -184,7 +185,7 @@ impl Subscriber {
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        // Answers first: what has been answered has been received before.
+        // Answers are read first, because a message is received before it is answered.
         let answers = self.outbox.with_extra(|answers| *answers);
         Counts {
             received: self.received.load(Ordering::Relaxed),
@@ -193,7 +194,7 @@ impl Subscriber {
         }
     }
 
-    /// Puts FIN into the outbox, without waking the driver.
+    /// Appends FIN to the outbox, without waking the driver.
     pub(crate) fn finish(&self, id: MessageId) {
         self.pace.on_outcome(Outcome::Success);
         let answered = self.outbox.append(|out, answers| {
@@ -203,7 +204,7 @@ impl Subscriber {
         self.count_if_lost(answered, id);
     }
 
-    /// Puts REQ into the outbox, without waking the driver. `outcome` says whether handling failed.
+    /// Appends REQ to the outbox, without waking the driver. `outcome` tells whether handling failed.
     pub(crate) fn requeue(&self, head: MessageHead, delay: Delay, outcome: Outcome) {
         self.pace.on_outcome(outcome);
         let delay_ms = self.rules.delay_ms(delay, head.attempts);
@@ -220,23 +221,23 @@ impl Subscriber {
         }
     }
 
-    /// Treats a message that was dropped without an answer.
+    /// Handles a message that was dropped without an answer.
     pub(crate) fn on_drop(&self, head: MessageHead) {
         match self.rules.on_drop {
             OnDrop::Requeue(delay) => self.requeue(head, delay, Outcome::Failure),
             OnDrop::RequeueWithoutBackoff(delay) => self.requeue(head, delay, Outcome::Neutral),
             OnDrop::Finish => self.finish(head.id),
             OnDrop::LetTimeout => {
-                // It leaves this client all the same: a connection that is closing waits for it no longer.
+                // A connection that is closing must not wait for this message.
                 self.outbox.with_extra(|answers| answers.left += 1);
             }
         }
         self.wake();
     }
 
-    /// Lets nsqd have up to `count` messages in flight to this connection.
+    /// Sends RDY: nsqd may have up to `count` messages in flight on this connection.
     pub(crate) fn ready(&self, count: u32) {
-        // On a connection that has ended there is nothing to be limited.
+        // A connection that has ended needs no limit.
         let _ = self.outbox.append(|out, _| Command::Rdy(count.into()).encode(out));
         self.wake();
     }
@@ -245,7 +246,7 @@ impl Subscriber {
         self.outbox.wake();
     }
 
-    /// Asks nsqd for no more messages; the connection ends when those in flight are answered.
+    /// Asks nsqd to send no more messages; the connection ends when those in flight are answered.
     pub(crate) fn close_when_answered(&self) {
         self.outbox.close_when_done(|out| Command::Cls.encode(out));
     }
@@ -276,27 +277,27 @@ impl Subscribed for Arc<Subscriber> {
     }
 }
 
-/// Takes a connection's frames and puts its messages into the consumer's queue, one batch for each read.
+/// Receives a connection's frames and appends its messages to the consumer's queue, one batch for each read.
 pub(crate) struct Receiver {
     subscriber: Arc<Subscriber>,
     queue: Arc<Queue>,
     batch: Vec<Message>,
-    /// When the messages of this read came.
-    now: Option<ClockMs>,
+    /// The time of the current read, once it has been needed.
+    read_at: Option<ClockMs>,
     received: u64,
     close_wait: bool,
 }
 
 impl Receiver {
     pub(crate) fn new(subscriber: Arc<Subscriber>, queue: Arc<Queue>) -> Self {
-        Self { subscriber, queue, batch: Vec::new(), now: None, received: 0, close_wait: false }
+        Self { subscriber, queue, batch: Vec::new(), read_at: None, received: 0, close_wait: false }
     }
 
-    /// Once for each read.
+    /// Reads the clock, once for each read.
     #[cold]
-    fn look_at_the_clock(&mut self) -> ClockMs {
+    fn read_clock(&mut self) -> ClockMs {
         let now = self.subscriber.clock(Instant::now());
-        self.now = Some(now);
+        self.read_at = Some(now);
         now
     }
 }
@@ -305,11 +306,11 @@ impl Role for Receiver {
     type Extra = Answers;
 
     fn on_message(&mut self, head: MessageHead, body: Bytes) -> Result<(), ConnectionError> {
-        let now = match self.now {
-            Some(now) => now,
-            None => self.look_at_the_clock(),
+        let read_at = match self.read_at {
+            Some(read_at) => read_at,
+            None => self.read_clock(),
         };
-        self.batch.push(Message::new(head, body, now, Arc::clone(&self.subscriber)));
+        self.batch.push(Message::new(head, body, read_at, Arc::clone(&self.subscriber)));
         Ok(())
     }
 
@@ -334,7 +335,7 @@ impl Role for Receiver {
             self.received += self.batch.len() as u64;
             self.subscriber.received.store(self.received, Ordering::Relaxed);
             self.queue.push(&mut self.batch);
-            self.now = None;
+            self.read_at = None;
         }
         Ok(())
     }
@@ -348,7 +349,7 @@ impl Role for Receiver {
     }
 
     fn is_waiting(&self, _: &Answers) -> bool {
-        // nsqd refuses SUB without heartbeats.
+        // Consumers always have heartbeats: nsqd refuses SUB without.
         true
     }
 }

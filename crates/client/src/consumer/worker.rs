@@ -1,11 +1,11 @@
-//! Workers: each hands messages to its handler, one after the other, and answers by the result.
+//! Workers: each passes messages to its handler, one at a time, and answers them by the result.
 //!
 //! # Invariants
-//! 1. A message waits for another message's handler only while that handler has never had to wait itself: as soon as
-//!    it does, what the worker took ahead goes back to the queue.
-//! 2. A worker takes ahead only while its handler is fast, so that a handler that keeps its thread busy holds up
-//!    nothing either.
-//! 3. The connection's driver gets its turn after each batch, even if there is just one thread.
+//! 1. A message waits behind another message's handler only as long as that handler has not had to wait: as soon as it
+//!    does, messages that the worker took ahead go back to the queue.
+//! 2. A worker takes messages ahead only while its handler is fast, so that a handler that keeps its thread busy does
+//!    not delay them either.
+//! 3. A worker yields after each batch, so that the connection's driver runs even on a single thread.
 
 use std::{
     collections::VecDeque,
@@ -35,19 +35,19 @@ use crate::{
     message::{Delay, Duty, Message},
 };
 
-/// The most messages a worker takes at once.
+/// The most messages that a worker takes at once.
 const BATCH_MESSAGES_MAX: usize = 256;
-/// A worker whose batch took longer than this takes one message at a time.
+/// A worker whose last batch took longer than this takes one message at a time.
 const BATCH_TIME_MAX: Duration = Duration::from_micros(100);
 
-/// A hook for messages that are given up.
+/// The hook for messages that are given up.
 pub(crate) type GiveUp =
     Arc<dyn Fn(Message) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
-/// What the workers of a consumer share.
+/// The state shared by the workers of a consumer.
 pub(crate) struct Work {
     pub(crate) queue: Arc<Queue>,
-    /// 0 for never.
+    /// Messages with more attempts are given up; 0 for no limit.
     pub(crate) attempts_max: u16,
     pub(crate) on_give_up: Option<GiveUp>,
     pub(crate) given_up: AtomicU64,
@@ -60,7 +60,7 @@ pub(crate) async fn run_worker<H: Handler>(work: Arc<Work>, handler: Arc<H>) {
     let mut worker = Worker {
         work,
         batch: VecDeque::new(),
-        duty: Arc::new(Duty::of_worker()),
+        duty: Arc::new(Duty::new()),
         subscriber: None,
         answered: false,
     };
@@ -79,13 +79,13 @@ pub(crate) async fn run_worker<H: Handler>(work: Arc<Work>, handler: Arc<H>) {
 
 struct Worker {
     work: Arc<Work>,
-    /// Taken from the queue, not handled yet.
+    /// Messages taken from the queue and not handled yet.
     batch: VecDeque<Message>,
-    /// Used again for each message, unless a handler keeps its message.
+    /// Reused for each message, unless a handler keeps its message.
     duty: Arc<Duty>,
-    /// Where the last message came from.
+    /// The connection of the last message.
     subscriber: Option<Arc<Subscriber>>,
-    /// Whether it has answers whose driver was not woken yet.
+    /// There are answers on that connection whose driver has not been woken yet.
     answered: bool,
 }
 
@@ -96,17 +96,17 @@ impl Worker {
 
     async fn handle<H: Handler>(&mut self, handler: &H, mut message: Message) {
         let head = message.head();
-        self.come_from(message.subscriber());
+        self.switch_to(message.subscriber());
         match Arc::get_mut(&mut self.duty) {
             Some(duty) => duty.reset(),
-            None => self.duty = Arc::new(Duty::of_worker()),
+            None => self.duty = Arc::new(Duty::new()),
         }
         message.give_duty(Arc::clone(&self.duty));
         let attempts_max = self.work.attempts_max;
         let handled = if attempts_max > 0 && head.attempts > attempts_max {
             self.give_up(message).await
         } else {
-            self.guard(async { handler.handle(message).await.map_err(Failure::of) }).await
+            self.guard(async { handler.handle(message).await.map_err(Failure::from_error) }).await
         };
         let Some(subscriber) = &self.subscriber else { return };
         if let Err(failure) = &handled {
@@ -140,7 +140,8 @@ impl Worker {
         .await
     }
 
-    /// The output of `future`, or [`Failure::Panic`]. The first time it has to wait, the other messages are let go.
+    /// Returns the output of `future`, or [`Failure::Panic`]. The first time it has to wait, the other messages of the
+    /// batch go back to the queue.
     async fn guard(
         &mut self,
         future: impl Future<Output = Result<(), Failure>>,
@@ -160,8 +161,8 @@ impl Worker {
         .await
     }
 
-    /// Remembers where the message in hand came from; an answer to another connection is written first.
-    fn come_from(&mut self, subscriber: &Arc<Subscriber>) {
+    /// Switches to the connection of the next message; answers on another connection are sent first.
+    fn switch_to(&mut self, subscriber: &Arc<Subscriber>) {
         if self.subscriber.as_ref().is_some_and(|last| Arc::ptr_eq(last, subscriber)) {
             return;
         }
@@ -169,7 +170,7 @@ impl Worker {
         self.subscriber = Some(Arc::clone(subscriber));
     }
 
-    /// Wakes the driver once for all answers of the batch.
+    /// Wakes the driver, once for all answers of the batch.
     fn wake_answered(&mut self) {
         if std::mem::take(&mut self.answered)
             && let Some(subscriber) = &self.subscriber
@@ -192,14 +193,14 @@ impl Work {
     }
 }
 
-/// Why a message was not handled.
+/// The reason why handling a message failed.
 enum Failure {
     Error(String),
     Panic,
 }
 
 impl Failure {
-    fn of(error: impl Display) -> Self {
+    fn from_error(error: impl Display) -> Self {
         Self::Error(error.to_string())
     }
 }

@@ -1,4 +1,4 @@
-//! How an nsqlookupd is named, and the request that follows from it.
+//! The address of an nsqlookupd, and the request that follows from it.
 
 use hyper::Uri;
 
@@ -6,7 +6,7 @@ use crate::error::DiscoveryError;
 
 const PATH_DEFAULT: &str = "/lookup";
 
-/// An nsqlookupd and what it is asked for.
+/// An nsqlookupd and the request to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Lookupd {
     /// `host:port`.
@@ -16,8 +16,8 @@ pub(crate) struct Lookupd {
 }
 
 impl Lookupd {
-    /// Reads an address: `host:port`, or a URL whose path (at first `/lookup`) and parameters are kept, for proxies
-    /// that want them.
+    /// Parses an address: `host:port`, or a URL whose path (`/lookup` by default) and parameters are kept, as proxies
+    /// may need them.
     pub(crate) fn parse(address: &str, topic: &str) -> Result<Self, DiscoveryError> {
         let wrong = |reason| DiscoveryError::Address { address: address.to_owned(), reason };
         let url =
@@ -36,7 +36,7 @@ impl Lookupd {
         };
         let mut parameters = decode_query(uri.query().unwrap_or_default());
         parameters.push((b"topic".to_vec(), topic.as_bytes().to_vec()));
-        // Stable: values of one name stay in their order.
+        // The sort is stable, so that values of one name keep their order.
         parameters.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(Self {
             authority: format!("{host}:{port}"),
@@ -66,7 +66,7 @@ fn encode_query(parameters: &Parameters) -> String {
     encoded.join("&")
 }
 
-/// Undoes percent-encoding; what is not encoded well stays as it is.
+/// Decodes percent-encoding; invalid sequences stay as they are.
 fn decode(text: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_told_with_its_reason() {
+    fn an_invalid_address_is_refused_with_the_reason() {
         // L01
         for (address, reason) in [
             ("h", "missing port"),

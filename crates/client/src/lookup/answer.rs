@@ -1,24 +1,24 @@
-//! What an nsqlookupd answers, in either of the two shapes it has had.
+//! The answer of an nsqlookupd, in the current format and the one before version 1.0.
 
 use serde::Deserialize;
 
-/// An nsqd that an nsqlookupd knows to have the topic.
+/// An nsqd that has the topic, as an nsqlookupd describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Discovered {
-    /// Where to connect to: its broadcast address and TCP port.
+    /// The address to connect to: broadcast address and TCP port.
     pub address: String,
     /// The name of its host.
     pub hostname: String,
     /// Its version.
     pub version: String,
-    /// Its region, empty when it did not say.
+    /// Its region; empty if unknown.
     pub topology_region: String,
-    /// Its zone within the region, empty when it did not say.
+    /// Its zone within the region; empty if unknown.
     pub topology_zone: String,
 }
 
-/// The object itself, or, from before version 1.0, wrapped into another one.
+/// The answer itself, or, before version 1.0, an object that wraps it as `data`.
 #[derive(Deserialize)]
 struct Body {
     producers: Option<Vec<Producer>>,
@@ -44,7 +44,7 @@ struct Producer {
     topology_zone: String,
 }
 
-/// The nsqds that `body` lists; `Err` says what is wrong with it.
+/// Parses `body` into the nsqds that it lists; the error tells what is wrong with it.
 pub(super) fn parse(body: &[u8]) -> Result<Vec<Discovered>, String> {
     if body.is_empty() {
         return Ok(Vec::new());
@@ -60,11 +60,11 @@ pub(super) fn parse(body: &[u8]) -> Result<Vec<Discovered>, String> {
 }
 
 impl Producer {
-    /// `None` when it does not say where it can be reached.
+    /// Returns `None` for an nsqd without an address.
     fn into_discovered(self) -> Option<Discovered> {
         let (host, port) = (self.broadcast_address, self.tcp_port);
         if host.is_empty() || port == 0 {
-            tracing::warn!(host, port, "an nsqlookupd lists an nsqd without an address");
+            tracing::warn!(host, port, "ignoring an nsqd that nsqlookupd lists without an address");
             return None;
         }
         let bare_ipv6 = host.contains(':') && !host.starts_with('[');

@@ -1,4 +1,4 @@
-//! One request to an nsqlookupd.
+//! A request to an nsqlookupd.
 
 use std::{pin::pin, time::Duration};
 
@@ -16,38 +16,38 @@ use crate::{
     lookup::Discovered,
 };
 
-/// The longest answer that is read.
+/// The longest answer that is accepted.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
-/// How much of an answer that is no success is shown.
+/// The length to which the body of an error is cut.
 const REASON_BYTES_MAX: usize = 200;
 
-/// Why an nsqlookupd gave no answer.
+/// Why a query to an nsqlookupd failed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LookupError {
-    /// It cannot be reached.
+    /// The nsqlookupd cannot be reached.
     #[error(transparent)]
     Connect(Box<ConnectError>),
-    /// It took longer than `lookupd_poll_timeout`.
+    /// The query took longer than `lookupd_poll_timeout`.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
-    /// The exchange broke off, or the answer is too long.
+    /// The HTTP exchange failed, or the answer is too long.
     #[error("{0}")]
     Exchange(String),
-    /// It answered with another status than 200.
+    /// The HTTP status is not 200.
     #[error("got response {status} {body:?}")]
     Status {
-        /// The status.
+        /// The HTTP status.
         status: u16,
-        /// The beginning of the answer.
+        /// The beginning of the body.
         body: String,
     },
-    /// It answered something else than a list of nsqds.
+    /// The answer is not a list of nsqds.
     #[error("unusable answer: {0}")]
     Answer(String),
 }
 
-/// The nsqds that have the topic, according to `lookupd`. A topic that it does not know has none.
+/// Asks `lookupd` which nsqds have the topic. An unknown topic has none.
 pub(crate) async fn lookup(
     lookupd: &Lookupd,
     config: &Config,
@@ -88,7 +88,7 @@ async fn exchange(lookupd: &Lookupd, config: &Config) -> Result<(StatusCode, Byt
         let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
         Ok((status, body.map_err(|error| failed(&*error))?.to_bytes()))
     });
-    // The connection only moves while it is polled beside its request.
+    // The connection must be polled while its request is in progress.
     select! {
         biased;
         answer = &mut answer => answer,

@@ -95,8 +95,8 @@ impl BatchTarget {
 /// first message has waited for [`Batching::linger`]. Each message has its own [`Receipt`], which resolves with the
 /// outcome of its batch: nsqd accepts a batch as a whole or not at all.
 ///
-/// Each topic has at most one batch in flight, while the next one fills up. Messages of a topic therefore keep the order
-/// in which they were published, even when a batch fails, and batches grow by themselves when nsqd is slow.
+/// Each topic has at most one batch in flight, while the next one fills up. Messages of a topic therefore keep the
+/// order in which they were published, even when a batch fails, and batches grow by themselves when nsqd is slow.
 ///
 /// When the last handle is dropped, buffered messages are still published.
 ///

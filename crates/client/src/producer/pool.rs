@@ -1,4 +1,4 @@
-//! Publishing to several nsqds: they take turns, and one that fails is left alone for a while.
+//! Publishing to several nsqds, which take turns. One that fails is skipped for a while.
 
 use std::{
     ops::ControlFlow,
@@ -20,46 +20,57 @@ use crate::{
     sync::lock,
 };
 
-/// Longer times that are asked for count as this one.
+/// The longest pause or time limit; a longer one is shortened to this.
 const TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A producer for several nsqds, any of which may take a message; cheap to clone, usable from any task.
+/// Publishes messages to whichever of several nsqds is available. Cheap to clone and usable from any task.
 ///
-/// The nsqds take turns. When one cannot be reached, or certainly did not get what was published, the next one is
-/// tried, so that a publish only fails when all nsqds do. One that failed is left alone for a pause that doubles with
-/// every further failure, then a single publish tries it again; nobody has to wait for the pause to end, because when
-/// no other nsqd is left, those in a pause are tried as well.
+/// The nsqds take turns. If one cannot be reached, or certainly did not accept the messages, the next one is tried, so
+/// that a publish fails only if all nsqds do. An nsqd that failed is skipped for a pause that doubles with every
+/// further failure; then a single publish tries it again. When no other nsqd is left, those in a pause are tried as
+/// well, so that no publish waits for a pause to end.
 ///
-/// - A publish whose outcome is unknown may have been carried out: it fails, unless [`ProducerPool::duplicates`] allows
-///   it to be repeated.
-/// - A publish that nsqd refused as wrong would be refused by the others, and fails at once. One that nsqd understood
-///   and could not carry out goes to the next; for several messages, of which nsqd may have taken some, only when
-///   duplicates are allowed.
-/// - Messages that are published one after another go to different nsqds, and have no order.
+/// - If the outcome of a publish is unknown, it fails, because nsqd may have the messages. [`ProducerPool::duplicates`]
+///   lets it be repeated on the next nsqd.
+/// - If nsqd refuses a publish as invalid, it fails at once, because the other nsqds would refuse it too. If nsqd could
+///   not carry it out, the next nsqd is tried; in case of several messages, some of which nsqd may have accepted, only
+///   if duplicates are allowed.
+/// - Consecutive messages go to different nsqds and have no order.
 ///
 /// As with [`Producer`], every publish can be cancelled.
+///
+/// ```no_run
+/// use nsq_client::{Config, ProducerPool};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = ProducerPool::new(["10.0.0.1:4150", "10.0.0.2:4150"], Config::default())?;
+/// let published = pool.publish("orders", b"one").await?;
+/// println!("nsqd {} has the message", published.nsqd);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ProducerPool {
     members: Arc<[Member]>,
-    /// Whose turn it is.
+    /// Counts publishes; selects the nsqd to begin with.
     next: Arc<AtomicUsize>,
     pauses: RetryDelays,
     duplicates: bool,
 }
 
-/// What became of a publish that succeeded.
+/// The result of a successful publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Published {
-    /// The address of the nsqd that has the messages, as it was given.
+    /// The address of the nsqd that accepted the messages, as it was given.
     pub nsqd: Arc<str>,
 }
 
 impl ProducerPool {
-    /// A pool of the nsqds at `addresses`, each a `host:port`. Does no I/O.
+    /// Creates a pool of the nsqds at `addresses`, each a `host:port`. Does no I/O.
     ///
     /// # Errors
-    /// As [`Config::validate`], and [`ConfigError::TooSmall`] when there is no address.
+    /// Returns [`ConfigError`] if [`Config::validate`] fails, and [`ConfigError::TooSmall`] if there is no address.
     pub fn new(
         addresses: impl IntoIterator<Item = impl AsRef<str>>,
         config: Config,
@@ -80,36 +91,36 @@ impl ProducerPool {
         Ok(Self { members, next: Arc::default(), pauses, duplicates: false })
     }
 
-    /// Whether to publish again when the answer was lost, although the messages may be with an nsqd already: they are
-    /// delivered at least once then, and perhaps twice. Not allowed by default. For this handle and its later clones.
+    /// Sets whether a publish whose answer was lost is repeated on the next nsqd, which may deliver its messages twice.
+    /// Off by default. Applies to this handle and its later clones.
     #[must_use]
     pub fn duplicates(self, allowed: bool) -> Self {
         Self { duplicates: allowed, ..self }
     }
 
-    /// How long an nsqd is left alone after a first failure, and at most; 100 ms and 10 s by default, and never longer
-    /// than a day. For this handle and its later clones.
+    /// Sets how long an nsqd is skipped after a first failure, and at most; 100 ms and 10 s by default, and never
+    /// longer than a day. Applies to this handle and its later clones.
     #[must_use]
     pub fn pauses(self, first: Duration, longest: Duration) -> Self {
         let longest = longest.min(TIME_MAX);
         Self { pauses: RetryDelays { first: first.min(longest), max: longest }, ..self }
     }
 
-    /// Publishes one message, and waits until an nsqd has it.
+    /// Publishes one message and waits until an nsqd has accepted it.
     ///
     /// # Errors
-    /// [`PublishError`]: the last one when all nsqds failed, but one of an unknown outcome before any other.
+    /// Returns the last [`PublishError`] if all nsqds failed; one with an unknown outcome takes precedence.
     ///
     /// # Panics
-    /// As all methods that connect: outside of a tokio runtime with time and I/O enabled.
+    /// Panics outside a tokio runtime with time and I/O enabled, as do all methods that connect.
     pub async fn publish(&self, topic: &str, body: &[u8]) -> Result<Published, PublishError> {
         self.send(topic, Load::One(body)).await
     }
 
-    /// Publishes several messages to one nsqd, all or none, and waits until it has them.
+    /// Publishes several messages to one nsqd in one command and waits until it has accepted them.
     ///
     /// # Errors
-    /// As [`ProducerPool::publish`], for all messages together.
+    /// Returns [`PublishError`] for all messages together; see [`ProducerPool::publish`].
     pub async fn multi_publish<B: AsRef<[u8]>>(
         &self,
         topic: &str,
@@ -119,10 +130,11 @@ impl ProducerPool {
         self.send(topic, Load::Several(&bodies)).await
     }
 
-    /// Publishes one message that is not delivered before `delay` has passed, and waits until an nsqd has it.
+    /// Publishes one message to be delivered after `delay`, and waits until an nsqd has accepted it.
     ///
     /// # Errors
-    /// As [`ProducerPool::publish`]; nsqd refuses delays over its `--max-req-timeout`, an hour by default.
+    /// Returns [`PublishError`]; see [`ProducerPool::publish`]. nsqd refuses delays above its `--max-req-timeout`, an
+    /// hour by default.
     pub async fn deferred_publish(
         &self,
         topic: &str,
@@ -132,8 +144,8 @@ impl ProducerPool {
         self.send(topic, Load::Deferred(delay, body)).await
     }
 
-    /// Closes the pool for all its clones: refuses further publishes, and waits up to `limit` for every nsqd's answers,
-    /// as [`Producer::close`] does.
+    /// Closes the pool and all its clones: refuses further publishes and waits up to `limit` for the outcome of those
+    /// in flight; see [`Producer::close`].
     pub async fn close(&self, limit: Duration) {
         let until = Instant::now() + limit.min(TIME_MAX);
         for member in &*self.members {
@@ -144,24 +156,24 @@ impl ProducerPool {
         }
     }
 
-    /// Offers `load` to one nsqd after the other until one has it, or it must not be offered any more.
+    /// Offers `load` to one nsqd after another until one accepts it or it must not be offered again.
     async fn send(&self, topic: &str, load: Load<'_>) -> Result<Published, PublishError> {
         let first = self.next.fetch_add(1, Ordering::Relaxed);
         let (before, from_first) = self.members.split_at(first % self.members.len());
         let mut failure = None;
-        let mut left_alone = Vec::new();
+        let mut skipped = Vec::new();
         for member in from_first.iter().chain(before) {
             let turn = lock(&member.health).turn(Instant::now(), self.pauses);
-            if turn == Turn::LeaveAlone {
-                left_alone.push(member);
+            if turn == Turn::Skip {
+                skipped.push(member);
             } else if let ControlFlow::Break(outcome) =
                 self.offer(member, turn, topic, load, &mut failure).await
             {
                 return outcome;
             }
         }
-        for member in left_alone {
-            let offered = self.offer(member, Turn::LeaveAlone, topic, load, &mut failure).await;
+        for member in skipped {
+            let offered = self.offer(member, Turn::Skip, topic, load, &mut failure).await;
             if let ControlFlow::Break(outcome) = offered {
                 return outcome;
             }
@@ -170,7 +182,7 @@ impl ProducerPool {
         Err(failure.unwrap_or(PublishError::Closed))
     }
 
-    /// Offers `load` to one nsqd; goes on with `failure` when the next one may be tried.
+    /// Offers `load` to one nsqd. Continues, with `failure` set, if the next one may be tried.
     async fn offer(
         &self,
         member: &Member,
@@ -191,22 +203,22 @@ impl ProducerPool {
             tracing::debug!(nsqd = &*member.address, topic, %error, "publish failed");
             lock(&member.health).failed(turn, Instant::now(), self.pauses);
         }
-        // That an nsqd may have the messages stays true, whatever the next one says.
+        // Once the outcome is unknown it stays so, whatever the next nsqd answers.
         let error = match failure.take() {
             Some(unknown @ PublishError::OutcomeUnknown(_)) => unknown,
             _ => error,
         };
         match verdict {
-            Verdict::NotTaken => {}
-            Verdict::PerhapsTaken if self.duplicates => {}
-            Verdict::PerhapsTaken | Verdict::Final => return ControlFlow::Break(Err(error)),
+            Verdict::NotAccepted => {}
+            Verdict::PerhapsAccepted if self.duplicates => {}
+            Verdict::PerhapsAccepted | Verdict::Final => return ControlFlow::Break(Err(error)),
         }
         *failure = Some(error);
         ControlFlow::Continue(())
     }
 }
 
-/// What is to be published.
+/// The messages of one publish.
 #[derive(Copy, Clone)]
 enum Load<'a> {
     One(&'a [u8]),
@@ -224,24 +236,24 @@ impl Load<'_> {
     }
 }
 
-/// What a failed publish means for the next nsqd.
+/// The meaning of a failed publish for the next nsqd.
 #[derive(Copy, Clone, PartialEq, Eq)]
 enum Verdict {
-    /// It would fail there as well.
+    /// The publish would fail there as well.
     Final,
-    /// It may take what this one did not.
-    NotTaken,
-    /// It would perhaps take it a second time.
-    PerhapsTaken,
+    /// This nsqd did not accept the messages, the next one may.
+    NotAccepted,
+    /// This nsqd may have accepted the messages.
+    PerhapsAccepted,
 }
 
 fn verdict(error: &PublishError) -> Verdict {
     match error {
-        PublishError::NotConnected(_) | PublishError::NotSent(_) => Verdict::NotTaken,
-        PublishError::OutcomeUnknown(_) => Verdict::PerhapsTaken,
+        PublishError::NotConnected(_) | PublishError::NotSent(_) => Verdict::NotAccepted,
+        PublishError::OutcomeUnknown(_) => Verdict::PerhapsAccepted,
         _ => match error.code() {
-            Some(Code::PubFailed | Code::DeferredPubFailed) => Verdict::NotTaken,
-            Some(Code::MultiPubFailed) => Verdict::PerhapsTaken,
+            Some(Code::PubFailed | Code::DeferredPubFailed) => Verdict::NotAccepted,
+            Some(Code::MultiPubFailed) => Verdict::PerhapsAccepted,
             _ => Verdict::Final,
         },
     }
@@ -262,23 +274,23 @@ impl Member {
     }
 }
 
-/// Whether an nsqd may be offered something.
+/// Whether a publish may be offered to an nsqd.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Turn {
-    /// Nothing speaks against it.
+    /// The nsqd is available.
     Take,
-    /// As the one to find out whether it works again.
+    /// This publish finds out whether the nsqd is available again.
     Probe,
-    /// Only when there is no other.
-    LeaveAlone,
+    /// Only if there is no other nsqd.
+    Skip,
 }
 
-/// How an nsqd has been doing.
+/// The recent failures of an nsqd.
 #[derive(Debug, Default)]
 struct Health {
-    /// Since the last success, at most one a pause: many publishes can fail for one reason.
+    /// Failures since the last success. At most one is counted for each pause, because many publishes can fail at once.
     failures: u32,
-    /// The end of the pause.
+    /// The end of the current pause.
     again_at: Option<Instant>,
 }
 
@@ -286,9 +298,9 @@ impl Health {
     fn turn(&mut self, now: Instant, pauses: RetryDelays) -> Turn {
         match self.again_at {
             None => Turn::Take,
-            Some(again_at) if now < again_at => Turn::LeaveAlone,
+            Some(again_at) if now < again_at => Turn::Skip,
             Some(_) => {
-                // The others wait for what this one finds out, but not forever: it may be cancelled.
+                // Other publishes skip this nsqd meanwhile, but not for ever: the probe may be cancelled.
                 self.again_at = Some(now + pauses.after(self.failures));
                 Turn::Probe
             }
@@ -322,7 +334,7 @@ mod tests {
         health.failed(Turn::Take, now, PAUSES);
         for pause_ms in [100, 200, 400, 800, 1000, 1000] {
             let pause = Duration::from_millis(pause_ms);
-            assert_eq!(health.turn(now + pause - PAUSES.first / 100, PAUSES), Turn::LeaveAlone);
+            assert_eq!(health.turn(now + pause - PAUSES.first / 100, PAUSES), Turn::Skip);
             now += pause;
             assert_eq!(health.turn(now, PAUSES), Turn::Probe);
             health.failed(Turn::Probe, now, PAUSES);
@@ -339,7 +351,7 @@ mod tests {
         let mut health = Health::default();
         for _ in 0..100 {
             health.failed(Turn::Take, now, PAUSES);
-            health.failed(Turn::LeaveAlone, now, PAUSES);
+            health.failed(Turn::Skip, now, PAUSES);
         }
         assert_eq!(health.turn(now + PAUSES.first, PAUSES), Turn::Probe);
     }
@@ -351,7 +363,7 @@ mod tests {
         health.failed(Turn::Take, now, PAUSES);
         let again = now + PAUSES.first;
         assert_eq!(health.turn(again, PAUSES), Turn::Probe);
-        assert_eq!(health.turn(again, PAUSES), Turn::LeaveAlone);
+        assert_eq!(health.turn(again, PAUSES), Turn::Skip);
         assert_eq!(health.turn(again + PAUSES.first, PAUSES), Turn::Probe);
     }
 
@@ -361,6 +373,6 @@ mod tests {
         let pauses = pool.pauses(Duration::MAX, Duration::MAX).pauses;
         let mut health = Health { failures: u32::MAX, again_at: None };
         health.failed(Turn::Take, Instant::now(), pauses);
-        assert_eq!(health.turn(Instant::now(), pauses), Turn::LeaveAlone);
+        assert_eq!(health.turn(Instant::now(), pauses), Turn::Skip);
     }
 }

@@ -1,4 +1,4 @@
-//! A producer's side of its connection: commands wait here for their answers, which come in the same order.
+//! A producer's side of its connection: commands in flight, whose answers arrive in the same order.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -13,25 +13,25 @@ use crate::{
     error::{ConnectionError, PublishError, ServerError},
 };
 
-/// Commands that are in the outbox or on their way.
+/// Commands in the outbox or in flight.
 #[derive(Default)]
 pub(crate) struct Outstanding {
     commands: VecDeque<Waiting>,
-    /// How many of the last commands have not been taken out of the outbox.
+    /// The number of commands, at the end of the queue, that are still in the outbox.
     unsent: usize,
-    /// Those who want to know when the outbox has been written.
+    /// Callers that wait until the outbox has been written.
     flushes: Vec<oneshot::Sender<()>>,
 }
 
-/// One command that waits for its answer.
+/// A command that waits for its answer.
 struct Waiting {
     publisher: oneshot::Sender<Result<(), PublishError>>,
-    /// How many slots it gives back.
+    /// The number of slots to give back.
     slots: u32,
 }
 
 impl Outstanding {
-    /// Adds a command that has just been put into the outbox.
+    /// Adds a command that has just been appended to the outbox.
     pub(crate) fn push(
         &mut self,
         publisher: oneshot::Sender<Result<(), PublishError>>,
@@ -41,16 +41,17 @@ impl Outstanding {
         self.unsent += 1;
     }
 
+    /// Resolves `flushed` when the outbox has been written.
     pub(crate) fn on_flush(&mut self, flushed: oneshot::Sender<()>) {
         self.flushes.push(flushed);
     }
 }
 
-/// Takes the connection's frames: each is the answer to the oldest command.
+/// Receives the connection's frames, each of which answers the oldest command.
 pub(crate) struct Replies {
     outbox: Arc<Outbox<Outstanding>>,
     slots: Arc<Semaphore>,
-    /// The answers of one read.
+    /// The answers of the current read.
     answers: Vec<Result<(), ServerError>>,
     flushes: Vec<oneshot::Sender<()>>,
 }
@@ -83,7 +84,7 @@ impl Role for Replies {
             return Ok(());
         }
         let count = self.answers.len();
-        // A command that is not even sent cannot have been answered.
+        // A command that has not been sent cannot have been answered.
         let waiting: Vec<_> = self.outbox.with_extra(|outstanding| {
             let sent = outstanding.commands.len() - outstanding.unsent;
             outstanding.commands.drain(..count.min(sent)).collect()
@@ -120,7 +121,7 @@ impl Role for Replies {
     }
 }
 
-/// Ends the connection's outbox: tells everyone who waits whether their command may have been carried out.
+/// Ends the connection's outbox: fails all commands, by whether they may have been carried out.
 pub(crate) fn end(outbox: &Outbox<Outstanding>, slots: &Semaphore, reason: &ConnectionError) {
     let (waiting, unsent) = outbox.end(reason.clone(), |outstanding| {
         outstanding.flushes.clear();

@@ -1,4 +1,4 @@
-//! The TLS implementation: everything that knows rustls.
+//! The TLS implementation; the only module that knows rustls.
 
 use std::{
     fmt, fs, io,
@@ -30,12 +30,12 @@ use super::{TlsConfig, TlsConfigError, TlsVersion};
 /// A TLS session on TCP.
 pub(crate) type TlsStream = tokio_rustls::client::TlsStream<TcpStream>;
 
-/// What a [`TlsConfig`] was built into, shared by its copies.
+/// The rustls configuration built from a [`TlsConfig`], shared by its copies.
 #[derive(Clone, Default)]
 pub(super) struct Cache(OnceLock<Arc<ClientConfig>>);
 
 impl PartialEq for Cache {
-    /// Configurations are compared by what they were built from.
+    /// Always equal: configurations are compared by their options.
     fn eq(&self, _: &Self) -> bool {
         true
     }
@@ -48,10 +48,10 @@ impl fmt::Debug for Cache {
 }
 
 impl TlsConfig {
-    /// Starts TLS on `stream`, with the host in `address` as the name that nsqd's certificate has to be for.
+    /// Starts TLS on `stream`. nsqd's certificate must be for the host in `address`.
     ///
     /// # Errors
-    /// When the handshake fails; of the kind `InvalidData` when one side does not accept the other.
+    /// Returns an error if the handshake fails; its kind is `InvalidData` if one side does not accept the other.
     pub(crate) async fn connect(&self, address: &str, stream: TcpStream) -> io::Result<TlsStream> {
         let config = client_config(self).map_err(invalid)?;
         let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
@@ -65,7 +65,7 @@ fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Er
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
-/// What `options` come to, built at the first call.
+/// Returns the rustls configuration for `options`, built at the first call.
 pub(super) fn client_config(options: &TlsConfig) -> Result<Arc<ClientConfig>, TlsConfigError> {
     if let Some(built) = options.connector.0.get() {
         return Ok(Arc::clone(built));
@@ -118,8 +118,8 @@ fn with_trust(
     Ok(builder.dangerous().with_custom_certificate_verifier(verifier))
 }
 
-/// What the operating system trusts: that is where administrators put the authority of their own network, which a
-/// list built into the program would not have.
+/// Returns the certificate authorities of the operating system. Administrators add the authorities of their own network
+/// there, which a list built into the program would not have.
 fn system_roots() -> Result<RootCertStore, TlsConfigError> {
     let found = load_native_certs();
     let mut roots = RootCertStore::empty();
@@ -143,7 +143,7 @@ fn with_identity(
     }
 }
 
-/// The client's certificate chain and private key, if it has them.
+/// Reads the client's certificate chain and private key, if configured.
 pub(super) fn client_identity(
     options: &TlsConfig,
 ) -> Result<Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>, TlsConfigError> {
@@ -154,13 +154,13 @@ pub(super) fn client_identity(
     Ok(Some((chain, key)))
 }
 
-/// The certificates in a file; at least one.
+/// Reads the certificates in a file; at least one.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsConfigError> {
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&read(path)?)
         .collect::<Result<_, _>>()
         .map_err(|error| unusable(path, error.to_string()))?;
     if certificates.is_empty() {
-        return Err(unusable(path, "no certificate inside".to_owned()));
+        return Err(unusable(path, "no certificate in the file".to_owned()));
     }
     Ok(certificates)
 }
@@ -173,10 +173,10 @@ fn unusable(path: &Path, reason: String) -> TlsConfigError {
     TlsConfigError::File { path: path.to_owned(), reason }
 }
 
-/// Accepts what one of the listed certificates has signed, and the listed certificates themselves.
+/// Accepts certificates signed by one of the listed certificates, and the listed certificates themselves.
 ///
-/// The latter is for certificates that have signed themselves: those are made as authorities more often than not, and
-/// an authority is otherwise not accepted as a server.
+/// The latter is for self-signed certificates: most are certificate authorities, and an authority is otherwise not
+/// accepted as a server.
 #[derive(Debug)]
 struct Listed {
     by_signature: Arc<WebPkiServerVerifier>,
@@ -200,7 +200,7 @@ impl ServerCertVerifier for Listed {
             now,
         );
         match verified {
-            // A certificate that is out of date, or not for this name, has errors of its own.
+            // Certificates that have expired or are for another name fail with errors of their own.
             Err(Error::InvalidCertificate(CertificateError::Other(_)))
                 if self.certificates.contains(end_entity) =>
             {
@@ -234,7 +234,7 @@ impl ServerCertVerifier for Listed {
     }
 }
 
-/// Accepts any certificate, as long as the server has its key.
+/// Accepts any certificate whose key the server has.
 #[derive(Debug)]
 struct Anyone(Arc<CryptoProvider>);
 

@@ -1,4 +1,4 @@
-//! AUTH: when it is sent, and what comes of it.
+//! AUTH: when it is sent, and how its result is handled.
 
 use nsq_client::{Code, Config, ConfigOption, ConnectError, IdentifyResponse, identify};
 
@@ -10,7 +10,7 @@ fn with_secret() -> Config {
     Config { auth_secret: "s3cret".into(), ..Config::default() }
 }
 
-/// What a client gets that asks an nsqd that answers IDENTIFY with `answer` and goes on as `serve` says.
+/// Calls `identify` on an nsqd that answers IDENTIFY with `answer` and then does `serve`; returns the result.
 async fn identified(
     config: Config,
     answer: &[u8],

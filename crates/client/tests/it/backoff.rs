@@ -1,4 +1,4 @@
-//! Backing off: what is said to nsqd when handling fails.
+//! Backing off: the commands that nsqd gets when handling fails.
 
 use std::{
     sync::{
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::support::{Nsqd, connect, consumer, error, fail, fin, quick, req, soon, with_hands};
 
-/// Backs off in units of `ms`.
+/// A configuration that backs off in units of `ms`.
 fn backing_off(max_in_flight: u32, ms: u64) -> Config {
     Config {
         backoff_multiplier: Duration::from_millis(ms),
@@ -23,7 +23,7 @@ fn backing_off(max_in_flight: u32, ms: u64) -> Config {
     }
 }
 
-/// Fails with messages that have been tried twice.
+/// A handler that fails with messages in their second attempt.
 async fn first_only(message: Message) -> Result<(), &'static str> {
     if message.attempts() == 1 { Ok(()) } else { Err("on purpose") }
 }
@@ -85,7 +85,7 @@ async fn requeueing_without_backoff_does_not_begin_and_does_not_end_it() {
     peer.message(3, 2).await;
     peer.said(&["RDY 0", &req(3, 0), "RDY 1"]).await;
     peer.message(4, 1).await;
-    // One message was allowed, and one is: nothing to be said.
+    // One message was allowed before and is allowed now, so that no RDY is sent.
     peer.said(&[&fin(4)]).await;
     peer.says_nothing().await;
 }

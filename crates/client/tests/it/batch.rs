@@ -1,4 +1,4 @@
-//! Publishing in batches (P17): when a batch is published, and who is told what about it.
+//! Publishing in batches (P17): when a batch is published, and the outcome of its messages.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use crate::support::{Nsqd, Peer, error, producer_of, soon};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Batches are published when they are full, or by force.
+/// Batches that are published only when they are full or flushed.
 fn unhurried() -> Batching {
     Batching { linger: HOUR, ..Batching::default() }
 }
 
-/// A producer of batches, and nsqd's end of its connection.
+/// A batching producer and nsqd's end of its connection.
 async fn connected(nsqd: &Nsqd, batching: Batching) -> (BatchingProducer, Peer) {
     let producer = producer_of(nsqd);
     let (pinged, mut peer) = soon(async { tokio::join!(producer.ping(), nsqd.identified()) }).await;
@@ -67,7 +67,7 @@ async fn a_batch_is_published_before_it_has_too_many_bytes() {
     let receipts = publish(&producer, &["11", "22"]).await;
     takes(&mut peer, "MPUB t 11,22").await;
     all_ok(receipts).await;
-    // The one that does not fit any more begins the next batch.
+    // A message that no longer fits begins the next batch.
     publish(&producer, &["33", "4"]).await;
     peer.says_nothing().await;
     publish(&producer, &["55"]).await;
@@ -158,7 +158,7 @@ async fn flushing_publishes_every_topic_at_once_and_waits_for_the_outcomes() {
     let nsqd = Nsqd::start().await;
     let (producer, mut peer) = connected(&nsqd, unhurried()).await;
     soon(producer.flush()).await;
-    // Nobody keeps the receipts.
+    // The receipts are dropped.
     publish(&producer, &["1", "2"]).await;
     drop(producer.publish("u", b"3").await.unwrap());
     let flushing = tokio::spawn({
@@ -171,7 +171,7 @@ async fn flushing_publishes_every_topic_at_once_and_waits_for_the_outcomes() {
     peer.respond(b"OK").await;
     peer.says_nothing().await;
     assert!(!flushing.is_finished());
-    // What comes later is not waited for.
+    // Messages published later are not waited for.
     publish(&producer, &["4"]).await;
     peer.error("E_MPUB_FAILED").await;
     soon(flushing).await.unwrap();
@@ -215,7 +215,7 @@ async fn messages_of_a_topic_keep_their_order_and_wait_for_the_batch_before() {
     let bodies: Vec<_> = (1..=2500).map(|number| number.to_string()).collect();
     let bodies: Vec<_> = bodies.iter().map(String::as_str).collect();
     publish(&producer, &bodies).await;
-    // A topic does not wait for another one.
+    // Topics do not wait for each other.
     let other = producer.publish("u", b"x").await.unwrap();
     peer.said(&["MPUB u x"]).await;
     peer.says_nothing().await;

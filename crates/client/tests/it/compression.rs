@@ -1,4 +1,4 @@
-//! Snappy and deflate, against an nsqd that has its own way of doing them.
+//! Snappy and deflate, against an nsqd with an implementation of its own.
 
 use std::{
     io::{Cursor, Read, Write},
@@ -27,7 +27,7 @@ pub(crate) const METHODS: [Method; 4] =
     [Method::Deflate(1), Method::Deflate(6), Method::Deflate(9), Method::Snappy];
 
 impl Method {
-    /// `config`, with this compression asked for.
+    /// Returns `config` with this compression requested.
     pub(crate) fn asked_for(self, config: Config) -> Config {
         match self {
             Self::Deflate(deflate_level) => Config { deflate: true, deflate_level, ..config },
@@ -52,7 +52,7 @@ impl Method {
     }
 }
 
-/// nsqd's compressor: a block for every call.
+/// nsqd's compressor, which makes a block of every call.
 enum Packer {
     Deflate(Box<Compress>),
     Snappy(Box<FrameEncoder<Vec<u8>>>),
@@ -150,7 +150,7 @@ async fn unsnap(
     }
 }
 
-/// Goes on compressed after the answer to IDENTIFY; `answer` and the first compressed frame leave in one write.
+/// Continues compressed after the answer to IDENTIFY. `answer` and the first compressed frame are sent in one write.
 pub(crate) async fn compress(
     peer: Peer,
     method: Method,

@@ -1,4 +1,4 @@
-//! Options by name, their bounds, and what nsqd is told of them.
+//! Options by name, their bounds, and their effect on IDENTIFY.
 
 use std::time::Duration;
 

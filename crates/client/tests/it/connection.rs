@@ -1,4 +1,4 @@
-//! What a connection does once it stands: heartbeats, order, timeouts, errors, bad frames.
+//! Established connections: heartbeats, order, timeouts, errors, invalid frames.
 
 use std::time::Duration;
 
@@ -215,7 +215,7 @@ async fn an_answer_after_the_connection_was_lost_is_counted_and_harmless() {
     peer.message(1, 1).await;
     let busy = soon(hands.recv()).await.unwrap();
     drop(peer);
-    // The address is free although the handler is still at it.
+    // The address is free although the handler still runs.
     let mut peer = nsqd.subscribed().await;
     peer.said(&["RDY 1"]).await;
     busy.end(Ok(()));

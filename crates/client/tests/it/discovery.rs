@@ -1,4 +1,4 @@
-//! Finding nsqds through nsqlookupds.
+//! Discovery of nsqds through nsqlookupds.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use crate::{
     support::{Nsqd, Peer, consumer, error, fin, ok, quick, soon},
 };
 
-/// A configuration that polls only when it has to.
+/// A configuration that polls only when a connection is lost.
 fn seldom() -> Config {
     Config { lookupd_poll_interval: Duration::from_secs(300), ..quick(10) }
 }
 
-/// Lets `lookupd` answer the first query with `nsqd`, and gives nsqd's end of the connection.
+/// Lets `lookupd` answer the first query with `nsqd` and returns nsqd's end of the connection.
 async fn discover(consumer: &Consumer, lookupd: &Lookupd, nsqd: &Nsqd) -> Peer {
     let connecting = consumer.connect_to_nsqlookupd(lookupd.address());
     let serve = async {
@@ -198,7 +198,7 @@ async fn an_nsqd_that_vanished_is_forgotten_when_it_cannot_be_reached() {
     let consumer = consumer(10).handler(ok).build().unwrap();
     let at_a = discover(&consumer, &lookupd, &a).await;
     let address = a.address().to_owned();
-    // While it can be reached it stays, whatever nsqlookupd says.
+    // It stays while it is reachable, whatever nsqlookupd answers.
     for _ in 0..3 {
         lookupd.knows(&[]).await;
     }
@@ -235,7 +235,7 @@ async fn a_dead_nsqd_does_not_delay_the_others() {
         drop(silence);
     };
     let (connected, ()) = soon(async { tokio::join!(connecting, serve) }).await;
-    // Stopping ends what was waited for.
+    // Stopping ends the wait.
     drop(connected);
 }
 
@@ -279,7 +279,7 @@ async fn a_given_up_nsqd_is_not_brought_back_by_discovery() {
     for _ in 0..2 {
         lookupd.knows(&[a.address()]).await;
     }
-    // Had it been brought back, it would be known.
+    // If it had been reconnected, it would be known.
     lookupd.knows(&[a.address(), b.address()]).await;
     b.subscribed().await.said(&["RDY 10"]).await;
     let unknown = consumer.disconnect_from_nsqd(a.address());

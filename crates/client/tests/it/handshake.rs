@@ -1,4 +1,4 @@
-//! IDENTIFY and SUB, and what may go wrong with them.
+//! IDENTIFY and SUB, and their failures.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Nsqd, Peer, connect, consumer, error, ok, producer_of, quick, soon};
 
-/// The failure to connect to an nsqd that answers IDENTIFY as `answer` does.
+/// Returns the failure to connect to an nsqd that answers IDENTIFY with `answer`.
 async fn refused(answer: impl AsyncFnOnce(&mut Peer)) -> ConnectError {
     let nsqd = Nsqd::start().await;
     let consumer = consumer(1).handler(ok).build().unwrap();

@@ -1,4 +1,4 @@
-//! Which nsqds a consumer is connected to.
+//! The nsqds that a consumer is connected to.
 
 use nsq_client::{ConnectError, Consumer, NotConnected};
 
@@ -49,7 +49,7 @@ async fn a_lost_connection_is_made_anew_until_nsqd_is_back() {
     let address = nsqd.address().to_owned();
     drop((peer, nsqd));
     let nsqd = Nsqd::start_at(&address).await;
-    // A first try may get as far as a connection that nsqd drops.
+    // The first attempt may get a connection that nsqd drops.
     drop(nsqd.accept().await);
     let mut peer = nsqd.subscribed().await;
     peer.message(1, 1).await;
@@ -104,7 +104,7 @@ async fn a_given_up_nsqd_is_drained_and_not_connected_to_again() {
     busy.end(Ok(()));
     at_a.said(&[&fin(1)]).await;
     at_a.is_closed().await;
-    // It may be connected to again, but only when asked.
+    // It can be connected to again, but only on request.
     let mut at_a = connect(&consumer, &a).await;
     at_a.said(&["RDY 5"]).await;
 }
@@ -119,7 +119,7 @@ async fn a_given_up_nsqd_that_is_away_is_not_tried_again() {
     drop((nsqd, peer));
     consumer.disconnect_from_nsqd(&address).unwrap();
     let nsqd = Nsqd::start_at(&address).await;
-    // Whoever connects next is somebody else.
+    // The next connection is another client's.
     let stranger = tokio::net::TcpStream::connect(&address).await.unwrap();
     let accepted = nsqd.accept().await;
     assert_eq!(accepted.remote(), stranger.local_addr().unwrap());

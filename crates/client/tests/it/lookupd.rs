@@ -1,4 +1,4 @@
-//! An nsqlookupd that does what a test says.
+//! A scripted nsqlookupd.
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -82,7 +82,7 @@ impl Asked {
     pub(crate) async fn answer(mut self, status: &str, body: &str) {
         let length = body.len();
         let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n{body}");
-        // Whoever asked may have gone.
+        // The client may have gone.
         let _ = self.stream.write_all(answer.as_bytes()).await;
     }
 }

@@ -1,7 +1,7 @@
 //! The client against a scripted nsqd, over real sockets. Ids in comments (`M01`) are those of the checklist of
 //! client behaviours.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot continue must panic")]
 
 mod auth;
 mod backoff;

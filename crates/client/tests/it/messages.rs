@@ -1,4 +1,4 @@
-//! Handlers, and who answers a message with what.
+//! Handlers, and the answers to their messages.
 
 use std::{
     sync::{
@@ -265,7 +265,7 @@ async fn a_handler_that_panics_fails_its_message_only() {
     let counted = Arc::clone(&calls);
     let consumer = consumer(3)
         .handler(move |_: Message| {
-            // The first panics before there is a future, the second inside of it.
+            // The first panics before it returns a future, the second inside the future.
             let call = counted.fetch_add(1, Ordering::Relaxed);
             assert_ne!(call, 0, "on purpose");
             async move {
@@ -377,7 +377,7 @@ async fn every_message_is_answered_once_under_load() {
     assert_eq!(handled.load(Ordering::Relaxed), 10_000);
 }
 
-/// Connects `messages` to an nsqd that waits for answers as long as `identify` says.
+/// Connects `messages` to an nsqd whose answer to IDENTIFY is `identify`, with its timeouts.
 async fn connect_with(messages: &nsq_client::Messages, nsqd: &Nsqd, identify: &[u8]) -> Peer {
     let connecting = messages.consumer().connect_to_nsqd(nsqd.address());
     let serve = async {
@@ -412,7 +412,7 @@ async fn a_message_knows_how_long_nsqd_waits_for_its_answer() {
         peer.message(1, 1).await;
         let message = soon(messages.recv()).await.unwrap();
         let deadline = message.deadline();
-        // To the millisecond, and rather too early than too late.
+        // To the millisecond, and early rather than late.
         let earliest = before + wait - Duration::from_millis(1);
         assert!(deadline >= earliest && deadline <= Instant::now() + wait, "{wait:?}");
         assert!(message.time_left() <= wait && message.time_left() > wait - seconds(1));

@@ -1,4 +1,4 @@
-//! Publishing to several nsqds (P16): who gets what when some of them fail.
+//! Publishing to several nsqds (P16), some of which fail.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 fn pool_of(nsqds: &[&Nsqd]) -> ProducerPool {
     let addresses = nsqds.iter().map(|nsqd| nsqd.address());
-    // A test does not live to see the end of a pause.
+    // Pauses are longer than the test.
     ProducerPool::new(addresses, Config::default()).unwrap().pauses(HOUR, HOUR)
 }
 
@@ -19,7 +19,7 @@ async fn down() -> String {
     Nsqd::start().await.address().to_owned()
 }
 
-/// Publishes `body` while `peer` says `answer` to it.
+/// Publishes `body`, which `peer` answers with `answer`.
 async fn answered(
     pool: &ProducerPool,
     peer: &mut Peer,
@@ -90,7 +90,7 @@ async fn what_cannot_go_to_one_nsqd_goes_to_the_next_and_the_failed_one_is_left_
     let mut to_b = taken(&pool, &b, "0").await;
     let back = Nsqd::start_at(&down).await;
     for number in 1..10 {
-        // Nobody serves the one that is back: a publish that went there would hang.
+        // The nsqd that is back does not answer: a publish to it would hang.
         let published = answered(&pool, &mut to_b, &number.to_string(), Ok(())).await.unwrap();
         assert_eq!(&*published.nsqd, b.address());
     }
@@ -179,7 +179,7 @@ async fn what_an_nsqd_could_not_carry_out_goes_to_the_next() {
         to_a.error("E_PUB_FAILED disk full").await;
         to_b.said(&["PUB t 3"]).await;
         to_b.respond(b"OK").await;
-        // nsqd may have taken the first message of the two.
+        // nsqd may have accepted the first of the two messages.
         to_b.said(&["MPUB t 4,5"]).await;
         to_b.error("E_MPUB_FAILED disk full").await;
     };
@@ -215,7 +215,7 @@ async fn an_unknown_outcome_is_not_repeated_unless_duplicates_are_allowed() {
             assert!(matches!(unknown, PublishError::OutcomeUnknown(_)), "{unknown:?}");
             to_b.says_nothing().await;
         }
-        // The one that failed is left alone.
+        // The nsqd that failed is skipped.
         for body in ["4", "5", "6"] {
             answered(&pool, &mut to_b, body, Ok(())).await.unwrap();
         }
@@ -236,7 +236,7 @@ async fn an_unknown_outcome_stays_unknown_when_the_others_certainly_failed() {
 async fn every_acknowledged_message_is_with_the_nsqd_that_was_named() {
     let (a, b) = (Nsqd::start().await, Nsqd::start().await);
     let pool = pool_of(&[&a, &b]);
-    // Answers some, then goes away with one unanswered; tells what it has acknowledged.
+    // Answers some, then disconnects with one unanswered; returns those it has acknowledged.
     let serve = async |nsqd: &Nsqd, count: usize| {
         let mut peer = nsqd.identified().await;
         let mut taken = Vec::new();

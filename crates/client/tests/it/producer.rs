@@ -1,4 +1,4 @@
-//! Publishing: who gets which answer, what is said about a lost connection, and how much may be outstanding.
+//! Publishing: answers, lost connections, and the limits of publishes in flight.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use crate::support::{Nsqd, Peer, error, producer_of, soon};
 
-/// A producer and nsqd's end of its connection.
+/// Returns a producer and nsqd's end of its connection.
 async fn connected(nsqd: &Nsqd, config: Config) -> (Producer, Peer) {
     let producer = Producer::new(nsqd.address(), config).unwrap();
     let (pinged, mut peer) = soon(async { tokio::join!(producer.ping(), nsqd.identified()) }).await;

@@ -1,4 +1,4 @@
-//! Messages pulled instead of handled.
+//! Consumers whose messages are pulled.
 
 use std::{future::poll_fn, pin::pin, time::Duration};
 
@@ -75,7 +75,7 @@ async fn dropping_the_messages_stops_the_consumer_and_sends_back_what_waits() {
     peer.says_nothing().await;
     drop(messages);
     peer.said(&["CLS", &req(1, 0), &req(2, 0)]).await;
-    // What nsqd had sent before it saw the CLS goes back as well.
+    // Messages that nsqd sent before it received CLS are requeued as well.
     peer.messages(3..=3).await;
     peer.said(&[&req(3, 0)]).await;
     peer.respond(b"CLOSE_WAIT").await;

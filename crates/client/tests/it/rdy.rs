@@ -1,4 +1,4 @@
-//! How `max_in_flight` is shared out over connections.
+//! The division of `max_in_flight` among connections.
 
 use std::time::Duration;
 
@@ -115,8 +115,7 @@ async fn a_consumer_is_starved_when_a_connection_has_nearly_all_it_may_in_flight
     assert!(!messages.consumer().is_starved());
 }
 
-/// A configuration whose connections take turns quickly. The bounds of options are for applications; here the shortest
-/// allowed are used.
+/// A configuration whose connections take turns as quickly as the bounds of the options allow.
 fn turning(max_in_flight: u32) -> Config {
     Config {
         low_rdy_idle_timeout: Duration::from_secs(1),
@@ -146,7 +145,7 @@ async fn connections_that_receive_nothing_take_turns() {
     while turns.len() < 6 {
         let (given_up, taken) =
             (soon(says.recv()).await.unwrap(), soon(says.recv()).await.unwrap());
-        // They are told at the same time, over connections of their own.
+        // Both are sent at the same time on different connections, and may arrive in either order.
         let (given_up, taken) =
             if given_up.1 == "RDY 0" { (given_up, taken) } else { (taken, given_up) };
         assert_eq!(given_up, (turns[turns.len() - 1].0, "RDY 0".to_owned()));
@@ -168,7 +167,7 @@ async fn a_connection_that_receives_keeps_its_turn_but_not_for_ever() {
     let since = Instant::now();
     let mut at_b = connect(&consumer, &b).await;
     let mut number = 0;
-    // Messages come faster than the idle timeout.
+    // Messages arrive faster than the idle timeout.
     loop {
         at_a.message(number, 1).await;
         match at_a.command().await.as_deref() {
@@ -221,7 +220,7 @@ async fn nobody_waits_when_there_is_room() {
     at_c.said(&["RDY 0"]).await;
     at_a.says_nothing().await;
     drop(at_a);
-    // The one that has waited longest, and of those who have waited equally long either.
+    // Both have waited equally long, so either may be next.
     let (mut next, mut other) = tokio::select! {
         command = at_b.command() => { assert_eq!(command.as_deref(), Some("RDY 1")); (at_b, at_c) }
         command = at_c.command() => { assert_eq!(command.as_deref(), Some("RDY 1")); (at_c, at_b) }

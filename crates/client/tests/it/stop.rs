@@ -1,4 +1,4 @@
-//! Stopping always comes to an end.
+//! Stopping, which always completes.
 
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ async fn a_handler_that_never_ends_does_not_keep_the_consumer_from_stopping() {
     assert_eq!(report.messages_abandoned, 2);
     peer.said(&["RDY 2", "CLS"]).await;
     peer.is_closed().await;
-    // The handler is left alone; what it says comes too late.
+    // The handler is left running; its answer comes too late.
     busy.end(Ok(()));
     soon(hands.recv()).await.unwrap().end(Ok(()));
 }

@@ -1,4 +1,4 @@
-//! An nsqd that does what a test says, and reports what it is told as lines of text: `SUB t c`, `RDY 5`, `FIN <id>`.
+//! A scripted nsqd that reports received commands as text: `SUB t c`, `RDY 5`, `FIN <id>`.
 
 use std::{fmt::Debug, future::Future, net::SocketAddr, time::Duration};
 
@@ -14,10 +14,10 @@ use tokio::{
     time::timeout,
 };
 
-/// Longer than anything takes that does not hang.
+/// The time after which something counts as hanging.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// The output of `future`, which must not hang.
+/// Returns the output of `future`, which must not hang.
 pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
     timeout(LIMIT, future).await.expect("took too long")
 }
@@ -42,7 +42,7 @@ impl Nsqd {
         &self.address
     }
 
-    /// The next connection, before it has said anything.
+    /// Accepts the next connection, before it has sent anything.
     pub(crate) async fn accept(&self) -> Peer {
         let (stream, remote) = soon(self.listener.accept()).await.unwrap();
         let limits = Limits { message_bytes_max: 64 << 20, ..Limits::default() };
@@ -58,7 +58,7 @@ impl Nsqd {
         }
     }
 
-    /// The next connection, identified.
+    /// Accepts the next connection and answers IDENTIFY.
     pub(crate) async fn identified(&self) -> Peer {
         let mut peer = self.accept().await;
         peer.magic().await;
@@ -67,7 +67,7 @@ impl Nsqd {
         peer
     }
 
-    /// The next connection, identified and subscribed.
+    /// Accepts the next connection and answers IDENTIFY and SUB.
     pub(crate) async fn subscribed(&self) -> Peer {
         let mut peer = self.identified().await;
         peer.said(&["SUB t c"]).await;
@@ -76,7 +76,7 @@ impl Nsqd {
     }
 }
 
-/// TCP, or what runs on it.
+/// TCP, or a layer over it.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
@@ -105,17 +105,17 @@ impl Peer {
         &self.identify
     }
 
-    /// Where the client dialed from.
+    /// The client's address.
     pub(crate) fn remote(&self) -> SocketAddr {
         self.remote
     }
 
-    /// How many reads it took to get all that was said.
+    /// The number of reads so far.
     pub(crate) fn reads(&self) -> usize {
         self.reads
     }
 
-    /// The next command as text, or `None` at the end of the stream.
+    /// Reads the next command as text; returns `None` at the end of the stream.
     pub(crate) async fn command(&mut self) -> Option<String> {
         loop {
             match decode_command(&self.buffer[self.used..], self.phase, &self.limits) {
@@ -142,20 +142,20 @@ impl Peer {
         }
     }
 
-    /// Reads commands and holds them to `expected`.
+    /// Reads commands and compares them with `expected`.
     pub(crate) async fn said(&mut self, expected: &[&str]) {
         for expected in expected {
             assert_eq!(self.command().await.as_deref(), Some(*expected));
         }
     }
 
-    /// Proves that nothing is on its way: the answer to a heartbeat is the next thing said.
+    /// Proves that no command has been sent: the answer to a heartbeat is the next.
     pub(crate) async fn says_nothing(&mut self) {
         self.respond(HEARTBEAT).await;
         self.said(&["NOP"]).await;
     }
 
-    /// The client closes the connection, without another word.
+    /// Waits until the client closes the connection, without another command.
     pub(crate) async fn is_closed(&mut self) {
         assert_eq!(self.command().await, None);
     }
@@ -168,7 +168,7 @@ impl Peer {
         self.frame(FrameType::Error, text.as_bytes()).await;
     }
 
-    /// The connection, going on in what `upgrade` makes of its stream.
+    /// Continues the connection in the stream that `upgrade` returns.
     #[cfg(any(feature = "compression", feature = "tls"))]
     pub(crate) async fn upgraded<S: Stream + 'static>(
         self,
@@ -212,7 +212,7 @@ pub(crate) fn message_frame(number: u64, attempts: u16, body: &[u8]) -> Vec<u8> 
     out
 }
 
-/// `FIN` with the id of the message of this number, and so on.
+/// `FIN` with the id of the message with this number.
 pub(crate) fn fin(number: u64) -> String {
     format!("FIN {number:016x}")
 }
@@ -267,7 +267,7 @@ pub(crate) fn quick(max_in_flight: u32) -> Config {
     }
 }
 
-/// Connects `consumer` to `nsqd`, and gives nsqd's end of the connection, its first RDY not read yet.
+/// Connects `consumer` to `nsqd` and returns nsqd's end of the connection, before its first RDY.
 pub(crate) async fn connect(consumer: &Consumer, nsqd: &Nsqd) -> Peer {
     let connecting = consumer.connect_to_nsqd(nsqd.address());
     let (connected, peer) = soon(async { tokio::join!(connecting, nsqd.subscribed()) }).await;
@@ -275,7 +275,7 @@ pub(crate) async fn connect(consumer: &Consumer, nsqd: &Nsqd) -> Peer {
     peer
 }
 
-/// A message in a handler, with the result that the handler shall have.
+/// A message in a handler, whose result the test decides.
 pub(crate) struct InHand {
     pub(crate) message: Message,
     pub(crate) result: oneshot::Sender<Result<(), &'static str>>,
@@ -289,7 +289,7 @@ impl InHand {
     }
 }
 
-/// Adds a handler that puts its messages into the test's hands.
+/// Adds a handler that passes its messages to the test.
 pub(crate) fn with_hands(
     builder: ConsumerBuilder,
     concurrency: usize,
@@ -316,7 +316,7 @@ pub(crate) async fn fail(_: Message) -> Result<(), &'static str> {
     Err("on purpose")
 }
 
-/// The error of a result whose success need not be shown.
+/// Returns the error of a result whose success has no `Debug`.
 pub(crate) fn error<T, E: Debug>(result: Result<T, E>) -> E {
     match result {
         Ok(_) => panic!("should have failed"),

@@ -80,7 +80,7 @@ impl Files {
         TlsConfig::default().root_ca_file(self.put("ca.pem", &authority.certificate.pem()))
     }
 
-    /// `tls`, with a certificate to show.
+    /// Returns `tls` with a client certificate.
     fn showing(&self, tls: TlsConfig, client: &Pair) -> TlsConfig {
         let certificate = self.put("client.pem", &client.certificate.pem());
         tls.client_certificate(certificate, self.put("key.pem", &client.key.serialize_pem()))
@@ -115,7 +115,7 @@ fn acceptor(
     TlsAcceptor::from(Arc::new(builder.with_single_cert(chain, server.key_der()).unwrap()))
 }
 
-/// The next connection, IDENTIFY answered with `answer`.
+/// Accepts the next connection and answers IDENTIFY with `answer`.
 async fn answered(nsqd: &Nsqd, answer: &[u8]) -> Peer {
     let mut peer = nsqd.accept().await;
     peer.magic().await;
@@ -125,14 +125,14 @@ async fn answered(nsqd: &Nsqd, answer: &[u8]) -> Peer {
     peer
 }
 
-/// The connection, going on in TLS.
+/// Continues the connection in TLS.
 async fn encrypted(peer: Peer, acceptor: &TlsAcceptor) -> Peer {
     let mut peer = peer.upgraded(async |tcp| Box::pin(acceptor.accept(tcp)).await.unwrap()).await;
     peer.respond(b"OK").await;
     peer
 }
 
-/// What a client with `config` gets that dials `host`.
+/// Lets a client with `config` dial `host`; returns its result.
 async fn identified(
     host: &str,
     config: &Config,
@@ -144,7 +144,7 @@ async fn identified(
     let serve = Box::pin(async {
         let peer = answered(&nsqd, OFFERED).await;
         peer.upgraded(async |tcp| {
-            // The client may not accept this side, or this side the client.
+            // Either side may refuse the other's certificate.
             if let Ok(mut tls) = Box::pin(acceptor.accept(tcp)).await {
                 let _ = tls.write_all(b"\0\0\0\x06\0\0\0\0OK").await;
                 let _ = tls.flush().await;
@@ -157,7 +157,7 @@ async fn identified(
     soon(async { tokio::join!(identify(&address, config), serve) }).await.0
 }
 
-/// Holds `refused` to be about certificates.
+/// Asserts that `refused` is about certificates.
 fn assert_not_accepted(refused: Result<IdentifyResponse, ConnectError>) {
     let refused = error(refused);
     assert!(matches!(refused, ConnectError::Tls { .. }), "{refused:?}");

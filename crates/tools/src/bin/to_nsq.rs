@@ -1,4 +1,4 @@
-//! Publishes what it reads from stdin.
+//! Publishes the records that it reads from stdin.
 
 use std::{env::args_os, process::ExitCode};
 

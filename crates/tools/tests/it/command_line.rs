@@ -1,10 +1,10 @@
-//! What the command line says, and what it gets for a mistake.
+//! The command line and its errors.
 
 use crate::support::{NSQ_TAIL, TO_NSQ, run};
 
 const NSQD: &str = "-nsqd-tcp-address=127.0.0.1:1";
 
-/// The line on stderr, behind its date and time, of a tool that ends with code 1 and says nothing else.
+/// Returns the only line on stderr, without date and time, of a tool that ends with code 1.
 fn failure(program: &str, args: &[&str]) -> String {
     let ended = run(program, args);
     assert_eq!(ended.code, Some(1), "{args:?}: {}", ended.stderr);

@@ -1,6 +1,6 @@
 //! The binaries against a scripted nsqd.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot continue must panic")]
 
 mod command_line;
 mod nsq_tail;

@@ -1,4 +1,4 @@
-//! A running tool, and an nsqd that does what a test says.
+//! A running tool and a scripted nsqd.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -17,13 +17,13 @@ use rustix::{
     process::{Pid, Signal, kill_process},
 };
 
-/// Longer than anything takes that does not hang.
+/// The time after which something counts as hanging.
 const LIMIT: Duration = Duration::from_secs(10);
 
 pub(crate) const NSQ_TAIL: &str = env!("CARGO_BIN_EXE_nsq_tail");
 pub(crate) const TO_NSQ: &str = env!("CARGO_BIN_EXE_to_nsq");
 
-/// A tool that runs; killed when the test is over.
+/// A running tool, killed when the test ends.
 pub(crate) struct Tool(Child);
 
 impl Tool {
@@ -47,7 +47,7 @@ impl Tool {
         self.0.stdin.take().unwrap().write_all(input).unwrap();
     }
 
-    /// Stdin, to be kept open.
+    /// Returns stdin, to keep it open.
     pub(crate) fn stdin(&mut self) -> ChildStdin {
         self.0.stdin.take().unwrap()
     }
@@ -69,7 +69,7 @@ impl Tool {
         self.0.try_wait().unwrap().is_none()
     }
 
-    /// Waits for the end: exit code, and what is left on stdout and stderr.
+    /// Waits until the tool ends.
     pub(crate) fn end(mut self) -> Ended {
         let stdout = collect(self.0.stdout.take());
         let stderr = collect(self.0.stderr.take());
@@ -98,14 +98,14 @@ fn collect(stream: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec
     })
 }
 
-/// What a tool left behind.
+/// The exit code of a tool and the unread part of its output.
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: String,
 }
 
-/// Runs a tool to its end, without input.
+/// Runs a tool without input until it ends.
 pub(crate) fn run(program: &str, args: &[&str]) -> Ended {
     let output = Command::new(program).args(args).stdin(Stdio::null()).output();
     let Output { status, stdout, stderr } = output.unwrap();
@@ -126,7 +126,7 @@ impl Nsqd {
         Self { listener, flag }
     }
 
-    /// The next connection, identified.
+    /// Accepts the next connection and answers IDENTIFY.
     pub(crate) fn accept(&self) -> Peer {
         let (stream, _) = self.listener.accept().expect("the tool connects in time");
         stream.set_read_timeout(Some(LIMIT)).unwrap();
@@ -141,7 +141,7 @@ impl Nsqd {
         peer
     }
 
-    /// The next connection, subscribed to channel `c` of `topic`.
+    /// Accepts the next connection and subscribes it to channel `c` of `topic`.
     pub(crate) fn subscribed(&self, topic: &str) -> Peer {
         let mut peer = self.accept();
         peer.said(&[&format!("SUB {topic} c")]);
@@ -160,7 +160,7 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// The next command as text, or `None` at the end of the stream.
+    /// Reads the next command as text; returns `None` at the end of the stream.
     pub(crate) fn command(&mut self) -> Option<String> {
         loop {
             match decode_command(&self.buffer, self.phase, &Limits::default()) {
@@ -192,19 +192,20 @@ impl Peer {
         }
     }
 
+    /// Reads commands and compares them with `expected`.
     pub(crate) fn said(&mut self, expected: &[&str]) {
         for expected in expected {
             assert_eq!(self.command().as_deref(), Some(*expected));
         }
     }
 
-    /// Proves that nothing is on its way: the answer to a heartbeat is the next thing said.
+    /// Proves that no command has been sent: the answer to a heartbeat is the next.
     pub(crate) fn says_nothing(&mut self) {
         self.respond(HEARTBEAT);
         self.said(&["NOP"]);
     }
 
-    /// Answers CLS, after which the tool closes the connection.
+    /// Answers CLS and waits until the tool closes the connection.
     pub(crate) fn closes(&mut self) {
         self.respond(b"CLOSE_WAIT");
         assert_eq!(self.command(), None);

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use crate::support::{Nsqd, TO_NSQ, Tool, run};
 
-/// What a single nsqd is told when `input` is fed to the tool, which then has to end well.
+/// Feeds `input` to the tool, which must succeed, and returns the commands that a single nsqd receives.
 fn published(flags: &[&str], input: &[u8]) -> Vec<String> {
     let nsqd = Nsqd::start();
     let mut tool = Tool::start(TO_NSQ, &[&[&nsqd.flag, "-topic=t"][..], flags].concat());
@@ -121,7 +121,7 @@ fn a_rate_is_kept() {
     let since = Instant::now();
     let all = published(&["-rate=50"], b"1\n2\n3\n\n5\n6\n");
     assert_eq!(all.len(), 5);
-    // The first goes at once; every later record waits a fiftieth, the empty one too.
+    // The first record passes at once; each later one, even the empty one, waits for a fiftieth of a second.
     assert!(since.elapsed() >= Duration::from_millis(100), "{:?}", since.elapsed());
 }
 

@@ -71,8 +71,8 @@ impl Buffers {
         begun || full
     }
 
-    /// Takes the batches to publish at `now`, at most one for each topic that has none in flight. In a `hurry`, no batch
-    /// waits for more messages.
+    /// Takes the batches to publish at `now`, at most one for each topic that has none in flight. In a `hurry`, no
+    /// batch waits for more messages.
     pub(super) fn take_due(&mut self, now: Instant, hurry: bool) -> Due {
         let over = self.ending && self.topics.is_empty();
         let mut due = Due { batches: Vec::new(), next_at: None, over };
