@@ -1,4 +1,4 @@
-//! What nsqd tells nsqlookupd, and when.
+//! Announcements to nsqlookupd and their timing.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! nsqd and nsqlookupd in one runtime whose clock is paused: time passes only while both have nothing to do.
+//! nsqd and nsqlookupd in one runtime with a paused clock: time passes only while both are idle.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -12,20 +12,20 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// Far more than anything here takes, by the paused clock.
+/// Only turns a hang into a failure; measured by the paused clock.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// An nsqd that announces itself to one nsqlookupd. Both end with the runtime.
+/// An nsqd that announces itself to an nsqlookupd. Both end with the runtime.
 pub(super) struct Pair {
     nsqd: SocketAddr,
     lookupd: SocketAddr,
-    /// What nsqlookupd has logged.
+    /// The log of nsqlookupd.
     pub(super) log: Capture,
     _folder: TempDir,
 }
 
 impl Pair {
-    /// Starts both, and waits until nsqlookupd knows nsqd.
+    /// Starts both and waits until nsqd has identified itself.
     pub(super) async fn start() -> Self {
         let log = Capture::new();
         let options = nsqlookupd::Options {
@@ -58,7 +58,7 @@ impl Pair {
         pair
     }
 
-    /// The address of nsqd that tombstones are set on.
+    /// The address that identifies nsqd in a tombstone.
     pub(super) fn node(&self) -> SocketAddr {
         self.nsqd
     }
@@ -71,7 +71,7 @@ impl Pair {
         assert_eq!(ask(self.lookupd, "POST", target).await.0, 200, "{target}");
     }
 
-    /// Whether a consumer of the topic would find nsqd.
+    /// Returns `true` if a consumer of the topic would find nsqd.
     pub(super) async fn is_found(&self, topic: &str) -> bool {
         let (_, body) = ask(self.lookupd, "GET", &format!("/lookup?topic={topic}")).await;
         let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
@@ -80,32 +80,32 @@ impl Pair {
 
     /// Waits until a consumer of the topic finds nsqd.
     pub(super) async fn found(&self, topic: &str) {
-        let mut look = Looks::start();
+        let mut polls = Polls::start();
         while !self.is_found(topic).await {
-            assert!(look.next().await, "{topic} is never found");
+            assert!(polls.next().await, "{topic} is never found");
         }
     }
 
     /// Waits until nsqlookupd has logged a number of lines with this text.
     pub(super) async fn logged(&self, text: &str, count: usize) {
-        let mut look = Looks::start();
+        let mut polls = Polls::start();
         while self.log.lines().iter().filter(|line| line.contains(text)).count() < count {
-            assert!(look.next().await, "{text} in {:#?}", self.log.lines());
+            assert!(polls.next().await, "{text} in {:#?}", self.log.lines());
         }
     }
 }
 
-/// Looks at something again and again, less often the longer it takes.
-struct Looks {
+/// Paces polling: less often the longer it takes.
+struct Polls {
     start: Instant,
 }
 
-impl Looks {
+impl Polls {
     fn start() -> Self {
         Self { start: Instant::now() }
     }
 
-    /// Waits for the time of the next look. `false` when it has taken too long.
+    /// Waits before the next poll. Returns `false` when it has taken too long.
     async fn next(&mut self) -> bool {
         sleep(Duration::from_millis(1) + self.start.elapsed() / 10).await;
         self.start.elapsed() < PATIENCE
