@@ -156,3 +156,21 @@ fn identity(node: &Node) -> String {
     })
     .to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_address_is_put_into_brackets() {
+        let http_address = |host: &str| {
+            let broadcast_address = host.to_owned();
+            PeerInfo { broadcast_address, http_port: 4161, ..PeerInfo::default() }.http_address()
+        };
+        assert_eq!(http_address("").as_deref(), None);
+        assert_eq!(http_address("lookup.example").as_deref(), Some("lookup.example:4161"));
+        for host in ["fe80::1", "[fe80::1]"] {
+            assert_eq!(http_address(host).as_deref(), Some("[fe80::1]:4161"));
+        }
+    }
+}

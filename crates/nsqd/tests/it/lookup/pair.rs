@@ -36,24 +36,9 @@ impl Pair {
         };
         let logger = Logger::with_sink("", Level::Debug, log.clone());
         let nsqlookupd = Nsqlookupd::start(options, logger).await.unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let options = Options {
-            data_path: folder.path().to_owned(),
-            tcp_address: "127.0.0.1:0".to_owned(),
-            http_address: "127.0.0.1:0".to_owned(),
-            broadcast_address: "127.0.0.1".to_owned(),
-            lookupd_tcp_addresses: vec![nsqlookupd.tcp_address().to_string()],
-            ..Options::default()
-        };
-        let nsqd = Nsqd::start(options, Logger::discard()).await.unwrap();
-        let pair = Self {
-            nsqd: nsqd.http_address().unwrap(),
-            lookupd: nsqlookupd.http_address(),
-            log,
-            _folder: folder,
-        };
+        let (nsqd, folder) = start_nsqd(nsqlookupd.tcp_address()).await;
+        let pair = Self { nsqd, lookupd: nsqlookupd.http_address(), log, _folder: folder };
         tokio::spawn(nsqlookupd.run(std::future::pending()));
-        tokio::spawn(nsqd.run(std::future::pending()));
         pair.logged("IDENTIFY", 1).await;
         pair
     }
@@ -95,6 +80,23 @@ impl Pair {
     }
 }
 
+/// Starts an nsqd that announces itself to an nsqlookupd. Returns its HTTP address and its data folder.
+pub(super) async fn start_nsqd(lookupd: SocketAddr) -> (SocketAddr, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options {
+        data_path: folder.path().to_owned(),
+        tcp_address: "127.0.0.1:0".to_owned(),
+        http_address: "127.0.0.1:0".to_owned(),
+        broadcast_address: "127.0.0.1".to_owned(),
+        lookupd_tcp_addresses: vec![lookupd.to_string()],
+        ..Options::default()
+    };
+    let nsqd = Nsqd::start(options, Logger::discard()).await.unwrap();
+    let http = nsqd.http_address().unwrap();
+    tokio::spawn(nsqd.run(std::future::pending()));
+    (http, folder)
+}
+
 /// Paces polling: less often the longer it takes.
 struct Polls {
     start: Instant,
@@ -112,7 +114,7 @@ impl Polls {
     }
 }
 
-async fn ask(address: SocketAddr, method: &str, target: &str) -> (u16, String) {
+pub(super) async fn ask(address: SocketAddr, method: &str, target: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let head = format!(
         "{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
