@@ -104,8 +104,13 @@ impl<'a> Peer<'a> {
     async fn serve(&mut self) -> ConnectionError {
         let mut pings = pings();
         let mut gathered_at = Instant::now();
+        // Before anything changes, so that no change is sent twice.
+        let mut step = self.continue_refresh().await;
         loop {
-            let step = tokio::select! {
+            if let Err(error) = step {
+                return error;
+            }
+            step = tokio::select! {
                 // In this order: nothing delays a PING, and a refresh does not delay changes.
                 biased;
                 _ = pings.tick() => self.ping().await,
@@ -116,9 +121,6 @@ impl<'a> Peer<'a> {
                 }
                 () = self.refresh.due() => self.continue_refresh().await,
             };
-            if let Err(error) = step {
-                return error;
-            }
         }
     }
 
