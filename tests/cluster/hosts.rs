@@ -1,5 +1,4 @@
-//! Hosts on one machine: network namespaces on a bridge that is in a namespace too, so that nothing outside of the
-//! test sees any of it.
+//! Hosts on one machine: network namespaces on a bridge in a namespace of its own, isolated from the machine's network.
 
 use std::{
     io::Write,
@@ -7,7 +6,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-/// Set in the process that runs inside of the hub.
+/// Set in the process that runs inside the hub.
 const INSIDE: &str = "NSQ_CLUSTER_HUB";
 
 /// The namespace of the bridge and of the test itself.
@@ -23,13 +22,14 @@ pub(crate) struct Host {
     link: String,
 }
 
-/// Runs `story` inside of a hub: by itself when it is there already, else as this very test in another process.
+/// Runs `story` inside a hub: directly when this process is in one, otherwise by running the same test in a process
+/// that is.
 pub(crate) fn in_hub(test: &str, story: impl FnOnce(&Hub)) {
     if let Ok(name) = std::env::var(INSIDE) {
         story(&Hub { name });
         return;
     }
-    // Several tests of this process have a hub at the same time.
+    // Tests of this process run concurrently, each with its own hub.
     static HUBS: AtomicU32 = AtomicU32::new(0);
     let number = HUBS.fetch_add(1, Ordering::Relaxed);
     let hub = Hub { name: format!("nsq{}x{number}", std::process::id()) };
@@ -37,7 +37,7 @@ pub(crate) fn in_hub(test: &str, story: impl FnOnce(&Hub)) {
         hub.tear_down();
         let text = format!("SKIPPED: {test} needs network namespaces: {error}");
         assert!(std::env::var_os("CI").is_none(), "{text}, and in CI nothing may be skipped");
-        // Not by a macro: what those print of a test that passes is not shown.
+        // Not by a macro: the test harness hides its output when the test passes.
         let _ = writeln!(std::io::stderr(), "!! {text}");
         return;
     }
@@ -69,7 +69,7 @@ impl Hub {
         for name in
             ours.filter(|name| *name == self.name || name.starts_with(&format!("{}-", self.name)))
         {
-            // What cannot be removed is left to whoever looks; the test has its result.
+            // A namespace that cannot be removed does not change the result.
             let _ = ip(&["netns", "del", name]);
         }
     }
@@ -96,7 +96,7 @@ impl Hub {
         Host { namespace, address, link }
     }
 
-    /// Cuts a host off, or heals it, as somebody who pulls its cable and puts it back.
+    /// Plugs in or unplugs the network cable of a host.
     pub(crate) fn cable(&self, host: &Host, plugged: bool) {
         ip(&["-n", &self.name, "link", "set", &host.link, if plugged { "up" } else { "down" }])
             .unwrap();

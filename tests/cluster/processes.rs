@@ -1,4 +1,4 @@
-//! The processes of the cluster, and how the test speaks to them.
+//! The processes of the cluster and the clients to talk to them.
 
 use std::{
     collections::BTreeMap,
@@ -15,17 +15,17 @@ use crate::hosts::Host;
 
 const NSQ: &str = env!("CARGO_BIN_EXE_nsq");
 
-/// Far more than anything here takes; it only turns a hang into a failure.
+/// Only turns a hang into a failure.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A process that is killed when the test is over. What it writes is collected.
+/// A process that is killed on drop. Its output is collected.
 pub(crate) struct Running {
     child: Child,
     pub(crate) out: Lines,
     pub(crate) log: Lines,
 }
 
-/// Lines that arrive.
+/// Lines of output so far.
 #[derive(Clone, Default)]
 pub(crate) struct Lines(Arc<Mutex<Vec<String>>>);
 
@@ -45,7 +45,7 @@ impl Lines {
         self.0.lock().unwrap().clone()
     }
 
-    /// How many lines contain `text`.
+    /// The number of lines that contain `text`.
     pub(crate) fn count(&self, text: &str) -> usize {
         self.0.lock().unwrap().iter().filter(|line| line.contains(text)).count()
     }
@@ -85,7 +85,7 @@ impl Running {
         running
     }
 
-    /// A consumer that prints what it gets.
+    /// A consumer that prints its messages.
     pub(crate) fn consumer(host: &Host, topic: &str, channel: &str, lookupds: &[Host]) -> Self {
         let lookupds: Vec<_> = lookupds.iter().map(|lookupd| lookupd.port(4161)).collect();
         let mut args = vec!["tail", topic, "-channel", channel, "-max-in-flight", "90"];
@@ -104,7 +104,7 @@ impl Running {
         self.child.wait().unwrap();
     }
 
-    /// Asks the process to stop; its exit code.
+    /// Sends SIGTERM and returns the exit code.
     pub(crate) fn stop(&mut self) -> Option<i32> {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
@@ -114,13 +114,13 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Already gone when the test ended it.
+        // Fails when the test has ended it.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Publishes lines from `host` to one nsqd as a process of its own; whether all of them were acknowledged.
+/// Publishes lines from `host` to one nsqd. Returns `true` if all were acknowledged.
 pub(crate) fn publish(host: &Host, nsqd: &Host, topic: &str, lines: &[String]) -> bool {
     let mut child = host
         .command(NSQ)
@@ -129,17 +129,17 @@ pub(crate) fn publish(host: &Host, nsqd: &Host, topic: &str, lines: &[String]) -
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    // It may end before it has read everything, when its nsqd is gone.
+    // The publisher may exit early when its nsqd is gone.
     let _ = child.stdin.take().unwrap().write_all(lines.join("\n").as_bytes());
     child.wait().unwrap().success()
 }
 
-/// `count` different lines.
+/// `count` distinct lines.
 pub(crate) fn lines(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|number| format!("{prefix}-{number}")).collect()
 }
 
-/// The body of an answer of 200.
+/// The body of a 200 response.
 pub(crate) fn get(address: &str, target: &str) -> Result<String, String> {
     request(address, "GET", target)
 }
@@ -165,7 +165,7 @@ fn request(address: &str, method: &str, target: &str) -> Result<String, String> 
     }
 }
 
-/// The consumers of a channel of `topic` on an nsqd: for each its RDY, by its address without the port.
+/// The RDY counts of the consumers of a channel on an nsqd, by their address without the port.
 pub(crate) fn ready_counts(nsqd: &Host, topic: &str, channel: &str) -> BTreeMap<String, u64> {
     let target = format!("/stats?format=json&topic={topic}&channel={channel}");
     let Ok(body) = get(&nsqd.port(4151), &target) else { return BTreeMap::new() };
@@ -179,10 +179,10 @@ pub(crate) fn ready_counts(nsqd: &Host, topic: &str, channel: &str) -> BTreeMap<
     clients.iter().filter_map(count).collect()
 }
 
-/// Looks until `happened`.
+/// Polls until `happened` returns `true`.
 ///
 /// # Panics
-/// When that takes longer than anything here may.
+/// When it takes longer than [`PATIENCE`].
 #[expect(clippy::disallowed_methods, reason = "only to give up on what hangs")]
 pub(crate) fn wait_for(what: &str, mut happened: impl FnMut() -> bool) {
     let started = Instant::now();

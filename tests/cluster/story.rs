@@ -1,4 +1,4 @@
-//! What happens to the cluster.
+//! The scenarios.
 
 use std::collections::BTreeSet;
 
@@ -38,7 +38,7 @@ impl<'a> Cluster<'a> {
             Running::nsqd(&self.nsqds[index], self.folders[index].path(), &self.lookupds);
     }
 
-    /// Publishes to an nsqd that is there, and demands that everything is acknowledged.
+    /// Publishes to a running nsqd and asserts that everything is acknowledged.
     fn publish(&self, nsqd: usize, prefix: &str, count: usize) -> Vec<String> {
         let lines = lines(prefix, count);
         assert!(publish(&self.publisher, &self.nsqds[nsqd], TOPIC, &lines), "publishing {prefix}");
@@ -51,14 +51,14 @@ impl<'a> Cluster<'a> {
         (host, running)
     }
 
-    /// What a consumer may have in flight on each nsqd; nothing for one that it is not connected to.
+    /// The RDY count of a consumer on each nsqd; `None` where it is not connected.
     fn ready(&self, channel: &str, consumer: &Host) -> Vec<Option<u64>> {
         let ready =
             |nsqd: &Host| ready_counts(nsqd, TOPIC, channel).get(&consumer.address).copied();
         self.nsqds.iter().map(ready).collect()
     }
 
-    /// How many nsqds an nsqlookupd knows to have the topic.
+    /// The number of producers of the topic that an nsqlookupd lists.
     fn known_nodes(&self, lookupd: usize) -> usize {
         let target = format!("/lookup?topic={TOPIC}");
         let Ok(body) = get(&self.lookupds[lookupd].port(4161), &target) else { return 0 };
@@ -91,7 +91,7 @@ fn nothing_acknowledged_is_lost_while_a_cluster_is_shaken() {
         wait_for_all("the first messages", &sent, &[&one]);
         wait_for("RDY to be spread", || cluster.ready("work", &host) == [Some(30); 3]);
 
-        // A second consumer shares the channel; then an nsqd dies and comes back.
+        // A second consumer shares the channel; then an nsqd is killed and restarted.
         let (other_host, two) = cluster.consumer(22, "work");
         wait_for("the second consumer", || cluster.ready("work", &other_host) == [Some(30); 3]);
         cluster.running_nsqds[1].kill();
@@ -105,7 +105,7 @@ fn nothing_acknowledged_is_lost_while_a_cluster_is_shaken() {
         wait_for_all("the messages around the death of an nsqd", &sent, &[&one, &two]);
         wait_for("RDY to be spread again", || cluster.ready("work", &host) == [Some(30); 3]);
 
-        // A nsqlookupd is cut off; nobody needs it, and nobody hammers at it.
+        // An nsqlookupd is cut off: the other suffices, and reconnects are paced.
         cluster.hub.cable(&cluster.lookupds[1], false);
         sent.extend(cluster.publish(2, "while-a-lookupd-is-away", 100));
         let (third_host, three) = cluster.consumer(23, "other");
@@ -122,7 +122,7 @@ fn nothing_acknowledged_is_lost_while_a_cluster_is_shaken() {
         }
         wait_for_all("the messages around the cut", &sent, &[&one, &two]);
 
-        // A consumer is stopped in the middle of its work; the other one gets the rest.
+        // A consumer is stopped while it works; the other receives the rest.
         sent.extend(cluster.publish(0, "while-one-stops", 500));
         assert_eq!(one.stop(), Some(0));
         sent.extend(cluster.publish(1, "after-one-stopped", 100));

@@ -1,4 +1,4 @@
-//! nsqd as a client of nsqlookupd: it announces its topics and channels, and asks for the channels of new topics.
+//! nsqd as a client of nsqlookupd: announces topics and channels, queries the channels of new topics.
 
 mod connection;
 mod new_topics;
@@ -20,17 +20,17 @@ pub(crate) struct Lookup {
 }
 
 impl Lookup {
-    /// The nsqlookupds at these addresses. Nothing happens before [`Lookup::run`].
+    /// The nsqlookupds at these addresses. Nothing is connected before [`Lookup::run`].
     pub(crate) fn new(addresses: Vec<String>) -> Self {
         Self { addresses: watch::Sender::new(addresses), peers: Peers::default() }
     }
 
-    /// The addresses as they are configured now.
+    /// The configured addresses.
     pub(crate) fn addresses(&self) -> Vec<String> {
         self.addresses.borrow().clone()
     }
 
-    /// Replaces the addresses: removed peers are disconnected, new ones are told everything.
+    /// Replaces the addresses: removed peers are disconnected, new ones connected.
     pub(crate) fn replace(&self, addresses: Vec<String>) {
         self.addresses.send_replace(addresses);
     }
@@ -38,11 +38,11 @@ impl Lookup {
     /// Announces a node's topics and channels until dropped.
     pub(crate) async fn run(&self, node: &Arc<Node>) {
         let peers = self.peers.keep(node, self.addresses.subscribe());
-        // New topics first, so that they are held back before there is a peer to be asked.
+        // New topics first, so that they are held back before there is a peer to query.
         tokio::join!(self.receive_new_topics(node), peers);
     }
 
-    /// Receives new topics while there are addresses; otherwise none is held back.
+    /// Receives new topics while addresses are configured; otherwise none is held back.
     async fn receive_new_topics(&self, node: &Arc<Node>) {
         let mut addresses = self.addresses.subscribe();
         // Does not fail: `self` owns the sender.

@@ -151,7 +151,7 @@ impl Node {
         Ok(topic)
     }
 
-    /// Tells that a topic, or a channel of it, was created or deleted. An ephemeral one is not in `nsqd.dat`.
+    /// Notes that a topic or a channel of it was created or deleted. An ephemeral one is not in `nsqd.dat`.
     fn changed(&self, topic: &TopicName, is_ephemeral: bool) {
         self.news.changed(topic);
         if !is_ephemeral {

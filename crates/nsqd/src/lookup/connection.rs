@@ -1,4 +1,4 @@
-//! A connection to an nsqlookupd: commands out, one response each.
+//! A connection to nsqlookupd: commands out, one response each.
 
 use std::{io, time::Duration};
 
@@ -16,14 +16,14 @@ use tokio::{
 
 use crate::{VERSION, node::Node, options::host_name};
 
-/// How long connecting, each write and each response may take.
+/// The time limit for connecting, for a write and for each response.
 const STEP_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a batch and its responses may take, so that a slow nsqlookupd cannot delay the next PING for long.
+/// The time limit for a batch and its responses, so that a slow nsqlookupd does not delay the next PING for long.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest response that is read.
+/// The longest response that is accepted.
 const RESPONSE_BYTES_MAX: u32 = 5 << 20;
 
-/// The answer of an nsqlookupd to IDENTIFY.
+/// The response of nsqlookupd to IDENTIFY.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(super) struct PeerInfo {
@@ -34,7 +34,7 @@ pub(super) struct PeerInfo {
 }
 
 impl PeerInfo {
-    /// The address of its HTTP API, if others can reach it.
+    /// The address of its HTTP API; `None` when it does not say.
     pub(super) fn http_address(&self) -> Option<String> {
         let (host, port) = (&self.broadcast_address, self.http_port);
         match host.as_str() {
@@ -47,7 +47,7 @@ impl PeerInfo {
     }
 }
 
-/// Why a connection is of no more use.
+/// Why a connection has to be closed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectionError {
     #[error("{0}")]
@@ -108,7 +108,7 @@ impl Connection {
             }
             Ok(last)
         };
-        // At the same time: an nsqlookupd that responds while it is still being sent to must not block both sides.
+        // Concurrently: nsqlookupd responds while it still receives, and neither side may block the other.
         match timeout(BATCH_TIMEOUT, async { tokio::try_join!(write, read) }).await {
             Ok(done) => done.map(|((), last)| last),
             Err(_) => Err(ConnectionError::Timeout(BATCH_TIMEOUT)),
@@ -155,4 +155,22 @@ fn identity(node: &Node) -> String {
         "version": VERSION,
     })
     .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_address_is_put_into_brackets() {
+        let http_address = |host: &str| {
+            let broadcast_address = host.to_owned();
+            PeerInfo { broadcast_address, http_port: 4161, ..PeerInfo::default() }.http_address()
+        };
+        assert_eq!(http_address("").as_deref(), None);
+        assert_eq!(http_address("lookup.example").as_deref(), Some("lookup.example:4161"));
+        for host in ["fe80::1", "[fe80::1]"] {
+            assert_eq!(http_address(host).as_deref(), Some("[fe80::1]:4161"));
+        }
+    }
 }

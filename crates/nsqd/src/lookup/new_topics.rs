@@ -1,7 +1,7 @@
 //! Creation of the channels that a new topic has on other nodes.
 //!
-//! A new topic is held back until the nsqlookupds have answered which channels it has elsewhere and these exist, so
-//! that they get its first message too. Publishers do not wait for that.
+//! A new topic is held back until nsqlookupd has answered which channels it has elsewhere and these are created, so
+//! that they receive its first message too. Publishers do not wait for that.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,18 +24,18 @@ use crate::{
     topic::PublishError,
 };
 
-/// For how many new topics nsqlookupd is asked at the same time; others wait their turn.
+/// The number of new topics whose queries are in flight; the others wait.
 const QUERIES_MAX: usize = 8;
-/// How long an nsqlookupd that has let a query time out is not asked again, so that not every new topic waits for it.
+/// How long an nsqlookupd is left out after a query that timed out, so that not every new topic waits for it.
 const UNRESPONSIVE_PAUSE: Duration = Duration::from_secs(15);
 
-/// An nsqlookupd's answer to `/channels`.
+/// The response of nsqlookupd to `/channels`.
 #[derive(Deserialize)]
 struct Channels {
     channels: Vec<String>,
 }
 
-/// Why an nsqlookupd is not known to have channels of a topic.
+/// Why a query failed.
 #[derive(Debug, thiserror::Error)]
 enum QueryError {
     #[error(transparent)]
@@ -44,7 +44,7 @@ enum QueryError {
     Response(#[from] serde_json::Error),
 }
 
-/// Creates the channels of new topics until dropped, which resumes all of them.
+/// Creates the channels of new topics until dropped; then topics still held back resume.
 pub(super) async fn run(
     peers: &Peers,
     node: &Arc<Node>,
@@ -63,7 +63,7 @@ pub(super) async fn run(
             }
             Some(query) = queries.join_next() => {
                 let until = Instant::now() + UNRESPONSIVE_PAUSE;
-                // A panic is reported by its hook, and the topic was resumed.
+                // A panic was reported by the panic hook, and the topic resumed.
                 let timed_out = query.unwrap_or_default();
                 unresponsive.extend(timed_out.into_iter().map(|address| (address, until)));
             }
@@ -88,7 +88,7 @@ async fn create_channels(node: Arc<Node>, held: HeldTopic, addresses: Vec<String
 }
 
 async fn create(node: Arc<Node>, held: HeldTopic, channels: BTreeSet<ChannelName>) {
-    // The topic's journal is written for each of them.
+    // Creating a channel writes to the disk.
     let created = spawn_blocking(move || {
         let topic = held.topic();
         for channel in channels {
@@ -102,18 +102,18 @@ async fn create(node: Arc<Node>, held: HeldTopic, channels: BTreeSet<ChannelName
             }
         }
     });
-    // A panic is reported by its hook, and the topic was resumed.
+    // A panic was reported by the panic hook, and the topic resumed.
     let _ = created.await;
 }
 
-/// The answers of all nsqlookupds.
+/// The combined result of the queries for a topic.
 #[derive(Default)]
 struct Found {
     channels: BTreeSet<ChannelName>,
     timed_out: Vec<String>,
 }
 
-/// The channels that any nsqlookupd knows of a topic, without ephemeral ones.
+/// Queries the channels of a topic, without ephemeral ones.
 async fn channels_elsewhere(node: &Node, topic: &TopicName, addresses: Vec<String>) -> Found {
     let options = &node.services.options;
     let limits = Limits {
@@ -127,7 +127,7 @@ async fn channels_elsewhere(node: &Node, topic: &TopicName, addresses: Vec<Strin
         queries.spawn(async move { query(&address, &path, limits).await });
     }
     let mut found = Found::default();
-    // A panic is reported by its hook.
+    // A panic was reported by the panic hook.
     while let Some(answer) = queries.join_next().await {
         let Ok(answer) = answer else { continue };
         match answer {

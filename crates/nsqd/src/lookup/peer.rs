@@ -1,10 +1,10 @@
-//! One nsqlookupd that is kept informed.
+//! The task that keeps one nsqlookupd up to date.
 //!
-//! A peer is one task. It keeps what it has told its nsqlookupd and, when the node's topics change, tells the
-//! difference. So nothing queues for a peer that is slow or away, and nothing waits for it.
+//! It remembers what is registered there and, when topics change, sends the difference. So nothing queues for an
+//! nsqlookupd that is slow or away, and nothing waits for it.
 //!
-//! Everything is registered after connecting, and again every now and then: nsqlookupd ignores what it knows already,
-//! tombstones included, and learns again what an operator or a race has removed there.
+//! A refresh registers everything: after connecting, and then periodically. nsqlookupd ignores a registration that it
+//! has, and keeps its tombstone; one that an operator or a race has removed there is restored.
 
 use std::{hash::BuildHasher, sync::Arc, time::Duration};
 
@@ -22,22 +22,22 @@ use super::{
 };
 use crate::node::{Node, news::Changes};
 
-/// How often a PING is sent: nsqlookupd takes nothing else as a sign of life.
+/// How often a PING is sent. Nothing else keeps nsqlookupd from taking this nsqd for dead.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
-/// How long to wait before connecting again after the first failure; doubled up to [`PING_INTERVAL`].
+/// The delay before reconnecting after a first failure; doubled up to [`PING_INTERVAL`].
 const RECONNECT_MIN: Duration = Duration::from_millis(250);
-/// How long changes are gathered before they are told. One that follows none is told at once.
+/// How long changes are gathered after some were sent. Otherwise a change is sent at once.
 const GATHER: Duration = Duration::from_millis(10);
-/// The least time between two rounds in which everything is registered again.
-const REPEAT_MIN: Duration = Duration::from_secs(20);
-/// The spread of that time, so that the nsqds of a cluster do not all do it at once.
-const REPEAT_SPREAD_MS: u64 = 20_000;
-/// How many registrations of a round are sent before their responses are awaited.
-const BATCH_COMMANDS_MAX: usize = 1000;
-/// The changes of how many topics are sent before their responses are awaited.
-const BATCH_TOPICS_MAX: usize = 250;
+/// The time between two refreshes, to which jitter is added.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(20);
+/// The jitter, so that the nsqds of a cluster do not refresh at the same time.
+const REFRESH_JITTER_MS: u64 = 20_000;
+/// The registrations of a refresh that are sent before their responses are awaited.
+const REFRESH_BATCH_MAX: usize = 1000;
+/// The topics whose changes are sent before their responses are awaited.
+const CHANGED_TOPICS_MAX: usize = 250;
 
-/// Keeps one nsqlookupd informed until dropped. `info` holds its answer to IDENTIFY while it is connected.
+/// Keeps one nsqlookupd up to date until dropped. `info` holds its response to IDENTIFY while it is connected.
 pub(super) async fn run(node: Arc<Node>, address: String, info: watch::Sender<Option<PeerInfo>>) {
     let logger = &node.services.logger;
     let mut pause = RECONNECT_MIN;
@@ -48,10 +48,10 @@ pub(super) async fn run(node: Arc<Node>, address: String, info: watch::Sender<Op
                 log_peer_info(logger, &address, &peer_info);
                 info.send_replace(Some(peer_info));
                 let mut peer = Peer::new(&node, connection);
-                let error = peer.keep_informed().await;
+                let error = peer.serve().await;
                 info.send_replace(None);
-                // Not after IDENTIFY already: a peer that refuses what follows is not connected to in a tight loop.
-                if peer.rounds > 0 {
+                // IDENTIFY alone is not enough: a peer that refuses what follows would be connected to in a tight loop.
+                if peer.refreshes > 0 {
                     pause = RECONNECT_MIN;
                 }
                 error
@@ -71,53 +71,56 @@ fn log_peer_info(logger: &Logger, address: &str, info: &PeerInfo) {
     }
 }
 
-/// An nsqlookupd that is connected.
+/// A connected nsqlookupd.
 struct Peer<'a> {
     node: &'a Node,
     connection: Connection,
     changes: Arc<Changes>,
-    /// What the nsqlookupd has been told, or is being told in this round.
-    told: Registrations,
-    /// How often everything has been registered.
-    rounds: u64,
-    round: Round,
+    /// The registrations sent, or to be sent by the refresh in progress.
+    registered: Registrations,
+    /// The number of refreshes completed.
+    refreshes: u64,
+    refresh: Refresh,
 }
 
-/// Where the rounds of registering everything are.
-enum Round {
+/// The state of the refreshes.
+enum Refresh {
     /// The next one starts at this time.
     Due(Instant),
-    /// Everything up to this registration is done.
-    UnderWay { done: Option<Registration> },
+    /// One is in progress and has come up to this registration.
+    InProgress { done: Option<Registration> },
 }
 
 impl<'a> Peer<'a> {
     fn new(node: &'a Node, connection: Connection) -> Self {
         let changes = node.news.changes();
-        // After that, so that no change falls in between.
-        let told = Registrations::of(node);
-        Self { node, connection, changes, told, rounds: 0, round: Round::UnderWay { done: None } }
+        // After subscribing, so that no change is missed.
+        let registered = Registrations::of(node);
+        let refresh = Refresh::InProgress { done: None };
+        Self { node, connection, changes, registered, refreshes: 0, refresh }
     }
 
-    /// Tells what there is to tell, until the connection fails.
-    async fn keep_informed(&mut self) -> ConnectionError {
+    /// Sends pings, changes and refreshes until the connection fails.
+    async fn serve(&mut self) -> ConnectionError {
         let mut pings = pings();
         let mut gathered_at = Instant::now();
+        // Before anything changes, so that no change is sent twice.
+        let mut step = self.continue_refresh().await;
         loop {
-            let step = tokio::select! {
-                // In this order: nothing puts off a PING, and a round does not put off changes.
-                biased;
-                _ = pings.tick() => self.ping().await,
-                () = gathered(&self.changes, gathered_at) => {
-                    let told = self.tell_changes().await;
-                    gathered_at = Instant::now() + GATHER;
-                    told
-                }
-                () = self.round.is_due() => self.continue_round().await,
-            };
             if let Err(error) = step {
                 return error;
             }
+            step = tokio::select! {
+                // In this order: nothing delays a PING, and a refresh does not delay changes.
+                biased;
+                _ = pings.tick() => self.ping().await,
+                () = gathered(&self.changes, gathered_at) => {
+                    let sent = self.send_changes().await;
+                    gathered_at = Instant::now() + GATHER;
+                    sent
+                }
+                () = self.refresh.due() => self.continue_refresh().await,
+            };
         }
     }
 
@@ -127,12 +130,12 @@ impl<'a> Peer<'a> {
         self.connection.send(&batch).await.map(drop)
     }
 
-    /// Tells how topics differ that have changed.
-    async fn tell_changes(&mut self) -> Result<(), ConnectionError> {
+    /// Sends the changes of topics that have changed.
+    async fn send_changes(&mut self) -> Result<(), ConnectionError> {
         let mut changes = Vec::new();
-        for name in self.changes.take(BATCH_TOPICS_MAX) {
+        for name in self.changes.take(CHANGED_TOPICS_MAX) {
             let topic = self.node.existing_topic(name.as_str());
-            changes.extend(self.told.changes_of(&name, topic.as_deref()));
+            changes.extend(self.registered.changes_of(&name, topic.as_deref()));
         }
         let mut batch = Batch::default();
         for change in &changes {
@@ -142,36 +145,36 @@ impl<'a> Peer<'a> {
             });
         }
         self.connection.send(&batch).await?;
-        self.told.apply(&changes);
+        self.registered.apply(&changes);
         Ok(())
     }
 
-    /// Registers the next batch of everything that was told.
-    async fn continue_round(&mut self) -> Result<(), ConnectionError> {
-        let done = match &self.round {
-            Round::Due(_) => None,
-            Round::UnderWay { done } => done.as_ref(),
+    /// Sends the next batch of a refresh.
+    async fn continue_refresh(&mut self) -> Result<(), ConnectionError> {
+        let done = match &self.refresh {
+            Refresh::Due(_) => None,
+            Refresh::InProgress { done } => done.as_ref(),
         };
-        let page = self.told.page(done, BATCH_COMMANDS_MAX);
+        let page = self.registered.page(done, REFRESH_BATCH_MAX);
         let mut batch = Batch::default();
         for registration in &page {
             batch.push(registration.register());
         }
         self.connection.send(&batch).await?;
-        self.round = match page.into_iter().nth(BATCH_COMMANDS_MAX - 1) {
-            Some(last) => Round::UnderWay { done: Some(last) },
+        self.refresh = match page.into_iter().nth(REFRESH_BATCH_MAX - 1) {
+            Some(last) => Refresh::InProgress { done: Some(last) },
             None => {
-                self.rounds += 1;
-                Round::Due(Instant::now() + pause_between_rounds(self.rounds))
+                self.refreshes += 1;
+                Refresh::Due(Instant::now() + refresh_interval(self.refreshes))
             }
         };
         Ok(())
     }
 }
 
-impl Round {
-    /// Waits until there is something to register.
-    async fn is_due(&self) {
+impl Refresh {
+    /// Waits until there is something to send.
+    async fn due(&self) {
         if let Self::Due(at) = self {
             sleep_until(*at).await;
         }
@@ -184,15 +187,15 @@ fn pings() -> Interval {
     pings
 }
 
-/// Waits for a change, and at least until `at`: topics and channels often come in flocks.
+/// Waits for a change, and at least until `at`: topics and channels are often created in bursts.
 async fn gathered(changes: &Changes, at: Instant) {
-    // The change last: this may be cancelled, and a change that was seen would be lost.
+    // In this order, as this may be cancelled: a change that was received before the sleep would be lost.
     sleep_until(at).await;
     changes.wait().await;
 }
 
-fn pause_between_rounds(round: u64) -> Duration {
-    // A hasher with a seed of its own is random enough.
-    let random = RandomState::default().hash_one(round);
-    REPEAT_MIN + Duration::from_millis(random % REPEAT_SPREAD_MS)
+fn refresh_interval(refresh: u64) -> Duration {
+    // The seed of the hasher is random enough.
+    let random = RandomState::default().hash_one(refresh);
+    REFRESH_INTERVAL + Duration::from_millis(random % REFRESH_JITTER_MS)
 }

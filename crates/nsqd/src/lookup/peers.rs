@@ -1,4 +1,4 @@
-//! The nsqlookupds that are configured, each with the task that keeps it informed.
+//! The configured nsqlookupds, each with the task that keeps it up to date.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use tokio::{
 use super::{connection::PeerInfo, peer};
 use crate::{lock::lock, node::Node};
 
-/// The peers by their configured address.
+/// The response of each peer to IDENTIFY by its configured address; `None` while it is not connected.
 #[derive(Default)]
 pub(super) struct Peers(Mutex<BTreeMap<String, watch::Receiver<Option<PeerInfo>>>>);
 
@@ -36,7 +36,6 @@ impl Peers {
                 if running.contains_key(&address) {
                     continue;
                 }
-                // Holds the peer's identity while it is connected.
                 let (info, infos) = watch::channel(None);
                 lock(&self.0).insert(address.clone(), infos);
                 let task = tasks.spawn(peer::run(node.clone(), address.clone(), info));
@@ -44,13 +43,13 @@ impl Peers {
             }
             tokio::select! {
                 changed = addresses.changed() => if changed.is_err() { return },
-                // Removes an aborted task; the others do not end.
+                // Only aborted tasks end.
                 Some(_) = tasks.join_next() => {}
             }
         }
     }
 
-    /// The HTTP addresses of the peers that are connected.
+    /// The HTTP addresses of the connected peers.
     pub(super) fn http_addresses(&self) -> Vec<String> {
         let peers = lock(&self.0);
         let infos = peers.values().filter_map(|info| info.borrow().clone());

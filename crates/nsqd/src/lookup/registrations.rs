@@ -1,4 +1,4 @@
-//! The topics and channels that an nsqlookupd is told of, as values.
+//! Topics and channels as nsqlookupd registers them.
 
 use std::{collections::BTreeMap, ops::Bound};
 
@@ -29,19 +29,19 @@ impl Registration {
     }
 }
 
-/// A change that an nsqlookupd is told.
+/// A command that changes the registrations of an nsqlookupd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     Register(Registration, Birth),
     Unregister(Registration),
 }
 
-/// Topics and channels by name.
+/// Topics and channels by name, each with its birth number.
 #[derive(Debug, Default)]
 pub(super) struct Registrations(BTreeMap<Registration, Birth>);
 
 impl Registrations {
-    /// Everything that a node has, ephemeral topics and channels too.
+    /// All topics and channels of a node, ephemeral ones too.
     pub(super) fn of(node: &Node) -> Self {
         let mut all = Self::default();
         for topic in node.all_topics() {
@@ -63,10 +63,10 @@ impl Registrations {
         }
     }
 
-    /// The changes that lead from `self` to the state of a topic and its channels now, in the order to tell them.
+    /// The changes of a topic and its channels from `self` to now, in the order to send them.
     ///
-    /// What was deleted and created again is unregistered and registered again, because nsqlookupd may have
-    /// forgotten it in between or hide it behind a tombstone.
+    /// What was deleted and created again is unregistered and registered again: nsqlookupd may have lost the
+    /// registration in between, or hide the topic behind a tombstone.
     pub(super) fn changes_of(&self, name: &TopicName, topic: Option<&Topic>) -> Vec<Change> {
         let mut wanted = Self::default();
         if let Some(topic) = topic {
@@ -78,7 +78,7 @@ impl Registrations {
                 changes.push(Change::Unregister(registration.clone()));
             }
         }
-        // Channels before their topic: an unregistered topic takes its channels along.
+        // Channels before their topic: unregistering a topic unregisters its channels too.
         changes.reverse();
         for (registration, birth) in wanted.0 {
             if self.0.get(&registration) != Some(&birth) {
@@ -94,7 +94,7 @@ impl Registrations {
         self.0.range(start..).take_while(move |(registration, _)| registration.topic == *name)
     }
 
-    /// Takes note of changes that an nsqlookupd has been told.
+    /// Applies changes that were sent.
     pub(super) fn apply(&mut self, changes: &[Change]) {
         for change in changes {
             match change {
@@ -108,7 +108,7 @@ impl Registrations {
         }
     }
 
-    /// Up to `count` registrations behind `after`, without topics that a channel registers along with itself.
+    /// Up to `count` registrations that follow `after`. A topic with channels is left out: they register it too.
     pub(super) fn page(&self, after: Option<&Registration>, count: usize) -> Vec<Registration> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut rest = self.0.range((start, Bound::Unbounded)).map(|(entry, _)| entry).peekable();

@@ -1,4 +1,4 @@
-//! News of a node's topics and channels, for whoever announces them elsewhere.
+//! Changes of a node's topics and channels, for those who announce them elsewhere.
 
 use std::{
     collections::BTreeSet,
@@ -10,26 +10,26 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::{lock::lock, topic::Topic};
 
-/// Tells listeners which topics are new and which have changed. Nothing waits for a listener.
+/// Notifies listeners of new and changed topics. Nothing waits for a listener.
 #[derive(Default)]
 pub(crate) struct News {
     listeners: Mutex<Vec<Weak<Changes>>>,
     new_topics: Mutex<Option<mpsc::UnboundedSender<HeldTopic>>>,
 }
 
-/// The names of the topics that were created or deleted, or have had a channel created or deleted, since a listener
-/// last took them. A name is in it once, however often the topic has changed.
+/// The topics that a listener has not taken yet, of those that were created or deleted or had a channel created or
+/// deleted. A topic is in it once, however often it has changed.
 #[derive(Default)]
 pub(crate) struct Changes {
     topics: Mutex<BTreeSet<TopicName>>,
     not_empty: Notify,
 }
 
-/// A new topic whose messages wait at the topic until this is dropped.
+/// A new topic that passes no messages to its channels until this is dropped.
 pub(crate) struct HeldTopic(Arc<Topic>);
 
 impl News {
-    /// Collects changes from now on, until the returned listener is dropped.
+    /// Collects changes from now on, until the returned value is dropped.
     pub(crate) fn changes(&self) -> Arc<Changes> {
         let changes = Arc::new(Changes::default());
         let mut listeners = lock(&self.listeners);
@@ -38,14 +38,14 @@ impl News {
         changes
     }
 
-    /// Receives every topic created from now on, held back. There is one receiver: a second call ends the first.
+    /// Receives every topic created from now on, held back. A second call replaces the first receiver.
     pub(crate) fn new_topics(&self) -> mpsc::UnboundedReceiver<HeldTopic> {
         let (sender, receiver) = mpsc::unbounded_channel();
         *lock(&self.new_topics) = Some(sender);
         receiver
     }
 
-    /// Tells that a topic or one of its channels was created or deleted.
+    /// Notes that a topic or one of its channels was created or deleted.
     pub(super) fn changed(&self, topic: &TopicName) {
         for listener in lock(&self.listeners).iter().filter_map(Weak::upgrade) {
             lock(&listener.topics).insert(topic.clone());
@@ -53,10 +53,10 @@ impl News {
         }
     }
 
-    /// Hands a topic over that nobody else can see yet. Without a receiver it is not held back.
+    /// Hands over a topic before it becomes visible. Without a receiver it is not held back.
     pub(super) fn created(&self, topic: &Arc<Topic>) {
         if let Some(new_topics) = &*lock(&self.new_topics) {
-            // A failed send drops the topic's hold.
+            // A failed send drops the topic, which resumes it.
             let _ = new_topics.send(HeldTopic::new(topic));
         }
     }
@@ -68,7 +68,7 @@ impl Changes {
         self.not_empty.notified().await;
     }
 
-    /// Takes up to `count` topics; the rest is waited for anew.
+    /// Takes up to `count` topics. [`Changes::wait`] returns at once when some are left.
     pub(crate) fn take(&self, count: usize) -> Vec<TopicName> {
         let mut topics = lock(&self.topics);
         let taken = std::iter::from_fn(|| topics.pop_first()).take(count).collect();

@@ -66,7 +66,7 @@ fn a_nsqlookupd_that_comes_later_is_told_everything() {
     assert_eq!((status, String::from_utf8(body).unwrap()), (200, addresses));
     later.expect_identify();
     later.expect("REGISTER plain");
-    // The channel brings its topic along.
+    // A channel registers its topic too.
     later.expect("REGISTER t c");
     first.expect("end of stream");
 }
@@ -93,7 +93,7 @@ fn a_nsqlookupd_that_is_away_or_says_nothing_holds_nobody_up() {
         options.lookupd_tcp_addresses =
             vec![silent.local_addr().unwrap().to_string(), nobody.to_string()];
     });
-    // It has connected, and waits for an answer that does not come.
+    // nsqd has connected and waits for a response.
     let (_connection, _) = silent.accept().unwrap();
     let mut client = server.client();
     client.publish("t", b"message");
@@ -161,7 +161,7 @@ fn a_topic_is_held_back_no_longer_when_its_nsqlookupd_is_removed() {
     lookupd.expect_identify();
     server.client().publish("t", b"message");
     let mut consumer = server.consumer("t", "c", 1);
-    // It does not answer.
+    // It stays unanswered.
     let _query = queries.recv_timeout(PATIENCE).unwrap();
     consumer.expect_nothing();
     assert_eq!(http(server.http, "PUT", "/config/nsqlookupd_tcp_addresses", b"[]").0, 200);

@@ -1,4 +1,4 @@
-//! What nsqd registers is what consumers find.
+//! Discovery: registrations of nsqd as consumers find them.
 
 use std::time::Duration;
 
@@ -110,7 +110,7 @@ async fn a_tombstone_hides_a_producer_of_one_topic() {
         one.register(topic, None).await;
         two.register(topic, None).await;
     }
-    // The node is known by its HTTP port.
+    // The HTTP port identifies a node.
     for node in ["a:4150", "c:4151", "a"] {
         let answer = lookupd.post(&format!("/topic/tombstone?topic=t&node={node}")).await;
         assert_eq!((answer.status(), answer.body.as_str()), (200, ""));

@@ -1,5 +1,4 @@
-//! An nsqlookupd on free ports, the nsqd's end of a connection, and an HTTP client that says exactly what it is told
-//! to say.
+//! An nsqlookupd on free ports, nsqd's end of a connection, and an HTTP client that sends requests verbatim.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -18,10 +17,10 @@ use tokio::{
     time::timeout,
 };
 
-/// How long a test waits for what must happen.
+/// Only turns a hang into a failure.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Waits for what must happen.
+/// Awaits what must happen soon.
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
     timeout(PATIENCE, future).await.expect("it happens in time")
 }
@@ -58,18 +57,18 @@ impl TestLookupd {
         Self { tcp, http, log, stop, running }
     }
 
-    /// Stops it; what was served is gone when this returns.
+    /// Stops it and waits until all connections are closed.
     pub(crate) async fn stop(self) {
         self.stop.send(()).unwrap();
         soon(self.running).await.unwrap().unwrap();
     }
 
-    /// A connection that has said nothing.
+    /// A connection that has sent nothing.
     pub(crate) async fn connect(&self) -> Conn {
         Conn { stream: TcpStream::connect(self.tcp).await.unwrap() }
     }
 
-    /// A connection that speaks V1.
+    /// A connection that has sent the magic.
     pub(crate) async fn client(&self) -> Conn {
         let mut conn = self.connect().await;
         conn.send(MAGIC_V1).await;
@@ -90,7 +89,7 @@ impl TestLookupd {
             .await
     }
 
-    /// Sends a request as it stands.
+    /// Sends a request verbatim.
     pub(crate) async fn send(&self, request: &str) -> Answer {
         let mut stream = TcpStream::connect(self.http).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -122,7 +121,7 @@ impl TestLookupd {
         producers.iter().map(|peer| peer["broadcast_address"].as_str().unwrap().into()).collect()
     }
 
-    /// Asks until the answer is as it is waited for.
+    /// Polls until the answer is `body`.
     pub(crate) async fn until(&self, path: &str, body: &str) {
         let wait = async {
             while self.get(path).await.body != body {
@@ -132,7 +131,7 @@ impl TestLookupd {
         timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{path} becomes {body}"));
     }
 
-    /// Waits for a line of the log, from its level on.
+    /// Waits for a log line, given from its level on.
     pub(crate) async fn logged(&self, line: &str) {
         let wait = async {
             while !self.log.texts().iter().any(|text| text == line) {
@@ -145,7 +144,7 @@ impl TestLookupd {
     }
 }
 
-/// What an nsqd says about itself.
+/// The body of an IDENTIFY.
 pub(crate) fn identity(address: &str) -> String {
     format!(
         "{{\"broadcast_address\":\"{address}\",\"hostname\":\"h\",\"http_port\":4151,\"tcp_port\":4150,\

@@ -1,4 +1,4 @@
-//! Clients that mean harm, or do not know what they are doing.
+//! Hostile and broken clients.
 
 use nsq_protocol::{LINE_BYTES_MAX, v1};
 use tokio::io::AsyncReadExt;
@@ -28,7 +28,7 @@ async fn an_impossible_body_size_is_refused_and_nothing_else_happens() {
 async fn a_line_without_an_end_is_refused() {
     let lookupd = TestLookupd::start().await;
     let mut conn = lookupd.client().await;
-    // More than the limit is on its way when the connection is refused, and the refusal arrives all the same.
+    // More than the limit is in flight when the connection is refused, and the response arrives nevertheless.
     conn.send(vec![b'x'; 3 * LINE_BYTES_MAX]).await;
     let text = format!("E_INVALID command line is longer than {LINE_BYTES_MAX} bytes");
     assert_eq!(conn.responses().await, [text]);
@@ -60,7 +60,7 @@ async fn a_client_that_takes_no_answers_does_not_hold_up_others() {
     let lookupd = TestLookupd::start().await;
     let mut deaf = lookupd.client().await;
     let pings = "PING\n".repeat(1000);
-    // Until the way there and the way back are full.
+    // Until the buffers of both directions are full.
     let stuffed = async {
         loop {
             let sent = deaf.send(&pings);
@@ -76,7 +76,7 @@ async fn a_client_that_takes_no_answers_does_not_hold_up_others() {
     lookupd.stop().await;
 }
 
-/// With the clock paused, time passes as soon as nobody has anything to do.
+/// The clock is paused: time passes as soon as both sides are idle.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_never_says_its_magic_is_given_up() {
     let lookupd = TestLookupd::start().await;

@@ -1,4 +1,4 @@
-//! The HTTP API, as tools and scripts know it.
+//! The HTTP API as tools and scripts use it.
 
 use crate::harness::TestLookupd;
 

@@ -1,4 +1,4 @@
-//! The figures for Prometheus.
+//! The Prometheus metrics.
 
 use nsq_protocol::v1::Command;
 

@@ -16,7 +16,7 @@ fn nsqlookupd(args: &[&str]) -> Command {
     command
 }
 
-/// Runs it to its end, which comes by itself.
+/// Runs nsqlookupd until it exits by itself.
 fn run(args: &[&str]) -> Output {
     nsqlookupd(args).output().unwrap()
 }
@@ -31,7 +31,7 @@ struct Running {
     log: BufReader<ChildStderr>,
     tcp: String,
     http: String,
-    /// The lines of its log until it listened.
+    /// The log up to the open ports.
     lines: Vec<String>,
 }
 
@@ -59,7 +59,7 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Waits for its end: the exit code, and the rest of its log.
+    /// Waits for its exit. Returns the exit code and the rest of the log.
     fn end(mut self) -> (Option<i32>, String) {
         let mut rest = String::new();
         self.log.read_to_string(&mut rest).unwrap();
@@ -152,7 +152,7 @@ fn a_configuration_file_says_what_the_command_line_does_not() {
 fn signals_stop_it_cleanly_whoever_is_connected() {
     for signal in [Signal::TERM, Signal::INT] {
         let running = Running::start(&FREE_PORTS);
-        // Neither of the two ever says anything.
+        // Neither ever sends a complete request.
         let silent = TcpStream::connect(&running.tcp).unwrap();
         let slow = TcpStream::connect(&running.http).unwrap();
         running.signal(signal);

@@ -1,11 +1,11 @@
-//! The TCP protocol, from nsqd's side.
+//! The TCP protocol from nsqd's side.
 
 use nsq_protocol::v1::Command;
 use serde_json::{Value, json};
 
 use crate::harness::{TestLookupd, identity};
 
-/// What comes until the connection is closed, after these bytes.
+/// Sends bytes and returns the responses until the connection is closed.
 async fn told(bytes: impl AsRef<[u8]>) -> Vec<String> {
     let lookupd = TestLookupd::start().await;
     let mut conn = lookupd.connect().await;

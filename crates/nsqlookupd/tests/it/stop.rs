@@ -1,4 +1,4 @@
-//! How nsqlookupd stops.
+//! Shutdown.
 
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
@@ -10,7 +10,7 @@ async fn a_stop_closes_every_connection_also_those_that_have_said_nothing() {
     let (mut silent, mut client) = (lookupd.connect().await, lookupd.client().await);
     let mut nsqd = lookupd.nsqd("a").await;
     nsqd.register("t", None).await;
-    // Its answer shows that the connections before it were accepted.
+    // Its response shows that the connections before it were accepted.
     let (log, tcp, http) = (lookupd.log.clone(), lookupd.tcp, lookupd.http);
     lookupd.stop().await;
     for conn in [&mut silent, &mut client, &mut nsqd] {

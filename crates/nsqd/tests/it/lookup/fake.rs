@@ -1,4 +1,4 @@
-//! An nsqlookupd by script: it does as it is told and keeps what it hears.
+//! A scripted nsqlookupd that records commands.
 
 use std::{
     io::{Read, Write},
@@ -16,11 +16,11 @@ pub(super) struct Lookupd {
     heard: Receiver<String>,
 }
 
-/// A query for the channels of a topic, which waits for its answer.
+/// A pending query for the channels of a topic.
 pub(super) struct Query(TcpStream);
 
 impl Lookupd {
-    /// One that says of every topic that it has these channels.
+    /// Answers every query with these channels.
     pub(super) fn start(channels: &'static [&'static str]) -> Self {
         let (lookupd, queries) = Self::asked();
         std::thread::spawn(move || {
@@ -31,7 +31,7 @@ impl Lookupd {
         lookupd
     }
 
-    /// One that leaves the answers to queries to the test.
+    /// Leaves queries to the test.
     pub(super) fn asked() -> (Self, Receiver<Query>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -40,19 +40,19 @@ impl Lookupd {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let hears = hears.clone();
-                // A thread that ends with an error ends with its test.
+                // An error means that the test is over.
                 std::thread::spawn(move || serve_nsqd(stream.unwrap(), http_port, &hears));
             }
         });
         (Self { address, heard }, queries)
     }
 
-    /// The next command it hears, or that its connection has ended.
+    /// Returns the next command, or `end of stream`.
     pub(super) fn hear(&self) -> String {
         self.heard.recv_timeout(PATIENCE).unwrap()
     }
 
-    /// Demands that this is the next that it hears.
+    /// Asserts that this is the next command.
     #[track_caller]
     pub(super) fn expect(&self, expected: &str) {
         assert_eq!(self.hear(), expected);
@@ -95,9 +95,10 @@ fn serve_nsqd(mut stream: TcpStream, http_port: u16, hears: &Sender<String>) -> 
             }
             Decoded::Incomplete { .. } => {
                 let mut chunk = [0; 4096];
-                let read = stream.read(&mut chunk).ok()?;
+                // A connection that is closed with a response unread is reset.
+                let read = stream.read(&mut chunk).unwrap_or(0);
                 if read == 0 {
-                    // A test may not wait for it.
+                    // Fails when the test is over.
                     let _ = hears.send("end of stream".to_owned());
                     return None;
                 }
