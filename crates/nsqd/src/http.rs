@@ -1,4 +1,4 @@
-//! The HTTP API: publishing, administration and figures, as NSQ's tools and scripts know it.
+//! The HTTP API of NSQ: publishing, administration, statistics.
 
 mod admin;
 mod args;
@@ -21,7 +21,7 @@ use self::{
 };
 use crate::{VERSION, lookup::Lookup, node::Node, options::host_name};
 
-/// The routes of nsqd. The ports are those that are listened on, for `/info`.
+/// The routes of nsqd. `/info` shows the ports, which are the ones nsqd listens on.
 pub(crate) fn router(
     node: Arc<Node>,
     lookup: Arc<Lookup>,
@@ -48,13 +48,13 @@ pub(crate) fn router(
         .post("/channel/unpause", on(&node, admin::unpause_channel))
         .get("/config/:opt", on(&config, config::show))
         .put("/config/:opt", on(&config, config::change))
-        // There is no collector to run: what is freed goes back to the allocator at once.
+        // There is no garbage collector to run.
         .route(
             Route::new(Method::POST, "/debug/freememory", async |_| Response::empty()).unmarked(),
         )
 }
 
-/// A handler that is given `state`.
+/// Makes a handler out of a function that takes `state` and the request.
 fn on<S, F, Fut>(state: &Arc<S>, handler: F) -> impl Handler + use<S, F, Fut>
 where
     S: Send + Sync + 'static,
@@ -65,7 +65,7 @@ where
     move |request| handler(Arc::clone(&state), request)
 }
 
-/// Does what may wait for the disk, on a thread that may.
+/// Runs work that may wait for the disk on a thread that may block.
 async fn blocking<T: Send + 'static>(
     node: &Arc<Node>,
     work: impl FnOnce(&Arc<Node>) -> T + Send + 'static,
@@ -96,16 +96,16 @@ struct Info<'a> {
     http_port: u16,
     tcp_port: u16,
     start_time: u64,
-    /// Nanoseconds, as all durations here.
+    /// In nanoseconds, like all durations here.
     max_heartbeat_interval: u128,
     max_output_buffer_size: i64,
     max_output_buffer_timeout: u128,
     max_deflate_level: i64,
     topology_zone: &'a str,
     topology_region: &'a str,
-    /// Which data folder this is, in hex: random, made with the folder.
+    /// The random id of the data folder, in hex.
     data_id: String,
-    /// How often nsqd was started on it anew or after a crash.
+    /// Counts the starts on this folder that were the first or followed a crash.
     incarnation: u32,
 }
 

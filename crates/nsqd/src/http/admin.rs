@@ -73,7 +73,8 @@ pub(super) async fn create_channel(node: Arc<Node>, request: Request) -> Answer 
     blocking(&node, move |node| match node.channel_of(&target.topic, &channel) {
         Ok(_) => Ok(Response::empty()),
         Err(PublishError::Exiting) => Err(no_topic()),
-        Err(error) => Err(target.refusal(node, &path, &error)),
+        Err(PublishError::Journal(error)) => Err(target.refusal(node, &path, &error)),
+        Err(error) => Err(failure(node, &path, &error)),
     })
     .await?
 }
@@ -84,7 +85,7 @@ pub(super) async fn delete_channel(node: Arc<Node>, request: Request) -> Answer 
     blocking(&node, move |node| match node.delete_channel(&target.topic, &channel) {
         Ok(true) => Ok(Response::empty()),
         Ok(false) => Err(no_channel()),
-        Err(_) if target.topic.is_exiting() => Err(no_topic()),
+        Err(nsq_log::Error::Deleted(_)) => Err(no_topic()),
         Err(error) => Err(failure(node, &path, &error)),
     })
     .await?
@@ -135,8 +136,8 @@ impl Target {
     }
 
     /// The answer to a change that has been written to the journal, or could not be.
-    fn done(&self, node: &Node, path: &str, persisted: Result<(), nsq_log::Error>) -> Answer {
-        match persisted {
+    fn done(&self, node: &Node, path: &str, recorded: Result<(), nsq_log::Error>) -> Answer {
+        match recorded {
             Ok(()) => Ok(Response::empty()),
             Err(error) => Err(self.refusal(node, path, &error)),
         }
@@ -144,9 +145,9 @@ impl Target {
 
     /// The answer to a pause or unpause. It has taken effect in any case, and the topic's journal gets it as soon as
     /// the disk allows.
-    fn paused(&self, node: &Node, persisted: Result<(), nsq_log::Error>) -> Answer {
-        if let Err(error) = persisted {
-            if let Some(gone) = self.gone() {
+    fn paused(&self, node: &Node, recorded: Result<(), nsq_log::Error>) -> Answer {
+        if let Err(error) = recorded {
+            if let Some(gone) = self.gone(&error) {
                 return Err(gone);
             }
             let topic = &self.topic.name;
@@ -158,18 +159,16 @@ impl Target {
         Ok(Response::empty())
     }
 
-    fn refusal(&self, node: &Node, path: &str, error: &dyn Display) -> Error {
-        self.gone().unwrap_or_else(|| failure(node, path, error))
+    fn refusal(&self, node: &Node, path: &str, error: &nsq_log::Error) -> Error {
+        self.gone(error).unwrap_or_else(|| failure(node, path, error))
     }
 
-    /// The answer when the target was deleted meanwhile.
-    fn gone(&self) -> Option<Error> {
-        if self.topic.is_exiting() {
+    /// The answer when a change failed because its target was deleted meanwhile.
+    fn gone(&self, error: &nsq_log::Error) -> Option<Error> {
+        if matches!(error, nsq_log::Error::Deleted(_)) || self.topic.is_exiting() {
             Some(no_topic())
-        } else if self.channel.as_ref().is_some_and(|channel| channel.is_exiting()) {
-            Some(no_channel())
         } else {
-            None
+            self.channel.as_ref().filter(|channel| channel.is_exiting()).map(|_| no_channel())
         }
     }
 }

@@ -25,7 +25,7 @@ pub(super) async fn one(node: Arc<Node>, mut request: Request) -> Result<Respons
     publish(&node, &topic, batch, defer.filter(|defer| !defer.is_zero())).await
 }
 
-/// Publishes the messages in the body: all of them or none.
+/// Publishes all messages of the body or none.
 pub(super) async fn many(node: Arc<Node>, mut request: Request) -> Result<Response, Error> {
     let limits = &node.services.options.limits;
     if request.content_length().is_some_and(|length| length > u64::from(limits.body_bytes_max)) {
@@ -64,14 +64,14 @@ async fn publish(
     defer: Option<Duration>,
 ) -> Result<Response, Error> {
     let (topic, end) = node.publish(topic, &mut batch, defer).map_err(|_| exiting())?;
-    // A topic in memory has nothing that could be flushed.
+    // An ephemeral topic has no file to flush.
     if node.services.options.waits_for_sync() && !topic.name.is_ephemeral() {
         topic.synced(end).await.map_err(|_| exiting())?;
     }
     Ok(Response::text("OK"))
 }
 
-/// The topic of the query; the common case, that there is one, does not leave the thread.
+/// Returns the topic of the query. One that exists, which is the common case, is found without leaving the thread.
 async fn topic_or_create(node: &Arc<Node>, query: &Query) -> Result<Arc<Topic>, Error> {
     let name = args::topic(query)?;
     if let Some(topic) = node.existing_topic(name.as_str()) {
@@ -87,7 +87,7 @@ fn delay(text: &str, options: &Options) -> Result<Duration, Error> {
         .ok_or_else(|| Error::bad_request("INVALID_DEFER"))
 }
 
-/// Adds every line that is not empty. What ends a line is `\n` alone.
+/// Adds every line that is not empty. Lines end with `\n` alone.
 fn push_lines(body: &[u8], limits: &Limits, batch: &mut BatchBuilder) -> Result<(), Error> {
     for line in body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         if line.len() > limits.message_bytes_max as usize {
@@ -98,10 +98,10 @@ fn push_lines(body: &[u8], limits: &Limits, batch: &mut BatchBuilder) -> Result<
     Ok(())
 }
 
-/// Adds the messages of a body in the form of MPUB, without the size in front: the number of messages, then each
-/// with its size. What follows is passed over.
+/// Adds the messages of a body that is laid out like that of MPUB without the leading size: the number of messages,
+/// then each with its size. Bytes behind the last message are ignored.
 fn push_counted(body: &[u8], limits: &Limits, batch: &mut BatchBuilder) -> Result<(), Error> {
-    // Each message takes four bytes of size and one of body at least.
+    // Each message takes four bytes for its size and at least one for its body.
     let count_max = limits.body_bytes_max.saturating_sub(4) / 5;
     let (count, mut rest) = split_number(body)
         .filter(|(count, _)| (1..=count_max).contains(count))
@@ -117,7 +117,7 @@ fn push_counted(body: &[u8], limits: &Limits, batch: &mut BatchBuilder) -> Resul
     Ok(())
 }
 
-/// A number of 32 bits from the front. Those that would be negative are above every limit.
+/// Splits a 32-bit number off the front. Numbers that are negative in NSQ are above every limit here.
 fn split_number(bytes: &[u8]) -> Option<(u32, &[u8])> {
     let (number, rest) = bytes.split_first_chunk()?;
     Some((u32::from_be_bytes(*number), rest))
@@ -134,8 +134,8 @@ fn too_large(message: &'static str) -> Error {
     Error::new(StatusCode::PAYLOAD_TOO_LARGE, message)
 }
 
-/// What every refusal of the topic is called, be it that it goes away or that the disk does not take the
-/// messages; the log of nsqd says which.
+/// The answer whenever the topic refuses messages, because it is being deleted or because of the disk. nsqd logs
+/// which of the two it was.
 fn exiting() -> Error {
     Error::new(StatusCode::SERVICE_UNAVAILABLE, "EXITING")
 }

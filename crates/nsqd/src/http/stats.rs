@@ -1,7 +1,7 @@
-//! What `/stats` shows: one set of figures, written as JSON by serde and as text by [`Display`](std::fmt::Display).
+//! The figures of `/stats`, which serde writes as JSON and [`Display`](std::fmt::Display) as text.
 //!
-//! Collecting them walks topics, channels and clients, never messages: what is counted is kept by those who
-//! change it.
+//! Collecting them visits topics, channels and clients, never messages: counts are kept up to date where they
+//! change. Locks are held only while figures are copied; text is made outside.
 
 mod memory;
 mod text;
@@ -23,16 +23,16 @@ use crate::{
     topic::client::ClientState,
 };
 
-/// What is asked for.
+/// The parts of the figures that a request asks for.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filter {
     /// Only this topic.
     pub(crate) topic: Option<String>,
     /// Only this channel; topics without it are left out.
     pub(crate) channel: Option<String>,
-    /// Whether to list consumers and producers.
+    /// Lists consumers and producers.
     pub(crate) clients: bool,
-    /// Whether to show what memory the process uses.
+    /// Shows the memory of the process.
     pub(crate) memory: bool,
 }
 
@@ -43,11 +43,11 @@ pub(crate) struct Stats {
     health: String,
     /// Seconds since the Unix epoch.
     start_time: u64,
-    /// `null` when the topic that was asked for does not exist.
+    /// `null` when the requested topic does not exist.
     topics: Option<Vec<TopicStats>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     memory: Option<Memory>,
-    /// `null` when there are none, or clients were not asked for.
+    /// `null` when there are none or clients are not requested.
     producers: Option<Vec<Connection>>,
     #[serde(skip)]
     uptime: Duration,
@@ -79,7 +79,7 @@ struct ChannelStats {
     requeue_count: u64,
     timeout_count: u64,
     client_count: usize,
-    /// `null` when clients were not asked for.
+    /// `null` when clients are not requested.
     clients: Option<Vec<Connection>>,
     paused: bool,
     e2e_processing_latency: Latency,
@@ -115,14 +115,14 @@ struct Connection {
     tls_negotiated_protocol_is_mutual: bool,
 }
 
-/// How many messages a client published to a topic.
+/// The number of messages a client has published to a topic.
 #[derive(Debug, Serialize)]
 struct PubCount {
     topic: String,
     count: u64,
 }
 
-/// How long messages take from publishing to finishing, where that is measured.
+/// The time from publishing to finishing. It is not measured: NSQ's default too.
 #[derive(Debug, Default, Serialize)]
 struct Latency {
     count: u64,
@@ -130,7 +130,7 @@ struct Latency {
 }
 
 impl Stats {
-    /// Collects what is asked for.
+    /// Collects the figures that `filter` asks for.
     pub(crate) fn collect(node: &Node, filter: &Filter) -> Self {
         let services = &node.services;
         let topics = match &filter.topic {
@@ -153,7 +153,7 @@ impl Stats {
     }
 }
 
-/// `None` when the topic has not the channel that is asked for.
+/// Returns `None` when the topic does not have the requested channel.
 fn topic_stats(topic: &Topic, filter: &Filter) -> Option<TopicStats> {
     let channels = match &filter.channel {
         None => topic.channels(),
@@ -198,10 +198,10 @@ fn channel_stats(channel: &Channel, tail_start: u64, filter: &Filter) -> Channel
     }
 }
 
-/// Every client that has published, whatever topic and channel are asked for.
+/// Returns every client that has published, whichever topic and channel are requested.
 fn producers(node: &Node, filter: &Filter) -> Vec<Connection> {
     let mut clients = node.clients.all();
-    clients.retain(|client| !client.about().pub_counts.is_empty());
+    clients.retain(|client| client.has_published());
     let subscribed = |client: &&Arc<Client>| client.state() != ClientState::Init as u8;
     let subscribers: BTreeSet<_> =
         clients.iter().filter(subscribed).map(|client| client.id).collect();
@@ -213,7 +213,7 @@ fn producers(node: &Node, filter: &Filter) -> Vec<Connection> {
         .collect()
 }
 
-/// What clients that may be on any channel have consumed.
+/// Returns what each of the clients has consumed, on whichever channel it is.
 fn consumer_counts(
     node: &Node,
     ids: &BTreeSet<ClientId>,

@@ -1,4 +1,4 @@
-//! IDENTIFY: what a client says about itself, checked, and what nsqd answers.
+//! Parsing and checking of IDENTIFY.
 
 use std::time::Duration;
 
@@ -7,19 +7,19 @@ use serde_json::{Map, Value};
 
 use crate::{options::Options, topic::client::About};
 
-/// A value a client may set, leave to nsqd, or switch off.
+/// A value that a client may set, leave alone, or switch off.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Setting<T> {
-    /// 0 or absent: as it was, which at first is what nsqd does by itself.
+    /// 0 or absent: the value stays as it is.
     Default,
-    /// -1: not at all.
+    /// -1: switched off.
     Off,
-    /// As asked.
+    /// A new value.
     Value(T),
 }
 
 impl<T> Setting<T> {
-    /// What applies from now on where `current` did before; `None` means switched off.
+    /// Applies the setting to `current`, where `None` means switched off.
     pub(crate) fn over(self, current: Option<T>) -> Option<T> {
         match self {
             Self::Default => current,
@@ -46,7 +46,10 @@ pub(crate) struct Identify {
 }
 
 impl Identify {
-    /// Reads the body of an IDENTIFY and holds it against nsqd's limits, in the order NSQ does.
+    /// Parses the body of an IDENTIFY and checks it against nsqd's limits, in NSQ's order.
+    ///
+    /// # Errors
+    /// When the body is no JSON object of the right types, or a value is out of range.
     pub(crate) fn parse(body: &[u8], options: &Options) -> Result<Self, ClientError> {
         let undecodable = || ClientError::new(Code::BadBody, "IDENTIFY failed to decode JSON body");
         let fields = Fields::parse(body).ok_or_else(undecodable)?;
@@ -97,7 +100,7 @@ impl Identify {
 }
 
 impl Identify {
-    /// Fills in what `/stats` shows of the client.
+    /// Copies what `/stats` shows of the client.
     pub(crate) fn describe(self, about: &mut About) {
         about.client_id = self.client_id;
         about.hostname = self.hostname;
@@ -125,9 +128,9 @@ fn out_of_range(what: &str, value: i64) -> ClientError {
     ClientError::new(Code::BadBody, format!("IDENTIFY {what} ({value}) is invalid"))
 }
 
-/// The fields of IDENTIFY as they were sent, of the right types.
+/// The fields of an IDENTIFY, with types checked and values unchecked.
 #[derive(Default)]
-struct Raw {
+struct RawFields {
     client_id: String,
     hostname: String,
     user_agent: String,
@@ -153,9 +156,10 @@ impl Fields {
         }
     }
 
-    /// `None` when a known field has the wrong type. Keys match in any case, unknown keys are passed over.
-    fn read(&self) -> Option<Raw> {
-        let mut raw = Raw::default();
+    /// Reads the known fields; returns `None` when one has the wrong type. Keys match in any case, unknown keys are
+    /// ignored.
+    fn read(&self) -> Option<RawFields> {
+        let mut raw = RawFields::default();
         for (key, value) in &self.0 {
             if value.is_null() {
                 continue;

@@ -1,4 +1,4 @@
-//! What is on its way to a client: frames, in order, as few pieces as possible.
+//! The output of a connection: frames in order, in as few pieces as possible.
 
 use std::{collections::VecDeque, io, io::IoSlice};
 
@@ -7,8 +7,8 @@ use nsq_log::Slice;
 use nsq_protocol::{FrameType, MESSAGE_FRAME_HEAD_BYTES};
 use tokio::net::TcpStream;
 
-/// Slices of the log below this are copied next to each other: a copy of so little costs less than the
-/// bookkeeping of a piece of its own in a vectored write.
+/// Slices of the log shorter than this are copied into one piece: so short a copy costs less than a piece of its
+/// own in a vectored write.
 const COPY_BYTES_MAX: usize = 1024;
 
 /// The most pieces of one vectored write.
@@ -17,17 +17,17 @@ const PIECES_MAX: usize = 64;
 /// Offset of the attempts in a message frame: after size, type and timestamp.
 const ATTEMPTS_AT: usize = 16;
 
-/// The frames a client has not been sent yet.
+/// The frames that have not been written yet.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
     pieces: VecDeque<Bytes>,
-    /// Small frames that come after all `pieces`.
+    /// Short frames that follow all `pieces`.
     tail: BytesMut,
     bytes: usize,
 }
 
 impl Output {
-    /// Bytes waiting to be written.
+    /// Returns how many bytes wait to be written.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -49,8 +49,8 @@ impl Output {
         self.copy(frames);
     }
 
-    /// Appends messages as they lie in the log: what is there is the frame of a first delivery, and a later
-    /// delivery differs in its attempts only.
+    /// Appends messages as they lie in the log. The log holds the frames of a first delivery; a redelivery differs
+    /// only in its attempts.
     pub(crate) fn messages(&mut self, slice: Slice, attempts: u16) {
         if attempts > 1 {
             self.redelivered(slice, attempts);
@@ -95,7 +95,7 @@ impl Output {
         }
     }
 
-    /// Writes as much as the socket takes without waiting. Answers how many bytes that was.
+    /// Writes as much as the socket takes without waiting; returns how many bytes that was.
     ///
     /// # Errors
     /// When the connection is broken.

@@ -1,8 +1,8 @@
-//! The threads that serve connections: one runtime each, a connection stays where it was put.
+//! The threads that serve connections. Each has a runtime of its own, and a connection stays on its thread.
 //!
 //! A runtime that moves tasks between threads wakes another thread for nearly every small command, which costs
-//! more than the command. Connections of a broker are many and alike, so they can be dealt out once: each goes
-//! to the thread that has the fewest.
+//! more than the command. Connections of a broker are many and alike, so each is simply given to the thread with
+//! the fewest.
 
 use std::{
     io,
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{node::Node, session, topic::client::Client};
 
-/// The threads of one nsqd.
+/// The worker threads of one nsqd.
 pub(crate) struct Workers {
     workers: Vec<Worker>,
     /// Cancelled when the last connection has ended.
@@ -33,7 +33,7 @@ struct Worker {
     thread: JoinHandle<()>,
 }
 
-/// Counts a connection off when its task is over, however it ends.
+/// Takes a connection off its worker's count when its task ends, even by a panic.
 struct Counted(Arc<AtomicUsize>);
 
 impl Drop for Counted {
@@ -43,7 +43,7 @@ impl Drop for Counted {
 }
 
 impl Workers {
-    /// Starts a thread for each core. Their connections are among `tasks`.
+    /// Starts one thread per core. The tasks of their connections are spawned in `tasks`.
     pub(crate) fn start(node: &Arc<Node>, tasks: &Tasks) -> io::Result<Self> {
         let idle = CancellationToken::new();
         let count = thread::available_parallelism().map_or(1, usize::from);
@@ -52,7 +52,7 @@ impl Workers {
         Ok(Self { workers: (0..count).map(start).collect::<io::Result<_>>()?, idle })
     }
 
-    /// Gives a connection to the thread with the fewest.
+    /// Gives a connection to the worker with the fewest.
     pub(crate) fn assign(&self, stream: TcpStream, client: Arc<Client>) {
         let Some(worker) =
             self.workers.iter().min_by_key(|worker| worker.count.load(Ordering::Relaxed))
@@ -60,16 +60,16 @@ impl Workers {
             return;
         };
         worker.count.fetch_add(1, Ordering::Relaxed);
-        // A worker that is gone takes its nsqd with it; then the connection is closed with the rest.
+        // A worker ends only with its nsqd, which closes all connections.
         let _ = worker.connections.send((stream, client));
     }
 
-    /// Ends the threads; to be called when no connection is left. Blocks.
+    /// Ends the threads once no connection is left. Blocks.
     pub(crate) fn stop(self) {
         self.idle.cancel();
         for worker in self.workers {
             drop(worker.connections);
-            // What panicked in a task was reported by the task.
+            // A panic of a task has been reported by `Tasks`.
             let _ = worker.thread.join();
         }
     }

@@ -1,10 +1,10 @@
-//! What nsqd knows of a connection outside of its own task: how to wake it, how to close it, what to show of it.
+//! A connection as the rest of nsqd sees it: it can be woken, closed and shown in `/stats`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     net::SocketAddr,
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU8, Ordering},
     },
 };
@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use crate::lock::lock;
 
-/// The number `/stats` shows for a connection's state, as NSQ numbers them.
+/// The state of a connection, with the number NSQ gives it in `/stats`.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum ClientState {
@@ -27,7 +27,7 @@ pub(crate) enum ClientState {
     Closing = 4,
 }
 
-/// A connection, as the rest of nsqd sees it.
+/// The shared part of a connection.
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) id: ClientId,
@@ -39,7 +39,7 @@ pub(crate) struct Client {
     about: Mutex<About>,
 }
 
-/// What a client told about itself with IDENTIFY, and what it has published.
+/// What a client said about itself in IDENTIFY, and what it has published.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct About {
     pub(crate) client_id: String,
@@ -67,17 +67,17 @@ impl Client {
         }
     }
 
-    /// Lets the connection's task look at its channel again.
+    /// Makes the session visit its channel again.
     pub(crate) fn wake(&self) {
         self.wake.notify_one();
     }
 
-    /// Resolves after [`Client::wake`] was called; a call that came first counts.
+    /// Resolves once [`Client::wake`] or [`Client::close`] is called, at once if that has happened since the last time.
     pub(crate) async fn woken(&self) {
         self.wake.notified().await;
     }
 
-    /// Asks the connection's task to end: its channel is gone or nsqd stops.
+    /// Asks the session to end, because its channel is gone or nsqd stops.
     pub(crate) fn close(&self) {
         self.closing.store(true, Ordering::Release);
         self.wake.notify_one();
@@ -103,7 +103,12 @@ impl Client {
         describe(&mut lock(&self.about));
     }
 
-    /// Counts `count` messages published to `topic`.
+    /// Returns whether the client has published anything.
+    pub(crate) fn has_published(&self) -> bool {
+        !lock(&self.about).pub_counts.is_empty()
+    }
+
+    /// Adds to the number of messages published to `topic`.
     pub(crate) fn count_published(&self, topic: &str, count: u64) {
         let mut about = lock(&self.about);
         match about.pub_counts.get_mut(topic) {
@@ -115,14 +120,14 @@ impl Client {
     }
 }
 
-/// Every connection that has sent its magic.
+/// Every connection of the node.
 #[derive(Debug, Default)]
 pub(crate) struct Clients {
-    by_id: Mutex<std::collections::HashMap<ClientId, std::sync::Arc<Client>, RandomState>>,
+    by_id: Mutex<HashMap<ClientId, Arc<Client>, RandomState>>,
 }
 
 impl Clients {
-    pub(crate) fn add(&self, client: std::sync::Arc<Client>) {
+    pub(crate) fn add(&self, client: Arc<Client>) {
         lock(&self.by_id).insert(client.id, client);
     }
 
@@ -130,7 +135,7 @@ impl Clients {
         lock(&self.by_id).remove(&id);
     }
 
-    pub(crate) fn all(&self) -> Vec<std::sync::Arc<Client>> {
+    pub(crate) fn all(&self) -> Vec<Arc<Client>> {
         lock(&self.by_id).values().cloned().collect()
     }
 }

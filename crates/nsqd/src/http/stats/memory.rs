@@ -1,15 +1,15 @@
-//! What memory the process uses, under the names of the Go runtime's figures, which dashboards know.
+//! Memory of the process, under the names of the Go runtime's figures that dashboards know.
 
 use std::fs;
 
 use serde::Serialize;
 
-/// The figures that mean something without a garbage collector; the others are 0.
+/// The memory figures of NSQ. Those of the garbage collector are 0.
 #[derive(Copy, Clone, Debug, Default, Serialize)]
 pub(super) struct Memory {
     heap_objects: u64,
     heap_idle_bytes: u64,
-    /// Memory in use that is not a file's.
+    /// Anonymous memory in use.
     heap_in_use_bytes: u64,
     heap_released_bytes: u64,
     gc_pause_usec_100: u64,
@@ -20,13 +20,13 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// What the operating system says; 0 where it does not.
+    /// Asks the operating system; what it does not tell is 0.
     pub(super) fn of_this_process() -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         Self { heap_in_use_bytes: anonymous_bytes(&status).unwrap_or_default(), ..Self::default() }
     }
 
-    /// Names and values, in the order they are shown.
+    /// Returns names and values in the order in which they are shown.
     pub(super) fn rows(&self) -> [(&'static str, u64); 9] {
         [
             ("heap_objects", self.heap_objects),

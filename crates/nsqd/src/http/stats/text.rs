@@ -24,7 +24,7 @@ impl fmt::Display for Stats {
         match self.topics.as_deref().unwrap_or_default() {
             [] => writeln!(f, "\nTopics: None")?,
             topics => {
-                // Each topic starts with the end of the line before it.
+                // Each topic ends the line before it first.
                 write!(f, "\nTopics:")?;
                 topics.iter().try_for_each(|topic| topic.write(f, self.now))?;
             }
