@@ -52,13 +52,8 @@ where
         Err(error) => return error.report(),
     };
     if parsed.bool("version") {
-<<<<<<< HEAD
-        // Whoever closed stdout does not want to know.
-        let _ = writeln!(io::stdout(), "{}", version::line(TOOL));
-=======
         // If stdout is closed, the version is not wanted.
-        let _ = writeln!(io::stdout(), "{}", common::version(TOOL));
->>>>>>> client
+        let _ = writeln!(io::stdout(), "{}", version::line(TOOL));
         return ExitCode::SUCCESS;
     }
     match Plan::new(&parsed) {
