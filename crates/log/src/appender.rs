@@ -46,8 +46,6 @@ pub(crate) struct AppenderStart {
     pub(crate) unsynced: Vec<u32>,
     /// Files or directories were created and their names not flushed.
     pub(crate) names_dirty: bool,
-    /// An error that has to be mended before the first append.
-    pub(crate) stopped: Option<IoError>,
 }
 
 #[derive(Debug)]
@@ -96,9 +94,8 @@ impl State {
 
 impl Appender {
     pub(crate) fn new(start: AppenderStart) -> Self {
-        let AppenderStart { active, unsynced, names_dirty, stopped } = start;
-        let state = stopped.map_or(State::Open, |error| State::Stopped(Arc::new(error)));
-        let spare = None;
+        let AppenderStart { active, unsynced, names_dirty } = start;
+        let (state, spare) = (State::Open, None);
         let inner = Inner { state, active, spare, unsynced, names_dirty, appended_ns: 0 };
         Self { inner: Mutex::new(inner) }
     }
@@ -114,6 +111,9 @@ impl Appender {
     ) -> Result<Range<u64>, AppendError> {
         let mut inner = lock(&self.inner);
         inner.state.check_append(site.name)?;
+        if !site.memory_only {
+            site.shared.space.check()?;
+        }
         let first = site.marks.end();
         let end = first + batch.count() as u64;
         if end == first {
@@ -132,7 +132,7 @@ impl Appender {
         });
         let written = active.put(site, batch.encoded(), first, end);
         let filling = active.length() > site.shared.options.segment_bytes / 4 * 3;
-        written.map_err(|error| inner.fail(site.name, error))?;
+        written.map_err(|error| inner.fail(site, error))?;
         inner.appended_ns = at.timestamp_ns;
         if filling && inner.spare.is_none() {
             site.marks.filling.store(true, Relaxed);
@@ -222,13 +222,14 @@ impl Inner {
     }
 
     /// Reports a failed write to the publisher, and stops the topic unless it was a mere shortage.
-    fn fail(&mut self, name: &TopicName, failed: WriteError) -> AppendError {
+    fn fail(&mut self, site: &Site<'_>, failed: WriteError) -> AppendError {
+        site.shared.space.note(&failed.error);
         if failed.undone && failed.error.is_temporary() {
             return AppendError::Temporary(failed.error);
         }
         let reason = Arc::new(failed.error);
         self.state = State::Stopped(Arc::clone(&reason));
-        AppendError::Stopped { topic: name.to_string(), reason }
+        AppendError::Stopped { topic: site.name.to_string(), reason }
     }
 
     /// The active segment, which is a new one if the batch does not fit into the old.
@@ -255,13 +256,13 @@ impl Inner {
     fn write_pending(&mut self, site: &Site<'_>) -> Result<(), AppendError> {
         let Some(active) = self.active.as_mut() else { return Ok(()) };
         let written = active.write_pending(site, site.marks.end());
-        written.map_err(|error| self.fail(site.name, error))
+        written.map_err(|error| self.fail(site, error))
     }
 
     /// Begins a new segment: with one small write if its file was created ahead.
     fn roll(&mut self, site: &Site<'_>, wall_ns: i64) -> Result<(), AppendError> {
         let next = self.begin_next(site, wall_ns);
-        let next = next.map_err(|error| self.fail(site.name, WriteError::before(error)))?;
+        let next = next.map_err(|error| self.fail(site, WriteError::before(error)))?;
         site.segments.push(Arc::clone(&next.segment));
         if let Some(closed) = self.active.replace(next)
             && !site.memory_only

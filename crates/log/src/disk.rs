@@ -68,6 +68,12 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// The file system's answer.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 
+    /// The bytes that can still be written to the file system of a directory.
+    ///
+    /// # Errors
+    /// The file system's answer.
+    fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+
     /// Locks a directory against other processes, without waiting, until the value is dropped.
     ///
     /// # Errors
@@ -101,6 +107,12 @@ pub trait File: fmt::Debug + Send + Sync {
     /// # Errors
     /// The file system's answer.
     fn len(&self) -> io::Result<u64>;
+
+    /// Reserves space for the first `bytes` of the file, which becomes that long.
+    ///
+    /// # Errors
+    /// The file system's answer; it may not know how to do that.
+    fn allocate(&self, bytes: u64) -> io::Result<()>;
 
     /// Cuts the file to `bytes`.
     ///
@@ -204,6 +216,11 @@ impl Disk for RealDisk {
         fs::File::open(path)?.sync_all()
     }
 
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        let volume = rustix::fs::statvfs(path)?;
+        Ok(volume.f_bavail.saturating_mul(volume.f_frsize))
+    }
+
     fn lock(&self, path: &Path) -> Result<DirLock, LockError> {
         let dir = fs::File::open(path)
             .map_err(|source| LockError::Open { path: path.to_owned(), source })?;
@@ -243,6 +260,10 @@ impl File for RealFile {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        Ok(rustix::fs::fallocate(&self.0, rustix::fs::FallocateFlags::empty(), 0, bytes)?)
     }
 
     fn truncate(&self, bytes: u64) -> io::Result<()> {

@@ -217,12 +217,22 @@ pub enum ReadError {
     Io(#[from] IoError),
 }
 
+/// Returns true if a file system or quota is full.
+pub(crate) fn is_out_of_space(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let full = [Errno::NOSPC, Errno::DQUOT];
+    error.raw_os_error().is_some_and(|code| full.iter().any(|e| e.raw_os_error() == code))
+        || matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Shortages that pass by themselves or by freeing space, as opposed to a device that fails.
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
     use rustix::io::Errno;
-    let shortages = [Errno::NOSPC, Errno::DQUOT, Errno::MFILE, Errno::NFILE, Errno::NOMEM];
-    error.raw_os_error().is_some_and(|code| shortages.iter().any(|e| e.raw_os_error() == code))
-        || matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    is_out_of_space(error)
+        || error
+            .raw_os_error()
+            .is_some_and(|code| shortages.iter().any(|e| e.raw_os_error() == code))
 }
 
 /// The error's text as C programs print it: lower case, without the number that Rust appends.

@@ -39,7 +39,7 @@ pub(crate) use self::{
 use self::{record::LogRecord, stream::Stream};
 use crate::{
     disk::Disk,
-    error::{Context, Error, SyncError},
+    error::{AppendError, Context, Error, IoError, SyncError},
     lock,
 };
 
@@ -58,6 +58,8 @@ pub(crate) struct Journal {
     maintenance: Mutex<()>,
     /// Whether the stream has records that are not in a file.
     behind: AtomicBool,
+    /// Whether [`Stream::owed`] is a state.
+    owes_snapshot: AtomicBool,
     /// How many bytes the log had appended in this run at the last waypoint …
     waypoint_at: AtomicU64,
     /// … and at the last flushed one.
@@ -74,6 +76,7 @@ impl Journal {
             noted: Mutex::default(),
             maintenance: Mutex::default(),
             behind: AtomicBool::new(false),
+            owes_snapshot: AtomicBool::new(false),
             waypoint_at: AtomicU64::new(0),
             flushed_at: AtomicU64::new(0),
         }
@@ -138,9 +141,15 @@ impl Journal {
         *lock(&self.noted) = deferrals;
     }
 
-    /// Returns true while the files on disk contradict what recovery has found, for lack of space to replace them.
-    pub(crate) fn owes_snapshot(&self) -> bool {
-        lock(&self.stream).owed.is_some()
+    /// Fails while the files contradict what recovery has found, for lack of space to replace them: new messages
+    /// must not take sequence numbers that the files speak of.
+    pub(crate) fn check_append(&self) -> Result<(), AppendError> {
+        if self.owes_snapshot.load(Acquire) {
+            let full = std::io::ErrorKind::StorageFull.into();
+            let error = IoError::new("replace the journal in", &self.files.dir, full);
+            return Err(AppendError::Temporary(error));
+        }
+        Ok(())
     }
 
     /// Forgets deferred batches below a sequence number.

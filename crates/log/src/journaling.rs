@@ -27,7 +27,7 @@ impl TopicLog {
         if self.memory_only || records.is_empty() {
             return Ok(());
         }
-        self.journal.append(records, now_ns)
+        self.note_shortage(self.journal.append(records, now_ns))
     }
 
     /// Returns true if records that could not be written wait in memory.
@@ -57,7 +57,7 @@ impl TopicLog {
     /// # Errors
     /// When the files cannot be read or the snapshot cannot be written. The old files stay.
     pub fn compact(&self) -> Result<Option<Notice>, Error> {
-        if self.memory_only { Ok(None) } else { self.journal.compact() }
+        if self.memory_only { Ok(None) } else { self.note_shortage(self.journal.compact()) }
     }
 
     /// Forgets the delays of deferred messages below a sequence number: the journal has every channel's due times
@@ -84,9 +84,21 @@ impl TopicLog {
         // First: batches that come in between are before the position and count as behind it.
         let appended = self.marks.appended_bytes.load(Acquire);
         match self.appender.position(&self.site())? {
-            Some(position) => self.journal.waypoint(self.waypoint_at(position, false), appended),
+            Some(position) => {
+                let waypoint = self.waypoint_at(position, false);
+                self.note_shortage(self.journal.waypoint(waypoint, appended))
+            }
             None => Ok(()),
         }
+    }
+
+    fn note_shortage<T>(&self, written: Result<T, Error>) -> Result<T, Error> {
+        match &written {
+            Err(Error::JournalBehind { reason, .. }) => self.shared.space.note(reason),
+            Err(Error::Io(error)) => self.shared.space.note(error),
+            _ => {}
+        }
+        written
     }
 
     /// Flushes the journal, after the segments were flushed up to `position`.

@@ -15,7 +15,7 @@ pub(crate) use self::files::{newest_writer, next_segment, read_file};
 use self::segments::{Segments, Walked};
 use crate::{
     appender::{Active, AppenderStart},
-    error::{Error, IoError, OpenError},
+    error::{Error, OpenError},
     journal::{Deferral, Generations, Journal, JournalFiles, Replay, Replayed, push_deferral},
     notice::{Event, Notice},
     open_files::KeptFile,
@@ -68,12 +68,7 @@ pub(crate) fn recover_topic(
     let journal = Journal::new(Arc::clone(&shared.disk), &dir, topic_id);
     let state = recovery.resume_journal(&journal, replay, first..end, &walked.deferrals)?;
 
-    let mut appender = appender(&dir, &table, &walked);
-    if journal.owes_snapshot() {
-        // New messages must not take sequence numbers that the old files speak of.
-        let full = std::io::ErrorKind::StorageFull.into();
-        appender.stopped = Some(IoError::new("rewrite the journal in", &dir, full));
-    }
+    let appender = appender(&dir, &table, &walked);
     let synced = walked.synced.min(end);
     journal.restore_noted(walked.deferrals);
     let start = Start { id: topic_id, end, synced, table, appender, journal };

@@ -47,8 +47,6 @@ impl TopicLog {
             self.renew(&suspect, &mut reopened)?;
         }
         self.flush_names()?;
-        // Before appends go on: the journal may speak of messages that are still to come.
-        self.retry_journal()?;
         self.appender.end_reopen(&self.site())?;
         Ok(reopened)
     }

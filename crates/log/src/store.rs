@@ -2,6 +2,7 @@
 
 mod close;
 mod open;
+mod space;
 mod topics;
 
 use std::{
@@ -11,7 +12,7 @@ use std::{
 
 use nsq_protocol::TopicName;
 
-use self::topics::Topics;
+use self::{space::Space, topics::Topics};
 use crate::{
     appender::AppenderStart,
     disk::{DirLock, Disk},
@@ -92,6 +93,7 @@ pub(crate) struct Shared {
     pub(crate) incarnation: u32,
     pub(crate) boot_id: [u8; 16],
     pub(crate) node: Node,
+    pub(crate) space: Space,
 }
 
 impl Shared {
@@ -269,6 +271,18 @@ impl Store {
     /// When the node file cannot be written, or all numbers are used up.
     pub fn reserve_segments(&self) -> Result<(), Error> {
         Ok(self.shared.node.reserve()?)
+    }
+
+    /// Ends a shortage of space if there is room again; returns true if there is none any more. While space is short,
+    /// appends are refused at once, so that the last of it goes to journals.
+    ///
+    /// Call it every second while appends or journal writes fail: the first call gives up the space that was held
+    /// back for this. Blocks: call it on a background thread.
+    ///
+    /// # Errors
+    /// When the free space cannot be found out.
+    pub fn recover_space(&self) -> Result<bool, Error> {
+        Ok(self.shared.space.recover()?)
     }
 
     /// Records how far wall time is ahead of node time, which is where node time goes on after a reboot. Blocks

@@ -60,9 +60,13 @@ struct Inner {
     files: Vec<Contents>,
     locked: BTreeSet<PathBuf>,
     denied: Denied,
+    /// Files and directories that cannot be opened, listed or renamed.
+    broken: BTreeMap<PathBuf, Errno>,
     /// Bytes that all files together may have.
     space: Option<usize>,
     changes: u64,
+    syncs: u64,
+    bytes_read: u64,
     crash_at: Option<u64>,
     crashed: bool,
     entropy: u64,
@@ -88,6 +92,8 @@ enum NameChange {
 #[derive(Clone, Debug, Default)]
 struct Contents {
     live: Vec<u8>,
+    /// Bytes that are reserved and, as zeros, part of the file.
+    reserved: usize,
     durable: Vec<u8>,
     pending: Vec<Change>,
 }
@@ -120,6 +126,15 @@ impl FaultyDisk {
         lock(&self.0).denied = denied;
     }
 
+    /// Makes a file or directory fail, or work again.
+    pub fn break_path(&self, path: &Path, errno: Option<Errno>) {
+        let broken = &mut lock(&self.0).broken;
+        match errno {
+            Some(errno) => drop(broken.insert(path.to_owned(), errno)),
+            None => drop(broken.remove(path)),
+        }
+    }
+
     /// Bounds the bytes of all files together.
     pub fn limit_space(&self, bytes: Option<usize>) {
         lock(&self.0).space = bytes;
@@ -133,6 +148,16 @@ impl FaultyDisk {
     /// The number of changes (writes, syncs, names) made so far.
     pub fn changes(&self) -> u64 {
         lock(&self.0).changes
+    }
+
+    /// The number of flushes of files and directories so far.
+    pub fn syncs(&self) -> u64 {
+        lock(&self.0).syncs
+    }
+
+    /// The number of bytes read from files so far.
+    pub fn bytes_read(&self) -> u64 {
+        lock(&self.0).bytes_read
     }
 
     /// Stops the world during change number `change`, of which a write is half done.
@@ -157,12 +182,12 @@ impl FaultyDisk {
         let settled = |bytes: Vec<u8>| match stop {
             // What a killed process wrote is still only in the operating system's memory.
             Stop::Kill => Contents {
-                durable: Vec::new(),
                 pending: vec![Change::Write(0, bytes.clone())],
                 live: bytes,
+                ..Contents::default()
             },
             Stop::PowerCut { .. } => {
-                Contents { durable: bytes.clone(), pending: Vec::new(), live: bytes }
+                Contents { durable: bytes.clone(), live: bytes, ..Contents::default() }
             }
         };
         let mut files: Vec<Contents> = files.into_iter().map(settled).collect();
@@ -171,6 +196,7 @@ impl FaultyDisk {
             (durable, pending) = (inner.durable.clone(), inner.pending.clone());
             for (new, old) in files.iter_mut().zip(&inner.files) {
                 (new.durable, new.pending) = (old.durable.clone(), old.pending.clone());
+                new.reserved = old.reserved;
             }
         }
         let restarted = Inner {
@@ -207,7 +233,7 @@ impl FaultyDisk {
         };
         edit(&mut inner.files[id].live);
         let bytes = inner.files[id].live.clone();
-        inner.files[id] = Contents { durable: bytes.clone(), live: bytes, pending: Vec::new() };
+        inner.files[id] = Contents { durable: bytes.clone(), live: bytes, ..Contents::default() };
     }
 
     fn change(&self) -> io::Result<(MutexGuard<'_, Inner>, bool)> {
@@ -240,10 +266,14 @@ impl Inner {
     fn used(&self) -> usize {
         let entries = self.live.values();
         let sizes = entries.map(|entry| match entry {
-            Entry::File(id) => self.files[*id].live.len(),
+            Entry::File(id) => self.files[*id].len(),
             Entry::Dir => 0,
         });
         sizes.sum()
+    }
+
+    fn check_path(&self, path: &Path) -> io::Result<()> {
+        check(self.broken.get(path).copied())
     }
 
     fn parent_exists(&self, path: &Path) -> io::Result<()> {
@@ -280,6 +310,10 @@ impl Inner {
 }
 
 impl Contents {
+    fn len(&self) -> usize {
+        self.live.len().max(self.reserved)
+    }
+
     fn after_power_cut(&self, dice: &mut Dice) -> Vec<u8> {
         let mut bytes = self.durable.clone();
         match dice.below(4) {
@@ -368,6 +402,7 @@ impl Disk for FaultyDisk {
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
         let inner = lock(&self.0);
         inner.alive()?;
+        inner.check_path(path)?;
         let Some(Entry::Dir) = inner.live.get(path) else {
             return Err(io::ErrorKind::NotFound.into());
         };
@@ -405,6 +440,7 @@ impl Disk for FaultyDisk {
         let inner = lock(&self.0);
         inner.alive()?;
         check(inner.denied.open)?;
+        inner.check_path(path)?;
         match inner.live.get(path) {
             Some(Entry::File(id)) => Ok(Arc::new(FaultyFile { disk: self.clone(), id: *id })),
             _ => Err(io::ErrorKind::NotFound.into()),
@@ -412,6 +448,7 @@ impl Disk for FaultyDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        lock(&self.0).check_path(from)?;
         self.rename_with(|inner| {
             if !inner.live.contains_key(from) {
                 return Err(io::ErrorKind::NotFound.into());
@@ -439,6 +476,7 @@ impl Disk for FaultyDisk {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let (mut inner, last) = self.change()?;
         check(inner.denied.sync)?;
+        inner.syncs += 1;
         if last {
             return Err(crashed());
         }
@@ -453,6 +491,13 @@ impl Disk for FaultyDisk {
             }
         }
         Ok(())
+    }
+
+    fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
+        let inner = lock(&self.0);
+        inner.alive()?;
+        let free = inner.space.map_or(usize::MAX, |space| space.saturating_sub(inner.used()));
+        Ok(free as u64)
     }
 
     fn lock(&self, path: &Path) -> Result<DirLock, LockError> {
@@ -503,12 +548,13 @@ fn to_usize(offset: u64) -> usize {
 
 impl File for FaultyFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let inner = lock(&self.disk.0);
+        let mut inner = lock(&self.disk.0);
         inner.alive()?;
         check(inner.denied.read)?;
         let bytes = inner.files[self.id].live.get(to_usize(offset)..).unwrap_or(&[]);
         let count = bytes.len().min(buf.len());
         buf[..count].copy_from_slice(&bytes[..count]);
+        inner.bytes_read += count as u64;
         Ok(count)
     }
 
@@ -516,7 +562,8 @@ impl File for FaultyFile {
         let (mut inner, last) = self.disk.change()?;
         let at = to_usize(offset);
         let grown = (at + bytes.len()).saturating_sub(inner.files[self.id].live.len());
-        let missing = inner.space.map_or(0, |space| (inner.used() + grown).saturating_sub(space));
+        let space = inner.space.filter(|_| grown > 0);
+        let missing = space.map_or(0, |space| (inner.used() + grown).saturating_sub(space));
         let result = if last {
             Err(crashed())
         } else if missing > 0 {
@@ -538,7 +585,20 @@ impl File for FaultyFile {
     fn len(&self) -> io::Result<u64> {
         let inner = lock(&self.disk.0);
         inner.alive()?;
-        Ok(inner.files[self.id].live.len() as u64)
+        Ok(inner.files[self.id].len() as u64)
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        let (mut inner, last) = self.disk.change()?;
+        if last {
+            return Err(crashed());
+        }
+        let grown = to_usize(bytes).saturating_sub(inner.files[self.id].len());
+        if inner.space.is_some_and(|space| inner.used() + grown > space) {
+            return Err(Errno::NOSPC.into());
+        }
+        inner.files[self.id].reserved = to_usize(bytes);
+        Ok(())
     }
 
     fn truncate(&self, bytes: u64) -> io::Result<()> {
@@ -556,6 +616,7 @@ impl File for FaultyFile {
     fn sync_data(&self) -> io::Result<()> {
         let (mut inner, last) = self.disk.change()?;
         check(inner.denied.sync)?;
+        inner.syncs += 1;
         if last {
             return Err(crashed());
         }

@@ -208,6 +208,7 @@ impl TopicLog {
         if !fits || batch.overflowed() {
             return Err(AppendError::TooLarge { count, bytes });
         }
+        self.journal.check_append()?;
         self.appender.append(&self.site(), batch, at, |batch, range| {
             if let Some(delay) = at.defer.filter(|delay| !delay.is_zero() && !self.memory_only) {
                 self.journal.note_deferral(range, delay);

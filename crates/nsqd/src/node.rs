@@ -310,7 +310,9 @@ impl Node {
         let noted = self.store.note_wall(self.services.clock.wall_minus_node_ns());
         let reserve =
             || if self.store.segments_low() { self.store.reserve_segments() } else { Ok(()) };
-        match noted.and_then(|()| reserve()) {
+        // While space is short, the topics that need it report it.
+        let recovered = self.store.recover_space();
+        match recovered.and(noted).and_then(|()| reserve()) {
             Ok(()) => self.services.health.recovered(NODE),
             Err(error) => self.services.health.failed(NODE, &error),
         }

@@ -83,6 +83,7 @@ impl Journal {
         let header = self.header(number);
         let written =
             self.files.write_snapshot(generation, header, |out| out.put_recovered(&state, time_ns));
+        self.owes_snapshot.store(written.is_err(), Release);
         match written {
             Ok(bytes) => lock(&self.stream).snapshot_bytes = bytes,
             Err(error) => {

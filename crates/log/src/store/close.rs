@@ -21,6 +21,7 @@ impl Store {
     /// The first failure; every topic is closed all the same. The next start treats the stop as a crash then.
     pub fn close(&self) -> Result<(), Error> {
         let Some(logs) = self.topics.close() else { return Ok(()) };
+        self.shared.space.drop_ballast();
         let next = AtomicUsize::new(0);
         let failed = Mutex::new(None);
         let work = || {

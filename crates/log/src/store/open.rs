@@ -13,6 +13,7 @@ use nsq_protocol::TopicName;
 
 use super::{
     FailedTopic, Opened, Options, RecoveredTopic, Shared, Store, remove_tree,
+    space::Space,
     topics::{Topic, Topics},
 };
 use crate::{
@@ -74,13 +75,14 @@ impl Store {
         let shared = Arc::new(Shared {
             open_files: OpenFiles::new(Arc::clone(&disk), options.open_files_max),
             reads: ReadBudget::new(options.read_bytes_max),
-            disk,
             options,
             pool: Pool::new(POOL_BYTES_MAX),
             node_id: state.id,
             incarnation: state.incarnation,
             boot_id: clocks.boot_id,
+            space: Space::start(Arc::clone(&disk), path),
             node,
+            disk,
         });
         let (mut topics, mut failed, mut latest_ns) = (Vec::new(), Vec::new(), 0);
         let recovered = recover_all(&shared, &names, &dirs, found.clean);

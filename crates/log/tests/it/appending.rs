@@ -210,8 +210,11 @@ fn a_full_disk_refuses_a_batch_and_takes_it_when_there_is_room() {
         let error = log.append(&mut batch, Append::default()).unwrap_err();
         assert!(matches!(error, AppendError::Temporary(_)), "{error}");
         assert_eq!((batch.count(), log.end()), (1, 1), "the batch is still in the builder");
-        append(&log, &[b"small"]);
+        assert!(try_append(&log, &[b"small"], None).is_err(), "the last space is for journals");
+        assert!(!opened.store.recover_space().unwrap());
         disk.limit_space(None);
+        assert!(opened.store.recover_space().unwrap());
+        append(&log, &[b"small"]);
         assert_eq!(log.append(&mut batch, Append::default()).unwrap(), 2..3);
         assert!(batch.is_empty());
         log.flush().unwrap();
@@ -256,6 +259,7 @@ fn a_failing_device_stops_the_topic_until_it_is_reopened() {
         disk.deny(Denied::default());
         assert!(matches!(try_append(&log, &[b"c"], None), Err(AppendError::Stopped { .. })));
         assert_eq!(dense(&log).len(), 2, "reading goes on");
+        assert!(opened.store.recover_space().unwrap());
         append(&other, &[b"others go on"]);
         assert_eq!(log.reopen().unwrap(), Reopened::default());
         assert_eq!(append(&log, &[b"c"]), 2..3);

@@ -172,6 +172,7 @@ impl Run {
             assert_eq!(batch.count(), 1);
         }
         self.disk.limit_space(None);
+        assert!(self.store.as_ref().unwrap().recover_space().unwrap());
     }
 }
 

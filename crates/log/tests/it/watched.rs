@@ -151,6 +151,10 @@ impl Disk for WatchedDisk {
         self.disk.sync_dir(path)
     }
 
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        self.disk.free_bytes(path)
+    }
+
     fn lock(&self, path: &Path) -> Result<DirLock, LockError> {
         self.disk.lock(path)
     }
@@ -187,6 +191,10 @@ impl File for WatchedFile {
 
     fn len(&self) -> io::Result<u64> {
         self.file.len()
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        self.file.allocate(bytes)
     }
 
     fn truncate(&self, bytes: u64) -> io::Result<()> {
