@@ -11,6 +11,7 @@
 mod appending;
 mod crash;
 mod damage;
+mod draining;
 mod golden;
 mod journal;
 mod model;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use nsq_log::{
-    Append, BatchBuilder, Durability, Options, Read, Store, TopicLog,
+    Append, BatchBuilder, Durability, Options, Read, Retired, Store, TopicLog,
     testing::{FaultyDisk, Stop},
 };
 use proptest::prelude::*;
@@ -19,6 +19,8 @@ enum Step {
     Flush,
     Sync,
     Rest,
+    Prepare,
+    Retire,
     Restart { clean: bool },
     Full,
 }
@@ -34,6 +36,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Flush),
         1 => Just(Step::Sync),
         1 => Just(Step::Rest),
+        2 => Just(Step::Prepare),
+        1 => Just(Step::Retire),
         2 => any::<bool>().prop_map(|clean| Step::Restart { clean }),
         1 => Just(Step::Full),
     ];
@@ -83,6 +87,8 @@ impl Run {
             Step::Flush => self.log.flush().unwrap(),
             Step::Sync => assert_eq!(self.log.sync().unwrap(), self.log.end()),
             Step::Rest => self.log.rest().unwrap(),
+            Step::Prepare => self.log.prepare().unwrap(),
+            Step::Retire => self.retire(),
             Step::Restart { clean } => self.restart(*clean),
             Step::Full => self.fail_once(),
         }
@@ -159,6 +165,18 @@ impl Run {
         self.log = recovered(&opened);
         self.store = Some(opened.store);
         assert!(self.log.first() == first || self.bodies.is_empty() || first == self.log.end());
+    }
+
+    /// Gives up all messages, of which only a short segment stays.
+    fn retire(&mut self) {
+        let end = self.log.end();
+        let retired = self.log.retire(end, i64::MAX).unwrap();
+        self.log.release(end);
+        let kept = disk_bytes(&self.disk);
+        if retired == Retired::Yes {
+            assert!(self.log.first() == end && kept <= 128, "{kept} bytes are kept");
+        }
+        assert!(kept <= 65 << 10, "{kept} bytes are kept");
     }
 
     /// A full disk refuses or takes a batch, and leaves no trace of one that it refused.

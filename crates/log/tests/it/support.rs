@@ -50,6 +50,11 @@ pub(crate) fn segment_files(disk: &FaultyDisk) -> Vec<(PathBuf, Vec<u8>)> {
     files
 }
 
+/// Bytes of all segment files.
+pub(crate) fn disk_bytes(disk: &FaultyDisk) -> usize {
+    segment_files(disk).iter().map(|(_, bytes)| bytes.len()).sum()
+}
+
 pub(crate) fn append(log: &TopicLog, bodies: &[&[u8]]) -> std::ops::Range<u64> {
     try_append(log, bodies, None).unwrap()
 }

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use nsq_log::{Chunk, JournalRecord, Opened, Options, Read, Retired, Store, TopicState};
+use nsq_log::{Chunk, JournalRecord, Opened, Options, Read, Store};
 
 use crate::{support::*, watched::WatchedDisk};
 
@@ -249,75 +249,11 @@ fn many_cold_readers_share_a_budget_and_all_get_on() {
     assert!(held <= (4 << 20) + 100 * (64 << 10), "{held} bytes are held");
     assert!(chunks.iter().all(|chunk| bytes_of(chunk) > 10_000));
     drop(chunks);
-    assert_eq!(bytes_of(&load(0)), alone, "what was read is given back");
+    assert_eq!(bytes_of(&load(0)), alone, "a dropped chunk is given back");
 }
 
 #[test]
 fn a_batch_larger_than_the_budget_is_read_all_the_same() {
     let (_, opened) = backlog(1_000_000, Options { read_bytes_max: 0, ..Options::default() });
     assert_eq!(bytes_of(&recovered(&opened).load(3, 1).unwrap()), 1_000_034);
-}
-
-/// A topic with `bytes` of messages, all of which are finished and journaled as such.
-fn drained(disk: &WatchedDisk, bytes: usize, at_ns: i64) -> (Opened, Arc<nsq_log::TopicLog>) {
-    let opened = open_watched(disk, Options::default());
-    let log = topic(&opened.store);
-    let mut batch = nsq_log::BatchBuilder::default();
-    batch.push(&vec![1; bytes]);
-    log.append(&mut batch, nsq_log::Append { timestamp_ns: at_ns, defer: None }).unwrap();
-    let record = JournalRecord::Topic { fanout: log.end(), paused: false, deferred: &[] };
-    log.journal(&[record], 0).unwrap();
-    (opened, log)
-}
-
-fn disk_bytes(disk: &WatchedDisk) -> usize {
-    segment_files(&disk.disk).iter().map(|(_, bytes)| bytes.len()).sum()
-}
-
-const SECOND: i64 = 1_000_000_000;
-
-#[test]
-fn a_drained_topic_keeps_little_once_it_is_idle_and_not_much_before() {
-    let soon = 10 * SECOND + SECOND / 10;
-    for (bytes, early, late) in [
-        (60_000, Retired::No, Retired::No),
-        (70_000, Retired::NotYet, Retired::Yes),
-        (4_000_000, Retired::NotYet, Retired::Yes),
-        (5_000_000, Retired::Yes, Retired::No),
-    ] {
-        let disk = watched();
-        let (_opened, log) = drained(&disk, bytes, 10 * SECOND);
-        assert_eq!(log.retire(0, 12 * SECOND).unwrap(), Retired::No, "it is needed");
-        assert_eq!(log.retire(1, soon).unwrap(), early, "{bytes} bytes");
-        assert_eq!(log.retire(1, 11 * SECOND).unwrap(), late, "{bytes} bytes");
-        log.release(1);
-        assert!(disk_bytes(&disk) <= 65 << 10, "{} bytes are kept", disk_bytes(&disk));
-        assert_eq!(append(&log, &[b"next"]), 1..2);
-    }
-}
-
-#[test]
-fn a_drained_topic_gives_its_space_back_on_a_full_disk_and_numbers_go_on() {
-    let disk = watched();
-    let (opened, log) = drained(&disk, 3_000_000, 0);
-    disk.disk.limit_space(Some(disk.disk.used()));
-    let room = vec![2; 2_000_000];
-    assert!(try_append(&log, &[&room], None).is_err());
-    log.release(1);
-    assert_eq!(log.retire(1, SECOND).unwrap(), Retired::Yes);
-    assert!(disk_bytes(&disk) < 100_000, "{} bytes are used", disk_bytes(&disk));
-    // Room for what is held back for the next shortage, too.
-    disk.disk.limit_space(Some(9 << 20));
-    assert!(opened.store.recover_space().unwrap());
-    let killed = disk.disk.restart(nsq_log::testing::Stop::Kill);
-    assert_eq!(append(&log, &[&room]), 1..2);
-    log.sync().unwrap();
-    assert_eq!(bodies(&read_all(&log, 1)), [(1, room)]);
-    drop((opened, log));
-    for disk in [killed, disk.disk.restart(nsq_log::testing::Stop::Kill)] {
-        disk.limit_space(None);
-        let opened = open(&disk, Options::default());
-        assert_eq!(opened.topics[0].state, TopicState { fanout: 1, ..TopicState::default() });
-        assert!(recovered(&opened).end() >= 1, "numbers do not go back");
-    }
 }
