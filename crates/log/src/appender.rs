@@ -37,7 +37,7 @@ pub(crate) struct Appender {
     inner: Mutex<Inner>,
 }
 
-/// What an appender starts from.
+/// The state that an appender starts from.
 #[derive(Debug, Default)]
 pub(crate) struct AppenderStart {
     /// The segment that appending goes on in.
@@ -59,7 +59,7 @@ struct Inner {
     appended_ns: i64,
 }
 
-/// Whether a topic takes appends.
+/// The state of a topic, which decides whether it takes appends.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum State {
     #[default]

@@ -1,4 +1,4 @@
-//! Batches: the header that makes them describe themselves, and the builder that encodes them.
+//! Batches: their self-describing header, and the builder that encodes them.
 //!
 //! ```text
 //!  0 magic  4 crc  8 length  12 count  16 first seq  24 topic id  32 wall time  40 defer delay
@@ -20,12 +20,12 @@ pub const BATCH_HEADER_BYTES: usize = 64;
 pub const RECORD_HEAD_BYTES: usize = 34;
 
 pub(crate) const BATCH_MAGIC: [u8; 4] = *b"NSQB";
-/// Where the checksummed part begins.
+/// The offset at which the checksummed part begins.
 const SUMMED_FROM: usize = 8;
-/// The longest the records of one batch may be.
+/// The most bytes that the records of one batch may have.
 pub(crate) const RECORDS_BYTES_MAX: usize = u32::MAX as usize - BATCH_HEADER_BYTES;
 
-/// What a batch says about itself.
+/// The header of a batch.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BatchHeader {
     pub(crate) crc: u32,
@@ -41,7 +41,7 @@ pub(crate) struct BatchHeader {
 }
 
 impl BatchHeader {
-    /// Reads a header; `None` when the magic is not there. Nothing else is checked.
+    /// Reads a header; `None` without the magic. Nothing else is checked.
     pub(crate) fn decode(bytes: &[u8; BATCH_HEADER_BYTES]) -> Option<Self> {
         (bytes[..4] == BATCH_MAGIC).then(|| Self {
             crc: u32_at(bytes, 4),
@@ -93,7 +93,7 @@ pub(crate) const fn summed_from() -> usize {
     SUMMED_FROM
 }
 
-/// Appends to `ends` where each record ends, relative to the first; false when they do not add up.
+/// Calls `put` with the end of each record, relative to the first. Returns false if the lengths do not add up.
 pub(crate) fn records_end(records: &[u8], count: u32, mut put: impl FnMut(u32)) -> bool {
     let mut end = 0;
     for _ in 0..count {
@@ -119,7 +119,7 @@ pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     bytes[at..at + 8].iter().fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
 
-/// Where a batch goes, which its header and its ids tell.
+/// The place and time of a batch, which go into its header and its ids.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) first: u64,
@@ -132,7 +132,7 @@ pub(crate) struct Place {
     pub(crate) index: u32,
 }
 
-/// A batch in the making: encodes messages as they come, outside of any lock.
+/// An unfinished batch: encodes messages as they come, outside of any lock.
 ///
 /// A connection owns one builder per topic it publishes to. An empty builder holds no buffer.
 #[derive(Debug)]
@@ -140,7 +140,7 @@ pub struct BatchBuilder {
     pool: Arc<Pool>,
     /// Header (blank until the batch is placed) and records; no capacity while empty.
     buffer: Buffer,
-    /// How large the last buffer became, which is what the next one will need.
+    /// The size that the last buffer grew to, which the next one will need.
     bytes_last: usize,
     overflow: bool,
 }
@@ -175,7 +175,7 @@ impl BatchBuilder {
         self.buffer.ends.push(u32::try_from(end).unwrap_or(u32::MAX));
     }
 
-    /// Whether there is no message.
+    /// Returns true if there is no message.
     pub fn is_empty(&self) -> bool {
         self.buffer.ends.is_empty()
     }
@@ -190,7 +190,7 @@ impl BatchBuilder {
         self.buffer.bytes.len().saturating_sub(BATCH_HEADER_BYTES)
     }
 
-    /// Forgets all messages and gives the buffer back.
+    /// Drops all messages and returns the buffer to the pool.
     pub fn clear(&mut self) {
         if self.buffer.bytes.capacity() > 0 {
             self.bytes_last = self.buffer.bytes.len();
@@ -199,12 +199,12 @@ impl BatchBuilder {
         self.overflow = false;
     }
 
-    /// Whether messages were refused because the batch would not fit its length field.
+    /// Returns true if messages were refused because the batch would not fit its length field.
     pub(crate) fn overflowed(&self) -> bool {
         self.overflow
     }
 
-    /// Fills in what was not known before: ids, time, header and checksum. May be repeated.
+    /// Fills in ids, time, header and checksum, which depend on the place in the log. May be repeated.
     pub(crate) fn place(&mut self, place: &Place) {
         let Buffer { bytes, ends } = &mut self.buffer;
         let time = place.wall_ns.to_be_bytes();
@@ -237,7 +237,7 @@ impl BatchBuilder {
         &self.buffer.bytes
     }
 
-    /// Where each record ends, relative to the first.
+    /// The end of each record, relative to the first.
     pub(crate) fn ends(&self) -> &[u32] {
         &self.buffer.ends
     }
@@ -247,7 +247,7 @@ impl BatchBuilder {
         self.buffer.bytes.capacity()
     }
 
-    /// Hands the buffer over and leaves the builder empty.
+    /// Takes the buffer and leaves the builder empty.
     pub(crate) fn take_pooled(&mut self) -> Pooled {
         self.bytes_last = self.buffer.bytes.len();
         Pooled::new(std::mem::take(&mut self.buffer), Arc::clone(&self.pool))

@@ -1,5 +1,7 @@
 //! The extent of a segment file: how far it is valid, and a sparse index of its batches.
 
+use std::ops::Range;
+
 /// The distance between entries of an index that is not full yet.
 const STEP_BYTES: u64 = 64 << 10;
 /// The most entries of an index, so that its memory does not grow with the backlog.
@@ -12,6 +14,20 @@ const READERS_MAX: usize = 8;
 pub(crate) struct BatchAt {
     pub(crate) first: u64,
     pub(crate) offset: u64,
+}
+
+/// Messages that cannot be read, and the bytes in their place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hole {
+    pub(crate) lost: Range<u64>,
+    pub(crate) bytes: Range<u64>,
+}
+
+impl Hole {
+    /// The hole between the place where a batch should be and the next one.
+    pub(crate) fn between(from: BatchAt, to: BatchAt) -> Self {
+        Self { lost: from.first..to.first, bytes: from.offset..to.offset }
+    }
 }
 
 /// How far a segment goes, and where some of its batches lie.

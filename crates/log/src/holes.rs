@@ -38,7 +38,7 @@ impl Holes {
         self.0.get(at).map(|hole| hole.start)
     }
 
-    /// Whether any number of `range` is in the set.
+    /// Returns true if any number of `range` is in the set.
     pub(crate) fn touch(&self, range: &Range<u64>) -> bool {
         let at = self.0.partition_point(|hole| hole.end <= range.start);
         self.0.get(at).is_some_and(|hole| hole.start < range.end)

@@ -10,7 +10,7 @@ const PLACE_BITS: u32 = INDEX_BITS + 32;
 /// The most messages that a segment holds.
 pub const SEGMENT_MESSAGES_MAX: u64 = 1 << INDEX_BITS;
 
-/// What a message id says about its place.
+/// The place of a message, as its id tells it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct IdParts {
     /// The segment's key: its number mixed with the id of the node that wrote it. A topic's

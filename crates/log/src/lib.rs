@@ -1,8 +1,8 @@
 //! Append-only topic logs: segments, batches, memory tail, journals of acknowledgements, recovery.
 //!
 //! A topic is one log of messages with dense sequence numbers. Publishing appends a batch; reading takes a
-//! range of sequence numbers and gives slices of bytes that are ready for the wire. What channels have done with the
-//! messages is kept in the topic's journal, which this crate stores and replays but does not interpret:
+//! range of sequence numbers and gives slices of bytes that are ready for the wire. The progress of channels
+//! is kept in the topic's journal, which this crate stores and replays but does not interpret:
 //! it knows bytes, and nothing of consumers, sockets or clocks.
 //!
 //! - [`Store`] is the data folder: it opens and recovers all topics.
@@ -88,8 +88,8 @@ pub use crate::{
     topic_log::{Append, TopicLog},
 };
 
-/// Locks a mutex whether or not a thread panicked while it held it: nothing here leaves a lock's data half
-/// changed across a call that can panic.
+/// Locks a mutex, also one that was poisoned: no code here leaves a lock's data half changed across a call that can
+/// panic.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

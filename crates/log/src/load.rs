@@ -1,11 +1,11 @@
 //! Cold reads: whole batches from a segment file, checked, in a recycled buffer.
 
-use std::{io, ops::Range, path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc};
 
 use crate::{
     chunk::Chunk,
     error::{Context, IoError, ReadError},
-    extent::BatchAt,
+    extent::{BatchAt, Hole},
     notice::{Event, Notice},
     open_files::BorrowedFile,
     scan::{first_bytes, pieces, scan},
@@ -95,7 +95,8 @@ impl TopicLog {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if self.segments.contains(segment.number) {
                     // The file was removed by others: all of it is lost.
-                    self.note_hole(path, 0..0, segment.first..end, notices);
+                    let hole = Hole { lost: segment.first..end, bytes: 0..0 };
+                    self.note_hole(path, hole, notices);
                 }
                 return Ok(None);
             }
@@ -111,7 +112,7 @@ impl TopicLog {
         Ok(Some(Source { segment, path, file, limit, end, expected }))
     }
 
-    /// Reads the batch that holds `seq`, and what follows. `None` when `seq` turns out to be lost.
+    /// Reads the batch that holds `seq` and those that follow. `None` when `seq` turns out to be lost.
     fn load_from(
         &self,
         source: &Source<'_>,
@@ -186,21 +187,14 @@ impl TopicLog {
             source.segment.extent().note_detour(next);
         }
         let to = next.unwrap_or(BatchAt { first: source.end, offset: source.limit });
-        let (bytes, lost) = (at.offset..to.offset, at.first..to.first);
-        self.note_hole(source.path.clone(), bytes, lost, notices);
+        self.note_hole(source.path.clone(), Hole::between(at, to), notices);
         Ok(next)
     }
 
     /// Notes lost messages, and reports them if that is news.
-    fn note_hole(
-        &self,
-        path: PathBuf,
-        bytes: Range<u64>,
-        lost: Range<u64>,
-        notices: &mut Vec<Notice>,
-    ) {
-        if self.segments.add_hole(lost.clone()) > 0 {
-            notices.push(Notice { path, event: Event::lost(bytes, lost) });
+    fn note_hole(&self, path: PathBuf, hole: Hole, notices: &mut Vec<Notice>) {
+        if self.segments.add_hole(hole.lost.clone()) > 0 {
+            notices.push(Notice { path, event: Event::lost(hole) });
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{fmt, ops::Range, path::PathBuf};
 
+use crate::extent::Hole;
+
 /// One thing that was not as it should be, with the file it was found in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
@@ -87,7 +89,8 @@ pub enum Event {
 
 impl Event {
     /// Messages that are lost, and the bytes in their place, if any.
-    pub(crate) fn lost(bytes: Range<u64>, lost: Range<u64>) -> Self {
+    pub(crate) fn lost(hole: Hole) -> Self {
+        let Hole { lost, bytes } = hole;
         if bytes.is_empty() {
             Self::Missing { offset: bytes.start, lost }
         } else {

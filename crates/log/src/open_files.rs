@@ -42,7 +42,7 @@ pub(crate) struct KeptFile {
 #[derive(Debug, Default)]
 struct Handle {
     file: Option<Arc<dyn File>>,
-    /// Whether [`OpenFiles::kept`] knows the file.
+    /// The file is in [`OpenFiles::kept`].
     listed: bool,
 }
 

@@ -1,7 +1,7 @@
-//! Recycled buffers: steady publishing must not make the kernel clear fresh pages.
+//! Recycled buffers, so that steady publishing does not make the kernel clear fresh pages.
 //!
 //! A batch is encoded into a buffer from the pool, the buffer becomes part of the memory tail without a copy,
-//! and returns here when the last reader lets go of it.
+//! and returns here when the last reader drops it.
 
 use std::{
     fmt,
@@ -18,7 +18,7 @@ const CLASS_BYTES_MIN: usize = 16 << 10;
 /// 16 KiB to 8 MiB.
 const CLASS_COUNT: usize = 10;
 
-/// A pool of byte buffers in classes of doubling size, with a bound on what lies unused in it.
+/// A pool of byte buffers in classes of doubling size, with a bound on its unused bytes.
 pub struct Pool {
     classes: [Mutex<Vec<Buffer>>; CLASS_COUNT],
     free_bytes: AtomicUsize,
@@ -35,13 +35,13 @@ impl Pool {
         })
     }
 
-    /// Bytes that lie unused in the pool.
+    /// Unused bytes in the pool.
     pub fn free_bytes(&self) -> usize {
         self.free_bytes.load(Ordering::Relaxed)
     }
 
-    /// A buffer with room for about `bytes`. What it was used for last is still in it: whoever reads a file into
-    /// it need not fill it with zeros first.
+    /// A buffer with room for about `bytes`. It still holds the bytes of its last use, so that a file can be read into
+    /// it without filling it with zeros first.
     pub(crate) fn take(&self, bytes: usize) -> Buffer {
         let wanted = class_that_holds(bytes);
         // The next class up is better than fresh pages, and wastes at most three quarters.
@@ -54,7 +54,7 @@ impl Pool {
         Buffer { bytes: Vec::with_capacity(CLASS_BYTES_MIN << wanted), ends: Vec::new() }
     }
 
-    /// Takes a buffer back, or frees it when it is of an odd size or the pool is full.
+    /// Takes a buffer back, or frees it if it is of an odd size or the pool is full.
     pub(crate) fn give(&self, mut buffer: Buffer) {
         let footprint = buffer.footprint();
         let Some(class) = class_of(buffer.bytes.capacity()) else { return };

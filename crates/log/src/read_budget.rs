@@ -41,7 +41,7 @@ impl Lease {
         self.bytes
     }
 
-    /// Changes the lease to what is really held.
+    /// Changes the size of the lease.
     pub(crate) fn resize(&mut self, bytes: usize) {
         self.budget.used.fetch_add(bytes, Relaxed);
         self.budget.used.fetch_sub(self.bytes, Relaxed);

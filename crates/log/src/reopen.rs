@@ -1,10 +1,11 @@
-//! Starting a topic again after a failed write or flush: what may be damaged is read, checked and written anew.
+//! Starting a topic again after a failed write or flush: files that may be damaged are checked and written anew.
 
 use std::{ops::Range, path::Path, sync::Arc};
 
 use crate::{
     disk::File,
     error::{Context, Error, IoError},
+    extent::{BatchAt, Hole},
     lock,
     notice::{Event, Notice},
     segment::{SEGMENT_HEADER_BYTES, Segment},
@@ -107,19 +108,20 @@ impl TopicLog {
             .context("read", path)
     }
 
-    /// Takes over what a suspect turned out to hold, and notes what it lost.
+    /// Takes over the extent found in a suspect, and notes the messages it lost.
     fn settle(&self, suspect: &Suspect, walked: &Walked, path: &Path, reopened: &mut Reopened) {
         *suspect.segment.extent() = walked.extent.clone();
-        let tail = (walked.extent.bytes..suspect.bytes, walked.end..suspect.end);
-        let holes = walked.holes.iter().map(|hole| (hole.bytes.clone(), hole.lost.clone()));
+        let tail = Hole::between(
+            BatchAt { first: walked.end, offset: walked.extent.bytes },
+            BatchAt { first: suspect.end, offset: suspect.bytes },
+        );
         let synced = self.synced();
-        for (bytes, lost) in holes.chain([tail]) {
+        for hole in walked.holes.iter().cloned().chain([tail]) {
+            let lost = hole.lost.clone();
             if self.segments.add_hole(lost.clone()) == 0 {
                 continue;
             }
-            reopened
-                .notices
-                .push(Notice { path: path.to_owned(), event: Event::lost(bytes, lost.clone()) });
+            reopened.notices.push(Notice { path: path.to_owned(), event: Event::lost(hole) });
             let unflushed = lost.start.max(synced)..lost.end;
             if !unflushed.is_empty() {
                 lock(&self.lost).add(unflushed.clone());

@@ -76,7 +76,7 @@ impl Segments {
         table.segments.iter().map(Arc::clone).zip(ends).collect()
     }
 
-    /// Whether the segment with this number is live.
+    /// Returns true if the segment with this number is live.
     pub(crate) fn contains(&self, number: u32) -> bool {
         lock(&self.table).segments.iter().any(|segment| segment.number == number)
     }

@@ -184,7 +184,7 @@ struct Messages {
     open: BytesMut,
     open_first: u64,
     block_bytes: usize,
-    /// Sum of the charges, and of what is in the open block.
+    /// The sum of the charges and of the bytes in the open block.
     bytes: usize,
 }
 
@@ -205,7 +205,7 @@ impl Tail {
         self.first.load(Acquire)
     }
 
-    /// Adds a batch and empties its builder. Then drops what exceeds the bounds, but nothing from `written` on.
+    /// Adds a batch and empties its builder. Then evicts messages beyond the bounds, but none from `written` on.
     pub(crate) fn push(&self, batch: &mut BatchBuilder, bounds: Option<Bounds>, written: u64) {
         let bytes = batch.bytes();
         let loose = bytes * 2 < batch.capacity();

@@ -61,7 +61,7 @@ pub struct TopicLog {
     pub(crate) journal: Journal,
     /// Held during a flush and a reopen, so that there is one at a time.
     pub(crate) flushing: Mutex<()>,
-    /// What a reopen found to be lost of messages that were not flushed yet.
+    /// Messages that were lost before they were flushed, as a reopen found.
     pub(crate) lost: Mutex<Holes>,
     pub(crate) marks: Marks,
 }
@@ -225,7 +225,7 @@ impl TopicLog {
         self.appender.flush(&self.site())
     }
 
-    /// Whether [`TopicLog::prepare`] should be called: the active segment is more than three quarters full.
+    /// Returns true if [`TopicLog::prepare`] should be called: the active segment is more than three quarters full.
     pub fn prepare_due(&self) -> bool {
         self.marks.filling.load(Relaxed)
     }
@@ -328,7 +328,7 @@ impl TopicLog {
         (messages > 0).then_some(Notice { path, event: Event::Quarantined { lost, messages } })
     }
 
-    /// Whether no message of `range` was lost before it was flushed. False for ranges in which a
+    /// Returns true if no message of `range` was lost before it was flushed. False for ranges in which a
     /// [reopen](TopicLog::reopen) found a loss, however far [`TopicLog::synced`] has come since.
     pub fn survived(&self, range: Range<u64>) -> bool {
         !lock(&self.lost).touch(&range)

@@ -1,11 +1,11 @@
 //! A walk over the batches of a segment file: checks them and finds the way around damage.
 
-use std::{ops::Range, time::Duration};
+use std::time::Duration;
 
 use crate::{
     batch::{BATCH_HEADER_BYTES, BATCH_MAGIC, BatchHeader, summed_from},
     disk::File,
-    extent::{BatchAt, Extent},
+    extent::{BatchAt, Extent, Hole},
     id::SEGMENT_MESSAGES_MAX,
     journal::{Deferral, push_deferral},
     segment::SEGMENT_HEADER_BYTES,
@@ -60,13 +60,6 @@ pub(crate) struct Walked {
     pub(crate) deferrals: Vec<Deferral>,
 }
 
-/// Messages that cannot be read, and the bytes in their place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Hole {
-    pub(crate) lost: Range<u64>,
-    pub(crate) bytes: Range<u64>,
-}
-
 /// A window that moves over a segment file.
 pub(crate) struct Walker<'a> {
     file: &'a dyn File,
@@ -86,17 +79,13 @@ impl<'a> Walker<'a> {
 
     /// Walks all batches behind the segment header, of which the first begins with message `first`.
     pub(crate) fn walk(&mut self, first: u64, trust: Trust) -> std::io::Result<Walked> {
-        self.walk_from(first, SEGMENT_HEADER_BYTES as u64, trust)
+        self.walk_from(BatchAt { first, offset: SEGMENT_HEADER_BYTES as u64 }, trust)
     }
 
-    /// Walks the batches from `offset` on, where the batch that begins with message `seq` lies.
-    pub(crate) fn walk_from(
-        &mut self,
-        seq: u64,
-        mut offset: u64,
-        trust: Trust,
-    ) -> std::io::Result<Walked> {
-        let mut walked = Walked { end: seq, ..Walked::default() };
+    /// Walks all batches from one on.
+    pub(crate) fn walk_from(&mut self, from: BatchAt, trust: Trust) -> std::io::Result<Walked> {
+        let mut offset = from.offset;
+        let mut walked = Walked { end: from.first, ..Walked::default() };
         loop {
             match self.step(offset, walked.end, trust)? {
                 Step::Batch(header) => {
@@ -104,8 +93,8 @@ impl<'a> Walker<'a> {
                     offset += header.bytes();
                 }
                 Step::Damage(Some((found_at, header))) => {
-                    let (lost, bytes) = (walked.end..header.first, offset..found_at);
-                    walked.holes.push(Hole { lost, bytes });
+                    let found = BatchAt { first: header.first, offset: found_at };
+                    walked.holes.push(Hole::between(BatchAt { first: walked.end, offset }, found));
                     walked.note(&header, found_at);
                     offset = found_at + header.bytes();
                 }
@@ -239,7 +228,7 @@ impl Walked {
 }
 
 impl Expected {
-    /// Whether a header could belong here, its checksum aside.
+    /// Returns true if a header fits here, its checksum aside.
     pub(crate) fn accepts(&self, header: &BatchHeader) -> bool {
         self.topic_id.is_none_or(|id| id == header.topic_id)
             && header.segment == self.segment

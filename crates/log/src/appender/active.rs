@@ -30,7 +30,7 @@ pub(crate) struct Active {
 #[derive(Debug)]
 pub(crate) struct WriteError {
     pub(crate) error: IoError,
-    /// Whether nothing of the write remains in the file.
+    /// Nothing of the write remains in the file.
     pub(crate) undone: bool,
 }
 

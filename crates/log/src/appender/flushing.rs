@@ -1,4 +1,4 @@
-//! What an appender has to do with flushes, and with starting again after one that failed.
+//! The appender's part in flushes, and in starting again after one that failed.
 
 use std::sync::{
     Arc,
@@ -46,8 +46,7 @@ impl Appender {
         })
     }
 
-    /// Keeps in mind what a failed flush was to cover. `stop` is the error after which nothing that is not flushed
-    /// can be relied on.
+    /// Takes back the plan of a failed flush. `stop` is an error after which unflushed data cannot be relied on.
     pub(crate) fn flush_failed(&self, plan: FlushPlan, stop: Option<&Arc<IoError>>) {
         let mut inner = lock(&self.inner);
         inner.unsynced.extend(plan.closed);

@@ -106,7 +106,7 @@ impl Appender {
 }
 
 impl Inner {
-    /// Whether the newest segment is to be retired. Messages before `low` are finished.
+    /// Decides whether the newest segment is to be retired. Messages before `low` are finished.
     fn drained(&self, site: &Site<'_>, low: u64, now_ns: i64) -> Retired {
         if site.memory_only || !self.is_open() || low < site.marks.end() {
             return Retired::No;

@@ -5,7 +5,7 @@ use std::{ops::Range, path::Path, sync::Arc};
 use crate::{
     disk::File,
     error::{Context, IoError, OpenError},
-    extent::Extent,
+    extent::{BatchAt, Extent},
     id::SEGMENT_MESSAGES_MAX,
     journal::{Deferral, Position, Replayed, Waypoint},
     notice::{Event, Notice},
@@ -104,7 +104,7 @@ impl<'a> Segments<'a> {
         let bytes = file.len().context("measure", &path)?;
         let mut header = [0; SEGMENT_HEADER_BYTES];
         let read = file.read_at(&mut header, 0).context("read", &path)?;
-        if header[..read] == spare_header() {
+        if bytes == SEGMENT_HEADER_BYTES as u64 && header == spare_header() {
             // Created ahead and never used.
             return Ok(self.shared.disk.remove(&path).context("remove", &path)?);
         }
@@ -272,7 +272,8 @@ impl<'a> Segments<'a> {
             first: Some(file.header.first),
         };
         let mut walker = Walker::new(&*handle, file.bytes, expected);
-        walker.walk_from(from.seq, from.offset, trust).context("read", &path)
+        let start = BatchAt { first: from.seq, offset: from.offset };
+        walker.walk_from(start, trust).context("read", &path)
     }
 
     /// Finds the end of the log, and cuts off what a power cut or a kill has torn.
@@ -292,7 +293,7 @@ impl<'a> Segments<'a> {
             notice(Event::TailCut { offset, bytes: file.bytes - offset });
         }
         for hole in &found.holes {
-            notice(Event::lost(hole.bytes.clone(), hole.lost.clone()));
+            notice(Event::lost(hole.clone()));
         }
         Ok(found)
     }
