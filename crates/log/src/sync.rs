@@ -1,6 +1,9 @@
 //! Flushing a topic's files.
 
-use std::{io::ErrorKind, path::Path, sync::atomic::Ordering::AcqRel};
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering::AcqRel},
+};
 
 use crate::{
     appender::FlushPlan,
@@ -35,23 +38,35 @@ impl TopicLog {
     /// Flushes the segments and their names before the journal, whose waypoint vouches for them.
     fn flush_files(&self, plan: &FlushPlan) -> Result<(), SyncError> {
         for number in &plan.closed {
-            let path = self.segment_path(*number);
-            match self.shared.open_files.borrow(&path) {
-                Ok(file) => flush(file.file(), &path)?,
-                // Released meanwhile: its messages are finished.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(SyncError::open(IoError::new("open", &path, error))),
-            }
+            // Not borrowed: readers must not wait for a place that a flush takes.
+            let opened = self.shared.disk.open(&self.segment_path(*number));
+            self.flush_segment(*number, opened)?;
         }
-        if let Some(active) = &plan.active {
-            let path = active.path();
-            let file = self.shared.open_files.get(active).context("open", path);
-            flush(&*file.map_err(SyncError::open)?, path)?;
+        if let Some((number, file)) = &plan.active {
+            self.flush_segment(*number, self.shared.open_files.get(file))?;
         }
         if self.journal.take_names_dirty() || plan.names {
             self.flush_names().map_err(SyncError::flush)?;
         }
         self.sync_journal(plan.position, plan.appended_bytes)
+    }
+
+    fn flush_segment(
+        &self,
+        number: u32,
+        opened: io::Result<Arc<dyn File>>,
+    ) -> Result<(), SyncError> {
+        let path = self.segment_path(number);
+        match opened {
+            Ok(file) => file.sync_data().context("sync", &path).map_err(SyncError::flush),
+            // Released meanwhile: its messages are finished.
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound && !self.segments.contains(number) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(SyncError::open(IoError::new("open", &path, error))),
+        }
     }
 
     /// Makes the names of the topic's files and of its directory survive a power cut.
@@ -61,8 +76,4 @@ impl TopicLog {
         let topics = self.dir.parent().unwrap_or(&self.dir);
         disk.sync_dir(topics).context("sync directory", topics)
     }
-}
-
-fn flush(file: &dyn File, path: &Path) -> Result<(), SyncError> {
-    file.sync_data().context("sync", path).map_err(SyncError::flush)
 }

@@ -20,7 +20,7 @@ pub(crate) struct FlushPlan {
     /// The sequence number that is reached when all of them are flushed.
     pub(crate) end: u64,
     pub(crate) closed: Vec<u32>,
-    pub(crate) active: Option<Arc<KeptFile>>,
+    pub(crate) active: Option<(u32, Arc<KeptFile>)>,
     pub(crate) names: bool,
     /// The position up to which the segments are flushed then.
     pub(crate) position: Option<Position>,
@@ -38,7 +38,7 @@ impl Appender {
         let active = inner.active.as_ref().filter(|_| site.marks.synced() < end);
         Ok(FlushPlan {
             end,
-            active: active.and_then(|active| active.file.clone()),
+            active: active.and_then(|active| Some((active.segment.number, active.file.clone()?))),
             closed: std::mem::take(&mut inner.unsynced),
             names: std::mem::take(&mut inner.names_dirty),
             position: inner.position(site),

@@ -257,3 +257,22 @@ fn a_batch_larger_than_the_budget_is_read_all_the_same() {
     let (_, opened) = backlog(1_000_000, Options { read_bytes_max: 0, ..Options::default() });
     assert_eq!(bytes_of(&recovered(&opened).load(3, 1).unwrap()), 1_000_034);
 }
+
+#[test]
+fn a_flush_goes_on_when_its_segments_are_released_meanwhile() {
+    let disk = watched();
+    let opened = open_watched(&disk, Options { open_files_max: 1, ..small_segments() });
+    let log = topic(&opened.store);
+    (0..3).for_each(|_| drop(append(&log, &[&[1; 700]])));
+    std::thread::scope(|scope| {
+        let held = disk.hold("sync");
+        let flush = scope.spawn(|| log.sync());
+        held.wait();
+        append(&log, &[&[1; 700]]);
+        log.release(3);
+        append(&opened.store.create_topic(&name("other")).unwrap(), &[b"takes the descriptor"]);
+        drop(held);
+        assert_eq!(flush.join().unwrap().unwrap(), 3);
+    });
+    assert_eq!(append(&log, &[b"more"]), 4..5);
+}
