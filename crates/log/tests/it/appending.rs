@@ -454,7 +454,13 @@ fn a_topic_at_rest_goes_on_where_it_stopped() {
 #[test]
 fn readers_and_writers_of_one_topic_do_not_disturb_one_another() {
     let folder = tempfile::tempdir().unwrap();
-    let options = Options { segment_bytes: 20_000, tail_messages: 50, ..Options::default() };
+    let options = Options {
+        segment_bytes: 20_000,
+        tail_messages: 50,
+        open_files_max: 2,
+        read_bytes_max: 200_000,
+        ..Options::default()
+    };
     let opened = open_real(folder.path(), options).unwrap();
     let log = topic(&opened.store);
     const WRITERS: u64 = 2;
@@ -503,6 +509,7 @@ fn readers_and_writers_of_one_topic_do_not_disturb_one_another() {
         scope.spawn(|| {
             while log.end() < total {
                 log.sync().unwrap();
+                log.prepare().unwrap();
             }
         });
     });

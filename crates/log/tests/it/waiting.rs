@@ -78,6 +78,9 @@ fn a_segment_that_was_prepared_begins_with_a_write_and_nothing_else() {
     let [create, write] = &done[..] else { panic!("{done:?}") };
     let file = create.strip_prefix("create ").unwrap();
     assert_eq!(*write, format!("write {file}"));
+    let spare = segment_files(&disk.disk).pop().unwrap().1;
+    assert_eq!((&spare[..4], spare.len()), (&b"NSQ0"[..], 64));
+    assert!(spare[4..].iter().all(|byte| *byte == 0));
     assert!(!log.prepare_due());
     append(&log, &[&[1; 300]]);
     let write = format!("write {file}");
@@ -250,6 +253,23 @@ fn many_cold_readers_share_a_budget_and_all_get_on() {
     assert!(chunks.iter().all(|chunk| bytes_of(chunk) > 10_000));
     drop(chunks);
     assert_eq!(bytes_of(&load(0)), alone, "a dropped chunk is given back");
+}
+
+#[test]
+fn messages_that_are_still_being_sent_count_after_their_chunk_is_gone() {
+    let (_, opened) = backlog(1000, Options { read_bytes_max: 4 << 20, ..Options::default() });
+    let log = recovered(&opened);
+    let load = |seq| log.load(seq, 1 << 20).unwrap();
+    let alone = bytes_of(&load(0));
+    let mut sent = Vec::new();
+    for seq in 0..20 {
+        let mut slices = Vec::new();
+        assert_eq!(load(seq).read(seq..seq + 1, 1, &mut slices), Read::Taken(1));
+        sent.extend(slices);
+    }
+    assert!(bytes_of(&load(0)) < alone / 4);
+    drop(sent);
+    assert_eq!(bytes_of(&load(0)), alone);
 }
 
 #[test]
