@@ -1,6 +1,6 @@
 //! The HTTP port while the data folder is being opened.
 
-use std::{io, os::fd::AsFd};
+use std::{io, os::fd::AsFd, pin::pin, time::Duration};
 
 use nsq_daemon::{
     http::{self, Request, Response, Router, StatusCode},
@@ -9,12 +9,19 @@ use nsq_daemon::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// Answers requests on `listener` that nsqd is starting, until `opening` is done.
+/// How long requests wait for a start before they are refused: nobody has to notice a short one.
+const UNNOTICED: Duration = Duration::from_secs(1);
+
+/// Answers requests on `listener` that nsqd is starting, until `opening` is done. If that is soon, they wait.
 pub(crate) async fn serve_while<T>(
     listener: &TcpListener,
     logger: &Logger,
     opening: impl Future<Output = T>,
 ) -> T {
+    let mut opening = pin!(opening);
+    if let Ok(opened) = tokio::time::timeout(UNNOTICED, &mut opening).await {
+        return opened;
+    }
     let done = CancellationToken::new();
     let serving = async {
         let served = match duplicate(listener) {
