@@ -4,10 +4,27 @@ mod announce;
 mod fake;
 mod pair;
 
-use std::{collections::BTreeSet, net::TcpListener, time::Duration};
+use std::{collections::BTreeSet, net::TcpListener, sync::mpsc::Receiver, time::Duration};
 
-use self::fake::Lookupd;
+use self::fake::{Lookupd, Query};
 use crate::support::{PATIENCE, Received, Server, http};
+
+/// Creates two topics and returns when nsqd has queried the channels of the second: it will query those of any other.
+fn wait_for_queries(server: &Server, lookupd: &Lookupd, queries: &Receiver<Query>) {
+    lookupd.expect_identify();
+    for topic in ["before", "ready"] {
+        server.post(&format!("/topic/create?topic={topic}"));
+        lookupd.expect(&format!("REGISTER {topic}"));
+    }
+    loop {
+        let query = queries.recv_timeout(PATIENCE).unwrap();
+        let is_ready = query.is_for("ready");
+        query.answer(&[]);
+        if is_ready {
+            return;
+        }
+    }
+}
 
 fn announcing_to(lookupds: &[&Lookupd]) -> Server {
     Server::with(|options| {
@@ -19,7 +36,7 @@ fn announcing_to(lookupds: &[&Lookupd]) -> Server {
 
 #[test]
 fn a_topic_and_its_channels_are_registered_as_they_come_and_go() {
-    let lookupd = Lookupd::start(&[]);
+    let lookupd = Lookupd::start();
     let server = announcing_to(&[&lookupd]);
     let identity = lookupd.expect_identify();
     assert_eq!(identity["broadcast_address"], "here");
@@ -41,7 +58,7 @@ fn a_topic_and_its_channels_are_registered_as_they_come_and_go() {
 
 #[test]
 fn a_topic_is_registered_also_when_its_first_channel_comes_with_it() {
-    let lookupd = Lookupd::start(&[]);
+    let lookupd = Lookupd::start();
     let server = announcing_to(&[&lookupd]);
     lookupd.expect_identify();
     let _consumer = server.consumer("t", "c", 1);
@@ -51,7 +68,7 @@ fn a_topic_is_registered_also_when_its_first_channel_comes_with_it() {
 
 #[test]
 fn a_nsqlookupd_that_comes_later_is_told_everything() {
-    let (first, later) = (Lookupd::start(&[]), Lookupd::start(&[]));
+    let (first, later) = (Lookupd::start(), Lookupd::start());
     let server = announcing_to(&[&first]);
     first.expect_identify();
     server.post("/topic/create?topic=plain");
@@ -73,13 +90,17 @@ fn a_nsqlookupd_that_comes_later_is_told_everything() {
 
 #[test]
 fn a_new_topic_gets_the_channels_it_has_elsewhere_before_its_first_message() {
-    let lookupd = Lookupd::start(&["kept", "gone#ephemeral"]);
+    let (lookupd, queries) = Lookupd::with_queries();
     let server = announcing_to(&[&lookupd]);
-    lookupd.expect_identify();
+    wait_for_queries(&server, &lookupd, &queries);
     server.client().publish("t", b"first");
+    lookupd.expect("REGISTER t");
+    queries.recv_timeout(PATIENCE).unwrap().answer(&["kept", "gone#ephemeral"]);
+    lookupd.expect("REGISTER t kept");
     let mut consumer = server.consumer("t", "kept", 1);
     assert_eq!(consumer.message().body, b"first");
-    let stats = server.stats();
+    let (_, body) = http(server.http, "GET", "/stats?format=json&topic=t", b"");
+    let stats: serde_json::Value = serde_json::from_slice(&body).unwrap();
     let channels = stats["topics"][0]["channels"].as_array().unwrap();
     assert_eq!(channels.len(), 1, "{channels:?}");
     assert_eq!(stats["topics"][0]["paused"], false);
@@ -105,9 +126,9 @@ fn a_nsqlookupd_that_is_away_or_says_nothing_holds_nobody_up() {
 
 #[test]
 fn of_many_new_topics_eight_are_asked_for_at_once_and_the_rest_wait() {
-    let (lookupd, queries) = Lookupd::asked();
+    let (lookupd, queries) = Lookupd::with_queries();
     let server = announcing_to(&[&lookupd]);
-    lookupd.expect_identify();
+    wait_for_queries(&server, &lookupd, &queries);
     for number in 10..30 {
         server.post(&format!("/topic/create?topic=t{number}"));
     }
@@ -134,12 +155,12 @@ fn of_many_new_topics_eight_are_asked_for_at_once_and_the_rest_wait() {
 
 #[test]
 fn an_nsqlookupd_that_answers_no_queries_is_asked_no_further() {
-    let (lookupd, queries) = Lookupd::asked();
+    let (lookupd, queries) = Lookupd::with_queries();
     let server = Server::with(|options| {
         options.lookupd_tcp_addresses = vec![lookupd.address.to_string()];
-        options.http_client_request_timeout = Duration::from_millis(100);
+        options.http_client_request_timeout = Duration::from_secs(1);
     });
-    lookupd.expect_identify();
+    wait_for_queries(&server, &lookupd, &queries);
     let mut client = server.client();
     for number in 0..30 {
         client.publish(&format!("t{number}"), b"message");
@@ -153,12 +174,12 @@ fn an_nsqlookupd_that_answers_no_queries_is_asked_no_further() {
 
 #[test]
 fn a_topic_is_held_back_no_longer_when_its_nsqlookupd_is_removed() {
-    let (lookupd, queries) = Lookupd::asked();
+    let (lookupd, queries) = Lookupd::with_queries();
     let server = Server::with(|options| {
         options.lookupd_tcp_addresses = vec![lookupd.address.to_string()];
         options.http_client_request_timeout = Duration::from_secs(3600);
     });
-    lookupd.expect_identify();
+    wait_for_queries(&server, &lookupd, &queries);
     server.client().publish("t", b"message");
     let mut consumer = server.consumer("t", "c", 1);
     // It stays unanswered.

@@ -17,22 +17,25 @@ pub(super) struct Lookupd {
 }
 
 /// A pending query for the channels of a topic.
-pub(super) struct Query(TcpStream);
+pub(super) struct Query {
+    head: Vec<u8>,
+    stream: TcpStream,
+}
 
 impl Lookupd {
-    /// Answers every query with these channels.
-    pub(super) fn start(channels: &'static [&'static str]) -> Self {
-        let (lookupd, queries) = Self::asked();
+    /// Answers every query with no channels.
+    pub(super) fn start() -> Self {
+        let (lookupd, queries) = Self::with_queries();
         std::thread::spawn(move || {
             for query in queries {
-                query.answer(channels);
+                query.answer(&[]);
             }
         });
         lookupd
     }
 
     /// Leaves queries to the test.
-    pub(super) fn asked() -> (Self, Receiver<Query>) {
+    pub(super) fn with_queries() -> (Self, Receiver<Query>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (http_port, queries) = receive_queries();
@@ -121,7 +124,7 @@ fn receive_queries() -> (u16, Receiver<Query>) {
                 stream.read_exact(&mut byte).unwrap();
                 head.push(byte[0]);
             }
-            if asks.send(Query(stream)).is_err() {
+            if asks.send(Query { head, stream }).is_err() {
                 return;
             }
         }
@@ -130,11 +133,15 @@ fn receive_queries() -> (u16, Receiver<Query>) {
 }
 
 impl Query {
+    pub(super) fn is_for(&self, topic: &str) -> bool {
+        self.head.starts_with(format!("GET /channels?topic={topic} ").as_bytes())
+    }
+
     pub(super) fn answer(mut self, channels: &[&str]) {
         let body = serde_json::json!({ "channels": channels }).to_string();
         let length = body.len();
         write!(
-            self.0,
+            self.stream,
             "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
         )
         .unwrap();
