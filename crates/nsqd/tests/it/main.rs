@@ -9,6 +9,7 @@ mod delivery;
 mod fairness;
 mod forged;
 mod heartbeat;
+mod held_disk;
 mod hostile;
 mod identify;
 mod killed;

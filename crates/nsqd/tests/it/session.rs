@@ -1,16 +1,15 @@
 //! One connection beside others: it is woken when it has to be, waits for no disk but its own, and loses nothing
 //! when its client goes.
 
-use std::{
-    fs,
-    io::ErrorKind,
-    path::Path,
-    process::{Command as Process, Stdio},
-};
+use std::{fs, sync::Arc};
 
 use nsq_protocol::{Command, MessageId};
+use nsqd::World;
 
-use crate::support::{Client, NsqdProcess, Received, eventually};
+use crate::{
+    held_disk::HeldDisk,
+    support::{NsqdProcess, Received, Server, eventually},
+};
 
 fn ok() -> Received {
     Received::Response("OK".to_owned())
@@ -142,48 +141,31 @@ fn a_deferred_publish_is_refused_only_if_it_will_not_be_delivered() {
     }
 }
 
-/// nsqd on a disk on which each new folder takes its time; `None` where it cannot be slowed down.
-#[expect(clippy::print_stderr, reason = "a test that proves nothing has to say so")]
-fn start_with_slow_folders(folder: &Path) -> Option<NsqdProcess> {
-    let strace = || {
-        let mut strace = Process::new("strace");
-        let quietly = ["-f", "-qq", "--seccomp-bpf", "-o", "/dev/null"];
-        strace.args(quietly).args(["-e", "trace=mkdir,mkdirat"]);
-        strace.args(["-e", "inject=mkdir,mkdirat:delay_enter=2000000"]);
-        strace
-    };
-    let tried = strace().arg("true").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if !tried.is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED: strace is not installed or may not trace here");
-        return None;
-    }
-    let mut command = strace();
-    command.arg(env!("CARGO_BIN_EXE_nsqd")).args(NsqdProcess::args(folder, &[]));
-    Some(NsqdProcess::spawn(&mut command))
-}
-
 #[test]
-fn a_topic_that_is_created_on_a_slow_disk_holds_up_no_other_connection() {
-    let folder = tempfile::tempdir().unwrap();
-    let Some(nsqd) = start_with_slow_folders(folder.path()) else { return };
-    nsqd.client().publish("t", b"x");
-    // Some of them for every thread that serves connections.
+fn a_topic_that_takes_its_time_to_be_created_holds_up_no_other_connection() {
+    let disk = Arc::new(HeldDisk::default());
+    let world = World { disk: disk.clone(), ..World::default() };
+    let server = Server::in_world(world, tempfile::tempdir().unwrap(), |_| ());
+    server.client().publish("t", b"x");
+    disk.hold();
+    let commands = [
+        Command::Pub { topic: "u", body: b"x" },
+        Command::Sub { topic: "v", channel: "c" },
+        Command::DeferredPub { topic: "w", delay_ms: 5, body: b"x" },
+    ];
+    let mut waiting = commands.map(|command| {
+        let mut client = server.client();
+        client.send(command);
+        client
+    });
+    disk.wait_for_a_caller();
+    // Some for every thread that serves connections.
     let threads = std::thread::available_parallelism().unwrap().get();
-    let mut others: Vec<Client> = (0..2 * threads).map(|_| nsqd.client()).collect();
-    let mut waiting = [nsqd.client(), nsqd.client()];
-    for client in others.iter_mut().chain(&mut waiting) {
-        client.publish("t", b"x");
+    for _ in 0..2 * threads {
+        server.client().publish("t", b"x");
     }
-    waiting[0].send(Command::Pub { topic: "u", body: b"x" });
-    waiting[1].send(Command::Sub { topic: "v", channel: "c" });
-    for other in &mut others {
-        other.publish("t", b"x");
-    }
+    disk.release();
     for client in &mut waiting {
-        client.stream.set_nonblocking(true).unwrap();
-        let answer = client.stream.peek(&mut [0]).map_err(|error| error.kind());
-        assert_eq!(answer, Err(ErrorKind::WouldBlock), "others waited for its topic");
-        client.stream.set_nonblocking(false).unwrap();
         assert_eq!(client.receive(), ok());
     }
 }
