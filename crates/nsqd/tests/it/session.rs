@@ -7,8 +7,8 @@ use nsq_protocol::{Command, MessageId};
 use nsqd::World;
 
 use crate::{
-    held_disk::HeldDisk,
     support::{NsqdProcess, Received, Server, eventually},
+    watched_disk::WatchedDisk,
 };
 
 fn ok() -> Received {
@@ -141,13 +141,18 @@ fn a_deferred_publish_is_refused_only_if_it_will_not_be_delivered() {
     }
 }
 
+fn start_watched() -> (WatchedDisk, Server) {
+    let disk = WatchedDisk::default();
+    let world = World { disk: Arc::new(disk.clone()), ..World::default() };
+    let server = Server::in_world(world, tempfile::tempdir().unwrap(), |_| ());
+    (disk, server)
+}
+
 #[test]
 fn a_topic_that_takes_its_time_to_be_created_holds_up_no_other_connection() {
-    let disk = Arc::new(HeldDisk::default());
-    let world = World { disk: disk.clone(), ..World::default() };
-    let server = Server::in_world(world, tempfile::tempdir().unwrap(), |_| ());
+    let (disk, server) = start_watched();
     server.client().publish("t", b"x");
-    disk.hold();
+    disk.hold_folders();
     let commands = [
         Command::Pub { topic: "u", body: b"x" },
         Command::Sub { topic: "v", channel: "c" },
@@ -164,8 +169,45 @@ fn a_topic_that_takes_its_time_to_be_created_holds_up_no_other_connection() {
     for _ in 0..2 * threads {
         server.client().publish("t", b"x");
     }
-    disk.release();
+    disk.release_folders();
     for client in &mut waiting {
         assert_eq!(client.receive(), ok());
     }
+}
+
+#[test]
+fn connections_create_flush_and_remove_no_files_on_the_thread_that_serves_them() {
+    let (disk, server) = start_watched();
+    let mut client = server.client();
+    for topic in ["t", "u", "e#ephemeral"] {
+        client.publish(topic, b"first");
+        client.ok(Command::DeferredPub { topic, delay_ms: 3_600_000, body: b"x" });
+    }
+    client.send_bytes(b"MPUB refused\n\0\0\0\x08\0\0\0\x01\0\0\0\0");
+    assert!(client.error().starts_with("E_BAD_MESSAGE"));
+    for (topic, channel, has_messages) in [
+        ("t", "c", true),
+        ("new", "c", false),
+        ("t", "c#ephemeral", false),
+        ("e#ephemeral", "c#ephemeral", true),
+    ] {
+        let mut consumer = server.consumer(topic, channel, 5);
+        if has_messages {
+            let message = consumer.message();
+            consumer.req(message.id, 0);
+            let again = consumer.message();
+            consumer.fin(again.id);
+        }
+        consumer.settle();
+    }
+    // The ephemeral ones go with their last client.
+    eventually(|| server.stats()["topics"].as_array().unwrap().len() == 4);
+    let calls = disk.take_calls();
+    assert!(calls.iter().any(|(_, call)| *call == "create_dir"), "{calls:?}");
+    let is_worker = |thread: &str| {
+        let number = thread.strip_prefix("nsqd-");
+        number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let by_workers: Vec<_> = calls.iter().filter(|(thread, _)| is_worker(thread)).collect();
+    assert!(by_workers.is_empty(), "{by_workers:?}");
 }
