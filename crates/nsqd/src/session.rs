@@ -1,15 +1,15 @@
 //! The V2 protocol on one connection: the loop that joins socket, log and broker.
 //!
 //! A turn of the loop handles every command of the last read, delivers what the client is entitled to, writes as
-//! much as the socket takes, and waits for more. What one read brought is carried out together: its publishes
+//! much as the socket takes, and waits for more. The commands of one read are carried out together: its publishes
 //! are one batch of the log, its FINs one visit to the channel, its answers one write.
 //!
 //! # Invariants
 //!
-//! 1. The session waits only while the broker is to wake it, or while it has output and watches the socket for
-//!    room. So a message that can be delivered is never left lying.
-//! 2. A command that has arrived is carried out, also when the client has gone and reads no answers.
-//! 3. No call that waits for the disk is made on the worker's thread, which serves other connections.
+//! 1. The session waits only if the broker will wake it, or if it has output and watches the socket for room. So a
+//!    message that can be delivered never waits for the next command.
+//! 2. Commands that have arrived are carried out even if the client has gone and reads no answers.
+//! 3. Nothing that waits for the disk is called on the worker thread, which serves other connections.
 
 mod answers;
 mod commands;
@@ -55,7 +55,7 @@ const OUTPUT_BYTES_HIGH: usize = 256 << 10;
 const OUTPUT_BYTES_MAX: usize = 1 << 20;
 /// How long a connection that is being closed may take to accept its last frame, or to bring its last bytes.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// What is still read from a client that has gone: more than a socket holds.
+/// The most that is still read from a client that has gone. A socket holds less.
 const REST_BYTES_MAX: usize = 64 << 20;
 
 /// Serves a connection until it ends.
@@ -154,7 +154,7 @@ enum Broken {
     Write(io::Error),
 }
 
-/// What ends a wait.
+/// The end of a wait.
 enum Event {
     Woken,
     Read(usize),

@@ -1,7 +1,8 @@
-//! Answers that wait until what they promise is on the disk.
+//! Answers that wait for a flush.
 //!
-//! At level `fsync` the `OK` of a publish has to wait for a flush. So do all answers behind it, because answers
-//! come in the order of the commands. Messages and heartbeats do not wait: they go straight to the [`Output`].
+//! At level `fsync` the `OK` of a publish waits until the log is flushed, and so do all answers behind it, because
+//! answers come in the order of the commands. Messages and heartbeats do not wait: they go straight to the
+//! [`Output`].
 
 use std::{collections::VecDeque, future::pending, sync::Arc};
 
@@ -24,7 +25,7 @@ struct Held {
     frames: Vec<u8>,
 }
 
-/// A log could not be flushed; nothing is known about what was to be flushed.
+/// A log could not be flushed: the messages may or may not be on the disk.
 pub(super) struct FlushFailed {
     pub(super) topic: Arc<Topic>,
     pub(super) reason: Arc<str>,
@@ -77,7 +78,7 @@ impl Answers {
         }
     }
 
-    /// Drops what is held: it must not be sent, or nobody is there to read it.
+    /// Drops the answers that are held.
     pub(super) fn discard(&mut self) {
         *self = Self::default();
     }

@@ -1,4 +1,4 @@
-//! The effect of each command. What may be carried out together with others is only gathered here.
+//! The effect of each command. Publishes and FINs are only gathered here, to be carried out together.
 
 use std::{fmt::Display, sync::Arc, time::Duration};
 

@@ -36,7 +36,12 @@ impl Creation {
     /// Blocks.
     fn carry_out(&self, node: &Arc<Node>) -> Result<(), PublishError> {
         let Some(channel) = &self.channel else {
-            return node.topic_or_create(&self.topic).map(drop);
+            let topic = node.topic_or_create(&self.topic)?;
+            if !topic.name.is_ephemeral() {
+                // The publish that follows finds its file. One that could not be created fails that publish.
+                let _ = topic.log.prepare();
+            }
+            return Ok(());
         };
         let (topic, channel) = node.channel_or_create(&self.topic, channel)?;
         if channel.is_exiting() {

@@ -1,7 +1,7 @@
 //! The commands of one read that are carried out together: a batch of publishes, or the FINs of a channel.
 //!
-//! Which of the two is gathered never changes without a commit in between, so answers keep the order of the
-//! commands. The session commits in one place: before every command that may not join what is gathered.
+//! The two are never mixed: the session commits before every command that may not join the gathered ones, and at
+//! the end of a read. So answers keep the order of the commands, and no command has to think of the others.
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{node::Node, topic::Topic, topic::channel::Channel};
 /// A batch is appended when it has grown to this, even if the read brought more.
 const BATCH_BYTES: usize = 256 << 10;
 
-/// What the session has read and not yet carried out.
+/// The commands of one read that have not been carried out yet.
 pub(super) struct Gathered {
     pub(super) publishes: Publishes,
     pub(super) finishes: Finishes,
@@ -33,10 +33,10 @@ impl Gathered {
         match *command {
             Command::Fin(_) => self.publishes.is_empty(),
             Command::Pub { topic, .. } | Command::MultiPub { topic, .. } => {
-                self.finishes.is_empty() && self.publishes.admit(topic, None)
+                self.finishes.is_empty() && self.publishes.admits(topic, None)
             }
             Command::DeferredPub { topic, delay_ms, .. } => {
-                self.finishes.is_empty() && self.publishes.admit(topic, delay(delay_ms))
+                self.finishes.is_empty() && self.publishes.admits(topic, delay(delay_ms))
             }
             // Without an answer there is no order to keep.
             Command::Nop | Command::Rdy(_) => true,
@@ -80,7 +80,7 @@ impl Publishes {
         self.commands == 0
     }
 
-    fn admit(&self, topic: &str, delay: Option<Duration>) -> bool {
+    fn admits(&self, topic: &str, delay: Option<Duration>) -> bool {
         self.is_empty()
             || self.delay == delay && self.batch.bytes() < BATCH_BYTES && self.are_for(topic)
     }

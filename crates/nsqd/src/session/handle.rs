@@ -17,7 +17,7 @@ pub(super) enum Stop {
 }
 
 impl Session {
-    /// Handles every whole command of the input. What was gathered is carried out when it returns.
+    /// Handles every whole command of the input; none is left gathered.
     pub(super) fn handle_input(&mut self) -> Result<(), Stop> {
         let mut input = std::mem::take(&mut self.input.buffer);
         let (handled, result) = self.handle_commands(&input);

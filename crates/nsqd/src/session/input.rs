@@ -9,7 +9,7 @@ use tokio::{
     net::TcpStream,
 };
 
-/// What a connection reads at once, at first and at most.
+/// The most a connection reads at once: at first, and after reads that filled their room.
 const READ_BYTES_MIN: usize = 2 << 10;
 const READ_BYTES_MAX: usize = 256 << 10;
 

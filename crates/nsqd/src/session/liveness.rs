@@ -9,7 +9,7 @@ use crate::session::identify::Setting;
 /// The interval of heartbeats unless the client asks for another one.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(30);
 
-/// When the client last did something, and when that has to be checked.
+/// The last signs of life of a client, and when they are checked next.
 #[derive(Debug)]
 pub(super) struct Liveness {
     /// `None` when the client switched heartbeats off; then there are no deadlines either.
@@ -19,7 +19,7 @@ pub(super) struct Liveness {
     last_written: Instant,
 }
 
-/// What follows from a check.
+/// The outcome of a check.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Check {
     /// The client is to be sent a heartbeat.

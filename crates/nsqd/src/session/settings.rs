@@ -1,4 +1,4 @@
-//! What IDENTIFY has settled between a client and nsqd.
+//! The settings of a connection, which IDENTIFY changes.
 
 use std::time::Duration;
 

@@ -39,7 +39,7 @@ pub(crate) struct Client {
     about: Mutex<About>,
 }
 
-/// What a client said about itself in IDENTIFY, and what it has published.
+/// A client's description of itself in IDENTIFY, and its publishes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct About {
     pub(crate) client_id: String,

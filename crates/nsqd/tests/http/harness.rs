@@ -1,4 +1,4 @@
-//! An nsqd on free ports, an HTTP client that says exactly what it is told to say, and a consumer.
+//! An nsqd on free ports, an HTTP client that sends bytes as they are given, and a consumer.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -15,7 +15,7 @@ use tokio::{
     time::timeout,
 };
 
-/// How long a test waits for what must happen.
+/// How long a test waits before it fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) struct TestNsqd {
@@ -68,7 +68,7 @@ impl TestNsqd {
         folder
     }
 
-    /// What `nsqd.dat` holds.
+    /// Reads `nsqd.dat`.
     pub(crate) fn metadata(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("nsqd.dat")).unwrap()
     }
@@ -107,7 +107,7 @@ impl TestNsqd {
         serde_json::from_str(&answer.body).unwrap()
     }
 
-    /// Reads `/stats` until it says what it is waited for to say.
+    /// Reads `/stats` until the figures fulfil a condition.
     pub(crate) async fn stats_until(
         &self,
         params: &str,
@@ -139,7 +139,7 @@ impl TestNsqd {
         consumer
     }
 
-    /// The bodies of what waits for a channel, which is created when it is not there. They are finished with.
+    /// Finishes the messages of a channel, which is created if it does not exist, and returns their bodies.
     pub(crate) async fn drain(&self, topic: &str, channel: &str, count: usize) -> Vec<String> {
         let mut consumer = self.subscribe(topic, channel).await;
         consumer.send(Command::Rdy(2500)).await;

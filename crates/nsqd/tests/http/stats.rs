@@ -33,7 +33,7 @@ async fn two_topics() -> TestNsqd {
     nsqd
 }
 
-/// The answer with what differs from run to run replaced by letters.
+/// The answer, with everything that differs from run to run replaced by letters.
 fn normalized(body: &str, replace: &[(&str, &str)]) -> String {
     replace.iter().fold(body.to_owned(), |body, (what, by)| body.replace(what, by))
 }

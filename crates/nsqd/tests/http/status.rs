@@ -1,4 +1,4 @@
-//! `/ping`, `/info`, `/config` and what holds for every path.
+//! `/ping`, `/info`, `/config`, and the rules for every path.
 
 use nsq_daemon::log::{Capture, Level, Logger};
 use serde_json::Value;
@@ -31,7 +31,7 @@ async fn an_nsqd_whose_disk_fails_says_so_until_it_works_again() {
 
     std::fs::rename(elsewhere, folder).unwrap();
     assert_eq!(nsqd.post("/pub?topic=t", "x").await.brief(), (200, "OK"));
-    // What had failed is tried again by nsqd itself, and only then all is well.
+    // nsqd retries by itself what failed, and is healthy only after that.
     while nsqd.get("/ping").await.brief() != (200, "OK") {
         tokio::task::yield_now().await;
     }

@@ -47,7 +47,7 @@ fn refused_fins_are_answered_in_the_order_of_the_fins() {
     client.publish_all("t", &["a", "b", "c", "d"]);
     client.subscribe("t", "c", 4);
     let ids: Vec<_> = client.messages(4).iter().map(|message| message.id).collect();
-    // Each of them twice, the second time the other way round, and among them one that is known nowhere.
+    // Each twice, the second time in reverse order, with an unknown one in between.
     let unknown = "x".repeat(16);
     let mut bytes = Vec::new();
     for id in ids.iter().chain(ids.iter().rev().take(2)) {
@@ -150,7 +150,7 @@ fn after_cls_the_rest_is_finished_and_nothing_more_comes() {
     let held = client.messages(3);
     client.send(Command::Cls);
     assert_eq!(client.receive(), Received::Response("CLOSE_WAIT".to_owned()));
-    // RDY is passed over now, whatever it says.
+    // RDY is ignored now.
     client.send_bytes(b"RDY 10\nRDY x\nRDY 99999\nRDY\n");
     client.fin(held[0].id);
     client.req(held[1].id, 0);

@@ -202,7 +202,7 @@ fn among_many_at_once_each_channel_finishes_each_message_once() {
         let stats = server.channel_stats(channel);
         ["depth", "in_flight_count", "deferred_count"].iter().all(|figure| stats[*figure] == 0)
     };
-    // What an ephemeral channel has no room for it drops, so that it may have less.
+    // An ephemeral channel drops what it has no room for, so it may have fewer.
     eventually(|| channels.iter().all(|channel| all(channel)));
     // The answers to the last FINs are on their way.
     eventually(|| finished[..2].iter().all(|seen| seen.lock().unwrap().len() as u64 >= count));

@@ -1,4 +1,4 @@
-//! What consumers are given, and what becomes of it.
+//! Delivery to consumers: FIN, REQ, TOUCH, RDY and timeouts.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -110,7 +110,7 @@ fn only_the_client_that_has_a_message_may_answer_for_it() {
     ] {
         other.send(command);
         assert_eq!(other.error(), failed(name, &message, "client does not own message"));
-        // The same message of another channel is another matter.
+        // Another channel has a copy of its own.
         elsewhere.send(command);
         assert_eq!(elsewhere.error(), failed(name, &message, "ID not in flight"));
     }
@@ -173,7 +173,7 @@ fn a_delayed_requeue_waits_and_frees_its_place() {
     consumer.expect_nothing();
     let names = ["deferred_count", "requeue_count", "in_flight_count", "depth"];
     assert_eq!(figures(&server.channel_stats("c"), &names), [1, 1, 0, 0]);
-    // While it is deferred nobody has it.
+    // While it is deferred it is in flight to no client.
     consumer.fin(first.id);
     assert_eq!(consumer.error(), failed("FIN", &first, "ID not in flight"));
     server.client().publish("t", b"c");
@@ -208,7 +208,7 @@ fn a_message_nobody_answers_for_comes_again() {
     for (lost, again) in lost.iter().zip(&again) {
         assert_eq!(again, &Message { attempts: 2, ..lost.clone() });
     }
-    // The first client has nothing in flight any more.
+    // Nothing is in flight to the first client any more.
     first.fin(lost[0].id);
     assert_eq!(first.error(), failed("FIN", &lost[0], "client does not own message"));
     second.fin(lost[0].id);

@@ -112,7 +112,7 @@ fn a_consumer_that_stops_reading_does_not_hold_back_others() {
         finished += 1;
     }
     assert!(finished >= 500, "{finished}");
-    // What the deaf one was given is bounded by what sockets and nsqd hold for it, not by its ready count.
+    // The deaf client got as much as sockets and nsqd hold for it, not as much as its ready count allows.
     reader.drain();
     let clients = server.channel_stats("c")["clients"].as_array().unwrap().clone();
     let held = clients.iter().map(|client| client["in_flight_count"].as_u64().unwrap()).max();
@@ -127,7 +127,7 @@ fn what_a_consumer_cannot_take_goes_to_others() {
     busy.settle();
     let mut idle = server.consumer("t", "c", 10);
     idle.settle();
-    // Publishes without reading its answers, until it is no longer listened to.
+    // Publishes without reading answers, until nsqd stops reading from it.
     let mut voice = busy.stream.try_clone().unwrap();
     voice.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
     let bytes = b"PUB u\n\0\0\0\x01x".repeat(10_000);

@@ -1,4 +1,4 @@
-//! Heartbeats, and what becomes of clients that do not answer them.
+//! Heartbeats, and closing of clients that do not answer them.
 //!
 //! A second is the shortest interval there is, so these tests take a few of them.
 
@@ -74,10 +74,10 @@ fn any_command_is_a_sign_of_life() {
 fn a_client_that_switched_heartbeats_off_is_left_alone() {
     let server = Server::start();
     let mut quiet = with_interval(&server, -1);
-    // Long enough for two intervals of another client, which is closed.
+    // Waits for two intervals of another client, which is closed then.
     let mut other = with_interval(&server, 1000);
     while other.receive() != Received::Closed {}
-    // Its answer is the first thing it gets.
+    // The answer is the first frame it gets.
     quiet.publish("t", b"x");
 }
 
@@ -89,7 +89,7 @@ fn heartbeats_come_amid_traffic() {
     let mut producer = server.client();
     let bodies = vec![[b'x'; 100]; 500];
     producer.publish_all("t", &bodies);
-    // Every message is published again, so that the consumer is never without.
+    // Every message is published again, so that there is always one to deliver.
     let start = now();
     let mut heartbeats = 0;
     while heartbeats < 2 {

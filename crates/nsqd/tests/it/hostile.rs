@@ -40,7 +40,7 @@ impl Dice {
     }
 }
 
-/// A client like any other gets what it is entitled to.
+/// A well-behaved client is served as usual.
 fn works(server: &Server) {
     let mut client = server.client();
     client.subscribe("sane", "c", 10);
@@ -145,14 +145,14 @@ fn no_bytes_keep_nsqd_from_serving_others() {
             rest = &rest[length..];
         }
         match dice.below(3) {
-            // Gone without a word, with answers unread.
+            // It goes with answers unread.
             0 => drop(client),
             // Read to the end.
             1 => {
                 let _ = client.stream.shutdown(std::net::Shutdown::Write);
                 let _ = client.stream.read_to_end(&mut Vec::new());
             }
-            // Gone after the first answer, if there is any.
+            // It goes after the first answer, if there is one.
             _ => {
                 let _ = client.stream.shutdown(std::net::Shutdown::Write);
                 let _ = client.stream.read(&mut [0; 100]);
@@ -198,7 +198,7 @@ fn consumers_that_answer_at_random_lose_nothing() {
                 _ => {
                     client.fin(message.id);
                     client.send_bytes(b"TOUCH xxxxxxxxxxxxxxxx\n");
-                    // Whether the FIN was in time is known once the TOUCH has been refused.
+                    // Once the TOUCH has been refused, the FIN has been handled.
                     let mut refused = false;
                     loop {
                         match client.receive() {
@@ -264,7 +264,7 @@ fn deaf_connections_do_not_hold_up_a_stop() {
     }
     let mut flood = server.client();
     flood.stream.set_nonblocking(true).unwrap();
-    // Publishes and does not read its answers, until nothing goes any more.
+    // Publishes without reading answers, until the socket takes no more.
     let bytes = b"PUB u\n\0\0\0\x01x".repeat(1000);
     while flood.stream.write(&bytes).is_ok() {}
     let start = now();
@@ -316,7 +316,7 @@ fn a_flood_of_publishes_does_not_hold_up_others() {
             reading.join().unwrap();
         })
     };
-    // One for each thread of nsqd, so that whoever comes next has to share.
+    // One for each thread of nsqd, so that the next client has to share one.
     let floods: Vec<_> = (0..threads).map(flood).collect();
     eventually(|| server.stats()["topics"][0]["message_count"].as_u64() > Some(50_000));
     let mut client = server.client();

@@ -1,4 +1,4 @@
-//! IDENTIFY: what is refused, what is answered, what it changes.
+//! IDENTIFY: refusals, answers and effects.
 
 use nsq_protocol::Command;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Pausing, emptying, deleting; what is ephemeral and how it goes.
+//! Pausing, emptying and deleting; the life of ephemeral topics and channels.
 
 use nsq_protocol::Command;
 use serde_json::Value;
@@ -63,7 +63,7 @@ fn a_paused_topic_keeps_what_is_published_while_its_channels_drain() {
     consumer.send(Command::Rdy(10));
     assert_eq!(consumer.finish_next(2), [b"a", b"b"]);
     consumer.expect_nothing();
-    // A channel that comes up now gets what waits at the topic, as the others do.
+    // A channel that is created now gets what waits at the topic, like the others.
     let mut late = server.consumer("t", "late", 10);
     late.expect_nothing();
     server.post("/topic/unpause?topic=t");
@@ -187,7 +187,7 @@ fn an_ephemeral_channel_goes_with_its_last_client() {
     drop(second);
     eventually(|| channels(&server) == ["d"]);
     assert_eq!(durable.finish_next(2), [b"a", b"b"]);
-    // The next one starts with what is published from then on.
+    // The next one starts with messages published from then on.
     let mut third = server.consumer("t", "c#ephemeral", 10);
     producer.publish("t", b"c");
     assert_eq!(third.finish_next(1), [b"c"]);

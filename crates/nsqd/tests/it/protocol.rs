@@ -1,4 +1,4 @@
-//! Commands that are refused: with which words, and whether the connection survives.
+//! Refused commands: the text of each error, and which of them end the connection.
 
 use nsq_protocol::Command;
 
@@ -17,7 +17,7 @@ fn with_size(line: &[u8], announced: i32) -> Vec<u8> {
     [line, &size(announced)].concat()
 }
 
-/// Sends `before`, whose answers are passed over, and then what is to be refused; each on a connection of its own.
+/// Sends `before`, whose answers are ignored, and then the command to be refused, on a new connection each time.
 fn refused<B: AsRef<[u8]>>(server: &Server, before: &[u8], cases: &[(B, &str)]) {
     for (bytes, text) in cases {
         let bytes = bytes.as_ref();

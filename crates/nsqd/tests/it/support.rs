@@ -12,7 +12,7 @@ use std::{
 
 use nsq_daemon::log::Logger;
 use nsq_protocol::{Command, Frame, MessageFrame, MessageId, decode_frame, encode_multi_pub};
-use nsqd::{Nsqd, Options};
+use nsqd::{Nsqd, Options, World};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
@@ -49,6 +49,14 @@ impl Server {
     }
 
     pub(crate) fn on(folder: TempDir, change: impl FnOnce(&mut Options)) -> Self {
+        Self::in_world(World::default(), folder, change)
+    }
+
+    pub(crate) fn in_world(
+        world: World,
+        folder: TempDir,
+        change: impl FnOnce(&mut Options),
+    ) -> Self {
         let mut options = Options {
             data_path: folder.path().to_owned(),
             tcp_address: "127.0.0.1:0".to_owned(),
@@ -65,7 +73,7 @@ impl Server {
                 .build()
                 .unwrap();
             runtime.block_on(async move {
-                let nsqd = Nsqd::start(options, Logger::discard()).await.unwrap();
+                let nsqd = Nsqd::start_in(world, options, Logger::discard()).await.unwrap();
                 started.send((nsqd.tcp_address(), nsqd.http_address().unwrap())).unwrap();
                 nsqd.run(async {
                     // Dropped or sent: both mean stop.
