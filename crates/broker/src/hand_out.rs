@@ -215,7 +215,13 @@ impl Clients {
     /// woken, then to those woken before.
     pub(crate) fn wake(&mut self, available: u64) {
         debug_assert!(self.reserved <= available || available == 0);
-        let mut free = available.saturating_sub(self.reserved);
+        // Mostly there is nothing to share out, or no client that waits for it.
+        if available > self.reserved && !(self.parked.is_empty() && self.wanting.is_empty()) {
+            self.share_out(available - self.reserved);
+        }
+    }
+
+    fn share_out(&mut self, mut free: u64) {
         let mut unserved = 0;
         while free > 0 {
             if unserved == 0 {
