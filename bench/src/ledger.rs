@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_nobody_published_is_an_error() {
+    fn a_message_that_was_not_published_is_an_error() {
         let ledger = Ledger::new(10);
         assert!(ledger.page().mark(&10_u64.to_be_bytes()).is_err());
         assert!(ledger.page().mark(b"short").is_err());

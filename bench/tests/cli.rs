@@ -251,7 +251,7 @@ fn a_client_whose_server_does_not_come_up_is_reported_as_failed() {
 }
 
 #[test]
-fn messages_that_nobody_published_fail_the_run() {
+fn messages_that_were_not_published_fail_the_run() {
     let null = Null::start();
     let output = null.load(&["subfin", "--size", "1000"]);
     assert_eq!(output.status.code(), Some(1));
