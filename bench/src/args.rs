@@ -17,7 +17,7 @@ use crate::{
     workloads,
 };
 
-/// What `--help` prints before the list of workloads.
+/// The output of `--help` before the list of workloads.
 pub(crate) const HELP: &str = "\
 nsq-bench compares nsqd binaries side by side.
 
@@ -30,22 +30,22 @@ nsq-bench [--nsqd PATH] [--other NAME=PATH]... [options]
     --rounds N          rounds, interleaved between the servers (3)
     --quick             everything small and one round: a smoke test
     --soak              one round, with gigabytes through the rows that look for leaks
-    --all               also print disk use and the CPU of the load itself for every row
+    --all               also print disk usage and the CPU of the load itself for every row
     --json FILE         write every number of every round to FILE
-    --limit SECONDS     time after which a run is given up as failed (120)
-    --scratch DIR       where the data directories are made (the system's place for that)
+    --limit SECONDS     time limit of a run, after which it has failed (120; soak: 3600)
+    --scratch DIR       where data directories are created (the system's temporary directory)
 
 nsq-bench load WORKLOAD --address HOST:PORT [options]
-    runs one workload against a server that is running already, for profiling
-    --http HOST:PORT    its HTTP API: lets depths be checked
-    --pid PID           its process: lets CPU and memory be measured
-    --data DIR          its data directory: lets bytes on disk be measured
-    --size N            messages, topics or connections instead of the workload's own number
-    --limit SECONDS     time after which the run is given up (120)
+    runs one workload against a running server, for profiling
+    --http HOST:PORT    its HTTP API, to check depths
+    --pid PID           its process, to measure CPU and memory
+    --data DIR          its data directory, to measure bytes on disk
+    --size N            messages, topics or connections; the workload's own number by default
+    --limit SECONDS     time limit of the run (120)
 
 nsq-bench client --nsqd PATH [options]
     compares the client library of this project with go-nsq and with the load generator itself
-    --nsqd PATH         the nsqd that all of them talk to, a fresh process for each run
+    --nsqd PATH         the nsqd for all clients, a fresh process for each run
     --no-go             leave out go-nsq, which needs Go to be built
     --only A,B          only these rows
     --rounds, --quick, --all, --json, --limit, --scratch as above
@@ -56,34 +56,34 @@ nsq-bench null --address HOST:PORT
 Workloads:
 ";
 
-/// How long a run may take unless told otherwise.
+/// The default time limit of a run.
 const LIMIT_SECONDS: u64 = 120;
 /// The same for a soak.
 const SOAK_LIMIT_SECONDS: u64 = 3600;
 
-/// What is to be done.
+/// The action that the command line asks for.
 #[derive(Debug)]
 pub(crate) enum Action {
     /// Compare servers.
     Compare(Compare),
-    /// Load a server that is running.
+    /// Load a running server.
     Load(Load),
     /// Compare clients.
     Client(client::options::Options),
-    /// Be the raw client.
+    /// Act as the raw client.
     Raw(Vec<String>),
-    /// Be the null server.
+    /// Act as the null server.
     Null(SocketAddr),
-    /// Become a server that dies with the bench.
+    /// Become a program that dies with the bench.
     Leash(Vec<String>),
     /// Print the usage.
     Help,
 }
 
-/// Understands the arguments after the program's name.
+/// Parses the arguments after the program's name.
 ///
 /// # Errors
-/// [`Failure::Usage`] with the offending argument.
+/// Returns [`Failure::Usage`] with the offending argument.
 pub(crate) fn parse(args: Vec<String>) -> Result<Action, Failure> {
     if args.iter().take_while(|arg| *arg != LEASH).any(|arg| arg == "--help" || arg == "-h") {
         return Ok(Action::Help);

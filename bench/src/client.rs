@@ -1,5 +1,5 @@
-//! The comparison of clients: the same work done by each of them, in turns, each time with a fresh
-//! nsqd and a fresh client process.
+//! The comparison of clients: each does the same work in turn, with a fresh nsqd and a fresh client
+//! process each time.
 
 mod child;
 mod columns;
@@ -29,10 +29,10 @@ use crate::{
     workload::{Run, Scale},
 };
 
-/// Runs the comparison and prints the table; says whether every run was complete.
+/// Runs the comparison and prints the table. Returns whether every run was complete.
 ///
 /// # Errors
-/// What keeps the comparison as a whole from being made.
+/// Returns an error that affects the whole comparison.
 pub(crate) fn compare(options: &Options) -> Result<bool, Failure> {
     let mut scratch = Scratch::create(&options.scratch)?;
     scratch.clean_up_when_interrupted()?;
@@ -50,7 +50,7 @@ pub(crate) fn compare(options: &Options) -> Result<bool, Failure> {
         .collect();
     for round in 0..options.rounds {
         for (work, row) in options.rows.iter().zip(&mut rows) {
-            // Each round begins with another client, so that none profits from its place.
+            // Each round begins with another client, so that none benefits from its position.
             for turn in 0..clients.len() {
                 let index = (round + turn) % clients.len();
                 let client = &clients[index];
@@ -70,12 +70,12 @@ pub(crate) fn compare(options: &Options) -> Result<bool, Failure> {
         seconds: (now() - started).as_secs_f64(),
     };
     tell(options, &report)?;
-    // Where nothing may be skipped, a missing toolchain is a failure.
+    // In CI nothing may be skipped, so a missing toolchain is a failure.
     let skipped = options.go && report.reference.is_none() && env::var_os("CI").is_some();
     Ok(!report.has_failed() && !skipped)
 }
 
-/// Prints the table and writes the file that was asked for.
+/// Prints the table and writes the JSON file, if requested.
 fn tell(options: &Options, report: &Report) -> Result<(), Failure> {
     print(&format!("{}{}", report.table(options.all), targets::list(report)))?;
     if !options.go {
@@ -90,7 +90,7 @@ fn tell(options: &Options, report: &Report) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The columns, in order. Builds the Go client, if Go is there.
+/// Returns the columns in order. Builds the Go client if Go is installed.
 fn clients(options: &Options, scratch: &mut Scratch) -> Result<Vec<Client>, Failure> {
     let own = env::current_exe().map_err(Failure::io("find the own program"))?;
     let rust = own.with_file_name("nsq-bench-client");
@@ -136,7 +136,7 @@ fn outcome(
     Ok(outcome)
 }
 
-/// Does the work of one row with one client on a fresh server; a failure comes with the ends of the
+/// Does the work of one row with one client on a fresh server. A failure includes the ends of the
 /// server's log.
 fn run_once(
     options: &Options,

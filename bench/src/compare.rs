@@ -15,33 +15,33 @@ use crate::{
     workload::{Job, Scale, Work, Workload},
 };
 
-/// How servers are compared.
+/// The options of a comparison of servers.
 #[derive(Debug)]
 pub(crate) struct Compare {
-    /// The columns, in order; the null server last.
+    /// The columns in order, the null server last.
     pub(crate) servers: Vec<Spec>,
     /// The column that ratios refer to.
     pub(crate) reference: Option<usize>,
     /// The rows.
     pub(crate) workloads: Vec<&'static Workload>,
-    /// How often everything is run.
+    /// The number of rounds.
     pub(crate) rounds: usize,
-    /// How much of everything is done.
+    /// The amount of work.
     pub(crate) scale: Scale,
-    /// Whether details are printed.
+    /// Print details.
     pub(crate) all: bool,
-    /// Where every number is written.
+    /// The file for all numbers.
     pub(crate) json: Option<PathBuf>,
-    /// How long one run may take.
+    /// The time limit of one run.
     pub(crate) limit_seconds: u64,
-    /// Where data directories are made.
+    /// The parent of the data directories.
     pub(crate) scratch: PathBuf,
 }
 
-/// Runs the comparison and prints the table; says whether every run was complete.
+/// Runs the comparison and prints the table. Returns whether every run was complete.
 ///
 /// # Errors
-/// What keeps the comparison as a whole from being made.
+/// Returns an error that affects the whole comparison.
 pub(crate) fn compare(compare: &Compare) -> Result<bool, Failure> {
     let mut scratch = Scratch::create(&compare.scratch)?;
     scratch.clean_up_when_interrupted()?;
@@ -58,7 +58,7 @@ pub(crate) fn compare(compare: &Compare) -> Result<bool, Failure> {
         .collect();
     for round in 0..compare.rounds {
         for (workload, row) in compare.workloads.iter().zip(&mut rows) {
-            // Each round begins with another server, so that none profits from its place.
+            // Each round begins with another server, so that none benefits from its position.
             for turn in 0..compare.servers.len() {
                 let index = (round + turn) % compare.servers.len();
                 let spec = &compare.servers[index];
@@ -108,7 +108,7 @@ fn outcome(
     Ok(outcome)
 }
 
-/// Runs one workload on a fresh server; a failure comes with the end of the server's log.
+/// Runs one workload on a fresh server. A failure includes the ends of the server's log.
 fn run_once(
     compare: &Compare,
     workload: &Workload,

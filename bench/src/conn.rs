@@ -1,4 +1,4 @@
-//! One client connection: whole writes, one read at a time, never longer than the run may take.
+//! A client connection: whole writes, single reads, all within the time limit of the run.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -13,7 +13,7 @@ use crate::{
     wire::{self, Frame},
 };
 
-/// A connection to the server under test that has said its magic.
+/// A connection to the server under test, after the magic.
 pub(crate) struct Conn<'a> {
     stream: TcpStream,
     limit: &'a Limit,
@@ -26,7 +26,7 @@ impl<'a> Conn<'a> {
     /// Connects to `address` with a read buffer of `buffer_bytes`.
     ///
     /// # Errors
-    /// The system's refusal.
+    /// Returns the system's error.
     pub(crate) fn open(
         address: SocketAddr,
         buffer_bytes: usize,
@@ -45,15 +45,15 @@ impl<'a> Conn<'a> {
         Ok(conn)
     }
 
-    /// Returns the socket, to be watched for events.
+    /// Returns the socket, for watching events.
     pub(crate) fn stream(&self) -> &TcpStream {
         &self.stream
     }
 
-    /// Makes reads return at once when there is nothing to read.
+    /// Sets whether reads return at once if there is no data.
     ///
     /// # Errors
-    /// The system's refusal.
+    /// Returns the system's error.
     pub(crate) fn set_nonblocking(&self, nonblocking: bool) -> Result<(), Failure> {
         self.stream.set_nonblocking(nonblocking).map_err(Failure::io("set a socket's mode"))
     }
@@ -61,7 +61,7 @@ impl<'a> Conn<'a> {
     /// Writes all of `bytes`.
     ///
     /// # Errors
-    /// The end of the limit, or the system's refusal.
+    /// Returns [`Failure::Late`] or the system's error.
     pub(crate) fn write_all(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
         while !bytes.is_empty() {
             match self.stream.write(bytes) {
@@ -76,10 +76,10 @@ impl<'a> Conn<'a> {
         Ok(())
     }
 
-    /// Reads once and returns the number of new bytes, which is 0 when none came for a while.
+    /// Reads once and returns the number of new bytes; 0 if none arrived for a while.
     ///
     /// # Errors
-    /// The end of the limit, the end of the connection, or the system's refusal.
+    /// Returns [`Failure::Late`], [`Failure::Closed`] or the system's error.
     pub(crate) fn fill(&mut self) -> Result<usize, Failure> {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
@@ -103,10 +103,10 @@ impl<'a> Conn<'a> {
         }
     }
 
-    /// Hands each whole frame that has been read to `visit`, answering heartbeats on the way.
+    /// Passes each whole frame that has been read to `visit`, and answers heartbeats.
     ///
     /// # Errors
-    /// An error frame from the server, bytes that are no frame, or what `visit` says.
+    /// Returns an error for an error frame or an invalid frame, or the error of `visit`.
     pub(crate) fn frames(
         &mut self,
         mut visit: impl FnMut(Frame<'_>) -> Result<(), Failure>,
@@ -131,10 +131,10 @@ impl<'a> Conn<'a> {
     /// Takes every whole `OK` that has been read and returns their number.
     ///
     /// # Errors
-    /// Any other answer.
+    /// Returns an error for any other answer.
     pub(crate) fn take_oks(&mut self) -> Result<usize, Failure> {
         let mut count = 0;
-        // Nearly always nothing but OKs has come; only where that ends are frames looked at singly.
+        // Nearly always there is nothing but OKs; only the rest is parsed frame by frame.
         let read = &self.buffer[self.start..self.end];
         for chunk in read.chunks_exact(wire::OK_FRAME.len()) {
             if chunk != wire::OK_FRAME {
@@ -153,10 +153,10 @@ impl<'a> Conn<'a> {
         Ok(count)
     }
 
-    /// Reads until the response `wanted` has come; messages before it are passed over.
+    /// Reads until the response `wanted` arrives; messages before it are ignored.
     ///
     /// # Errors
-    /// The end of the limit or of the connection, or an error frame.
+    /// Returns [`Failure::Late`], [`Failure::Closed`], or an error for an error frame.
     pub(crate) fn await_response(&mut self, wanted: &[u8]) -> Result<(), Failure> {
         let mut come = false;
         loop {
@@ -171,10 +171,10 @@ impl<'a> Conn<'a> {
         }
     }
 
-    /// Subscribes to a channel; nothing is delivered before the ready count is set.
+    /// Subscribes to a channel. No message is delivered before the ready count is set.
     ///
     /// # Errors
-    /// What the server or the system refuses.
+    /// Returns the error of the server or the system.
     pub(crate) fn subscribe(&mut self, topic: &str, channel: &str) -> Result<(), Failure> {
         self.write_all(format!("SUB {topic} {channel}\n").as_bytes())?;
         self.await_response(b"OK")

@@ -1,4 +1,4 @@
-//! Consuming: every message read is finished, the `FIN`s of one read go out in one write.
+//! Consuming: every message is finished, with one write for all `FIN`s of one read.
 
 use std::{net::SocketAddr, os::fd::AsFd};
 
@@ -12,11 +12,11 @@ use crate::{
     wire::{self, Frame},
 };
 
-/// Bytes of the read buffer where few connections carry much.
+/// Bytes of the read buffer for few, busy connections.
 const FEW_BUFFER_BYTES: usize = 256 * 1024;
-/// Bytes of the read buffer where many connections carry little.
+/// Bytes of the read buffer for many connections with little traffic.
 const MANY_BUFFER_BYTES: usize = 8 * 1024;
-/// Milliseconds without an event after which the limit is looked at.
+/// Milliseconds without an event after which the time limit is checked.
 const EVENT_WAIT_MS: u16 = 20;
 
 /// A subscribed connection.
@@ -26,10 +26,10 @@ pub(crate) struct Consumer<'a> {
 }
 
 impl<'a> Consumer<'a> {
-    /// Connects and subscribes; nothing comes before [`Consumer::ready`].
+    /// Connects and subscribes. No message is delivered before [`Consumer::ready`].
     ///
     /// # Errors
-    /// What the server or the system refuses.
+    /// Returns the error of the server or the system.
     pub(crate) fn subscribe(
         address: SocketAddr,
         topic: &str,
@@ -42,18 +42,18 @@ impl<'a> Consumer<'a> {
         Ok(Self { conn, fins: Vec::with_capacity(buffer_bytes / 8) })
     }
 
-    /// Sets how many messages may be in flight.
+    /// Sets the number of messages that may be in flight.
     ///
     /// # Errors
-    /// What the connection meets.
+    /// Returns an error of the connection.
     pub(crate) fn ready(&mut self, count: usize) -> Result<(), Failure> {
         self.conn.write_all(format!("RDY {count}\n").as_bytes())
     }
 
-    /// Reads once, hands the bodies to `visit` and finishes the messages.
+    /// Reads once, passes the bodies to `visit` and finishes the messages.
     ///
     /// # Errors
-    /// What the connection meets, or what `visit` says.
+    /// Returns an error of the connection or of `visit`.
     pub(crate) fn step(
         &mut self,
         mut visit: impl FnMut(&[u8]) -> Result<(), Failure>,
@@ -74,20 +74,21 @@ impl<'a> Consumer<'a> {
         Ok(())
     }
 
-    /// Says goodbye and waits for the answer, which the server gives after it has seen every `FIN`.
+    /// Sends `CLS` and waits for the answer, which the server sends after it has handled every
+    /// `FIN`.
     ///
     /// # Errors
-    /// What the connection meets.
+    /// Returns an error of the connection.
     pub(crate) fn close(&mut self) -> Result<(), Failure> {
         self.conn.write_all(b"CLS\n")?;
         self.conn.await_response(b"CLOSE_WAIT")
     }
 }
 
-/// Creates a channel by subscribing to it for a moment.
+/// Creates a channel by subscribing to it briefly.
 ///
 /// # Errors
-/// What the server or the system refuses.
+/// Returns the error of the server or the system.
 pub(crate) fn create_channel(
     address: SocketAddr,
     topic: &str,
@@ -97,10 +98,10 @@ pub(crate) fn create_channel(
     Consumer::subscribe(address, topic, channel, MANY_BUFFER_BYTES, limit)?.close()
 }
 
-/// Subscribes `count` connections that are read by a thread each.
+/// Subscribes `count` connections, to be read by one thread each.
 ///
 /// # Errors
-/// What the server or the system refuses.
+/// Returns the error of the server or the system.
 pub(crate) fn subscribe_few<'a>(
     address: SocketAddr,
     topic: &str,
@@ -112,10 +113,10 @@ pub(crate) fn subscribe_few<'a>(
         .collect()
 }
 
-/// Subscribes `count` connections that are read by one thread.
+/// Subscribes `count` connections, to be read by one thread together.
 ///
 /// # Errors
-/// What the server or the system refuses.
+/// Returns the error of the server or the system.
 pub(crate) fn subscribe_many<'a>(
     address: SocketAddr,
     topic: &str,
@@ -130,7 +131,7 @@ pub(crate) fn subscribe_many<'a>(
 /// The channel that the workloads consume.
 pub(crate) const CHANNEL: &str = "bench";
 
-/// Makes the tasks that consume until the ledger is complete, one thread for each consumer.
+/// Returns the tasks that consume until the ledger is complete, one for each consumer.
 pub(crate) fn drain_tasks<'a>(
     consumers: &'a mut [Consumer<'_>],
     ready: usize,
@@ -152,10 +153,10 @@ pub(crate) fn drain_tasks<'a>(
         .collect()
 }
 
-/// Consumes until the ledger is complete, one thread for each consumer.
+/// Consumes until the ledger is complete, with one thread for each consumer.
 ///
 /// # Errors
-/// What any of the connections met.
+/// Returns the first error of any connection.
 pub(crate) fn drain_few(
     consumers: &mut [Consumer<'_>],
     ready: usize,
@@ -165,10 +166,10 @@ pub(crate) fn drain_few(
     run_together(limit, drain_tasks(consumers, ready, ledger)).map(drop)
 }
 
-/// Consumes until the ledger is complete, one thread for all consumers.
+/// Consumes until the ledger is complete, with one thread for all consumers.
 ///
 /// # Errors
-/// What any of the connections met.
+/// Returns the first error of any connection.
 pub(crate) fn drain_many(
     consumers: &mut [Consumer<'_>],
     ready: usize,

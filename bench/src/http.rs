@@ -1,4 +1,4 @@
-//! As much of an HTTP client as the bench needs: one request, one connection, the whole body.
+//! A minimal HTTP client: one request for each connection, with the whole body of the answer.
 
 use std::{
     io::{Read, Write},
@@ -8,13 +8,13 @@ use std::{
 
 use crate::failure::Failure;
 
-/// How long the server may take for one request.
+/// The time limit of a request.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Sends a request without a body and returns the body of the answer.
 ///
 /// # Errors
-/// A status other than 200, or what the system refuses.
+/// Returns [`Failure::Refused`] for a status other than 200, or the system's error.
 pub(crate) fn request(address: SocketAddr, method: &str, path: &str) -> Result<Vec<u8>, Failure> {
     let answer =
         exchange(address, method, path).map_err(Failure::io(format!("{method} {path}")))?;
@@ -31,7 +31,7 @@ pub(crate) fn request(address: SocketAddr, method: &str, path: &str) -> Result<V
     Err(Failure::Refused(format!("{method} {path}: {status} {text}")))
 }
 
-/// HTTP/1.0, so that the answer ends where the connection does and is never chunked.
+/// Uses HTTP/1.0, so that the answer ends with the connection and is never chunked.
 fn exchange(address: SocketAddr, method: &str, path: &str) -> std::io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;

@@ -1,4 +1,4 @@
-//! Who has seen which message: one bit for each, shared by the consumers of a run.
+//! The record of received messages, one bit for each, shared by the consumers of a run.
 
 use std::{
     sync::{
@@ -16,7 +16,7 @@ use crate::{clock::now, failure::Failure, wire};
 /// latency, which has its own row, not throughput.
 const RATED_PERCENT: usize = 95;
 
-/// Counts messages, tells first deliveries from repeated ones, and knows when all have come.
+/// Counts messages and duplicates, and knows when all have been received.
 pub(crate) struct Ledger {
     words: Vec<AtomicU64>,
     expected: usize,
@@ -26,13 +26,13 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Expects each of the sequence numbers below `expected`.
+    /// Creates a ledger for the sequence numbers below `expected`.
     pub(crate) fn new(expected: usize) -> Self {
         let words = (0..expected.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         Self { words, ..Self::counting(expected) }
     }
 
-    /// Expects `expected` messages, whatever is in them.
+    /// Creates a ledger for `expected` messages with any content.
     pub(crate) fn counting(expected: usize) -> Self {
         Self {
             words: Vec::new(),
@@ -43,28 +43,28 @@ impl Ledger {
         }
     }
 
-    /// Opens the page on which one consumer writes.
+    /// Returns a page for one consumer.
     pub(crate) fn page(&self) -> Page<'_> {
         Page { ledger: self, word: 0, mask: 0, received: 0, distinct: 0 }
     }
 
-    /// Says whether every expected message has come.
+    /// Returns whether every expected message has been received.
     pub(crate) fn is_complete(&self) -> bool {
         self.distinct.load(Ordering::Relaxed) >= self.expected
     }
 
-    /// Returns how many messages came more than once.
+    /// Returns the number of messages received more than once.
     pub(crate) fn duplicates(&self) -> usize {
         self.received.load(Ordering::Relaxed) - self.distinct.load(Ordering::Relaxed)
     }
 
-    /// Returns messages per second since `start`, without the tail.
+    /// Returns the messages per second since `start`, without the tail.
     pub(crate) fn rate_since(&self, start: Instant) -> f64 {
         self.rated.get().map_or(0.0, |(count, at)| *count as f64 / (*at - start).as_secs_f64())
     }
 }
 
-/// One consumer's unsaved marks; consecutive numbers are gathered and saved a word at a time.
+/// One consumer's unsaved marks. Consecutive numbers are gathered and saved one word at a time.
 pub(crate) struct Page<'a> {
     ledger: &'a Ledger,
     word: usize,
@@ -77,7 +77,7 @@ impl Page<'_> {
     /// Marks the message with this body as received.
     ///
     /// # Errors
-    /// [`Failure::Wrong`] for a body that nobody published.
+    /// Returns [`Failure::Wrong`] for a body that was not published.
     #[inline]
     pub(crate) fn mark(&mut self, body: &[u8]) -> Result<(), Failure> {
         self.received += 1;
@@ -87,7 +87,10 @@ impl Page<'_> {
         }
         let seq = wire::seq_of(body).filter(|seq| *seq < self.ledger.expected);
         let Some(seq) = seq else {
-            return Err(Failure::Wrong(format!("a body of {} bytes nobody sent", body.len())));
+            return Err(Failure::Wrong(format!(
+                "a body of {} bytes that was not published",
+                body.len()
+            )));
         };
         if self.word != seq / 64 {
             self.save_word();
@@ -107,7 +110,7 @@ impl Page<'_> {
         }
     }
 
-    /// Adds the marks to the ledger's totals; called once for each read.
+    /// Adds the marks to the ledger; called once for each read.
     pub(crate) fn save(&mut self) {
         self.save_word();
         if self.received == 0 {
@@ -149,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_nobody_published_is_an_error() {
+    fn a_message_that_was_not_published_is_an_error() {
         let ledger = Ledger::new(10);
         assert!(ledger.page().mark(&10_u64.to_be_bytes()).is_err());
         assert!(ledger.page().mark(b"short").is_err());

@@ -8,10 +8,10 @@ use std::{
 
 use crate::{clock::now, failure::Failure};
 
-/// How long a blocking read or write waits before the limit is looked at.
+/// The longest blocking read or write before the limit is checked.
 pub(crate) const TICK: Duration = Duration::from_millis(20);
 
-/// A deadline that every blocking wait of a run observes, so that no run can hang.
+/// A deadline that every blocking wait of a run checks, so that no run can hang.
 pub(crate) struct Limit {
     until: Instant,
     seconds: u64,
@@ -19,7 +19,7 @@ pub(crate) struct Limit {
 }
 
 impl Limit {
-    /// Starts a limit of `seconds` from this moment.
+    /// Starts a limit of `seconds` from now.
     pub(crate) fn start(seconds: u64) -> Self {
         Self {
             until: now() + Duration::from_secs(seconds),
@@ -28,10 +28,11 @@ impl Limit {
         }
     }
 
-    /// Says whether the run may go on with `action`.
+    /// Checks that the run may continue with `action`.
     ///
     /// # Errors
-    /// [`Failure::Late`] after the deadline, [`Failure::Cancelled`] once another thread failed.
+    /// Returns [`Failure::Late`] after the deadline and [`Failure::Cancelled`] once another thread
+    /// has failed.
     pub(crate) fn check(&self, action: &'static str) -> Result<(), Failure> {
         if self.cancelled.load(Ordering::Relaxed) {
             return Err(Failure::Cancelled);
@@ -43,14 +44,14 @@ impl Limit {
     }
 }
 
-/// One thread's share of a run.
+/// The work of one thread of a run.
 pub(crate) type Task<'a, T> = Box<dyn FnOnce() -> Result<T, Failure> + Send + 'a>;
 
-/// Runs each task on a thread of its own and returns their results in order.
+/// Runs each task on its own thread and returns the results in order.
 ///
 /// # Errors
-/// The failure that came first in cause: one thread's failure makes the others give up, and what
-/// those say about it is not reported.
+/// Returns the failure that caused the others: when one thread fails, the others give up with
+/// failures of their own.
 pub(crate) fn run_together<T: Send>(
     limit: &Limit,
     tasks: Vec<Task<'_, T>>,

@@ -13,14 +13,14 @@ use crate::{
     workload::{Run, Scale, Work, Workload},
 };
 
-/// How a running server is loaded.
+/// The options of a load on a running server.
 #[derive(Debug)]
 pub(crate) struct Load {
-    /// What is done to it.
+    /// The workload.
     pub(crate) workload: &'static Workload,
-    /// Where it speaks protocol V2.
+    /// Its address for protocol V2.
     pub(crate) address: SocketAddr,
-    /// Where its HTTP API is.
+    /// Its address for HTTP.
     pub(crate) http: Option<SocketAddr>,
     /// Its process.
     pub(crate) pid: Option<Pid>,
@@ -28,14 +28,14 @@ pub(crate) struct Load {
     pub(crate) data: Option<PathBuf>,
     /// Messages, topics or connections.
     pub(crate) size: usize,
-    /// How long it may take.
+    /// The time limit.
     pub(crate) limit_seconds: u64,
 }
 
-/// Runs one workload against a server that is running already and prints its numbers.
+/// Runs one workload against a running server and prints its numbers.
 ///
 /// # Errors
-/// What the run met.
+/// Returns the error of the run.
 pub(crate) fn load(load: &Load) -> Result<(), Failure> {
     server::raise_open_files()?;
     let limit = Limit::start(load.limit_seconds);

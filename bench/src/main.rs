@@ -1,5 +1,5 @@
-//! Compares nsqd binaries side by side: CPU, rates, memory, bytes on disk and latency, each run on
-//! a fresh server process, with a server that does nothing as the limit. See `README.md`.
+//! Compares nsqd binaries side by side by CPU, rates, memory, bytes on disk and latency. Each run
+//! has a fresh server process; a null server shows the limit. See `README.md`.
 
 mod args;
 mod client;
@@ -41,14 +41,14 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(failure) => {
-            // Nothing is left to be told if this cannot be written either.
+            // If this cannot be written either, there is nowhere to report it.
             let _ = writeln!(io::stderr(), "nsq-bench: {failure}");
             ExitCode::from(if matches!(failure, Failure::Usage(_)) { 2 } else { 1 })
         }
     }
 }
 
-/// Does what was asked for; says whether all of it succeeded.
+/// Performs `action`. Returns whether all of it succeeded.
 fn run(action: Action) -> Result<bool, Failure> {
     match action {
         Action::Compare(compare) => compare::compare(&compare),

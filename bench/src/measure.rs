@@ -12,20 +12,20 @@ use crate::failure::Failure;
 /// Memory of a process, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory {
-    /// Resident at this moment.
+    /// The resident memory now.
     pub(crate) resident: u64,
-    /// The most that was resident since the program started.
+    /// The peak of resident memory since the program started.
     pub(crate) peak: u64,
 }
 
 /// Returns the CPU time the process has used, in user and kernel mode, on all its threads.
 ///
-/// This is the process's CPU clock: the scheduler's own sum, in nanoseconds, with the threads that
-/// have ended. The tick-based numbers of `/proc/<pid>/stat` are a hundredth of a second coarse, and
-/// those of `/proc/<pid>/task/*/schedstat` forget ended threads.
+/// This is the process's CPU clock: the scheduler's sum in nanoseconds, including threads that have
+/// ended. The numbers in `/proc/<pid>/stat` have a resolution of only 10 ms, and those in
+/// `/proc/<pid>/task/*/schedstat` lack ended threads.
 ///
 /// # Errors
-/// The system's refusal, for instance when the process is gone.
+/// Returns the system's error, for example if the process is gone.
 pub(crate) fn cpu(pid: Pid) -> Result<Duration, Failure> {
     ClockId::pid_cpu_clock_id(pid)
         .and_then(clock_gettime)
@@ -36,7 +36,7 @@ pub(crate) fn cpu(pid: Pid) -> Result<Duration, Failure> {
 /// Returns the CPU time this process, the load generator, has used.
 ///
 /// # Errors
-/// The system's refusal.
+/// Returns the system's error.
 pub(crate) fn own_cpu() -> Result<Duration, Failure> {
     clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)
         .map(Duration::from)
@@ -46,7 +46,7 @@ pub(crate) fn own_cpu() -> Result<Duration, Failure> {
 /// Returns the memory of a process.
 ///
 /// # Errors
-/// The system's refusal, for instance when the process is gone.
+/// Returns the system's error, for example if the process is gone.
 pub(crate) fn memory(pid: Pid) -> Result<Memory, Failure> {
     let path = format!("/proc/{pid}/status");
     let status = fs::read_to_string(&path).map_err(Failure::io(format!("read {path}")))?;
@@ -65,7 +65,7 @@ pub(crate) fn memory(pid: Pid) -> Result<Memory, Failure> {
 /// Returns the bytes that the files below `directory` occupy, as `du` counts them.
 ///
 /// # Errors
-/// The system's refusal. A file that is removed meanwhile is not an error.
+/// Returns the system's error. A file that is removed meanwhile is not an error.
 pub(crate) fn disk_bytes(directory: &Path) -> Result<u64, Failure> {
     let entries = fs::read_dir(directory)
         .map_err(Failure::io(format!("read directory {}", directory.display())))?;

@@ -1,4 +1,4 @@
-//! The CPU time that a stretch of a run costs, on either side.
+//! The CPU time that server and load use during part of a run.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ impl<'a> Meter<'a> {
     /// Starts a meter.
     ///
     /// # Errors
-    /// The system's refusal.
+    /// Returns the system's error.
     pub(crate) fn start(target: &'a Target) -> Result<Self, Failure> {
         let server = target.cpu()?;
         Ok(Self { target, server, load: own_cpu()?, started: now() })
@@ -37,7 +37,7 @@ impl<'a> Meter<'a> {
     /// Returns the time used since the start.
     ///
     /// # Errors
-    /// The system's refusal.
+    /// Returns the system's error.
     pub(crate) fn read(&self) -> Result<Spent, Failure> {
         let elapsed = now() - self.started;
         let server = self.target.cpu()?.zip(self.server).map(|(end, start)| end - start);

@@ -1,7 +1,7 @@
-//! The null server: reads the bytes, counts them, answers, and delivers the same frame for ever.
+//! The null server: reads bytes, answers, and delivers the same frame again and again.
 //!
-//! It keeps nothing and looks at nothing it need not look at, so its numbers are the limit that
-//! the sockets set on this machine, and the part of each row that is not the server's doing.
+//! It stores nothing and parses as little as possible, so its numbers show the limit that sockets
+//! set on this machine: the part of each row that is not due to the server.
 
 use std::{
     collections::HashMap,
@@ -27,15 +27,15 @@ use crate::{
 
 const READ_BYTES: usize = 256 * 1024;
 const FRAME_BYTES: usize = MESSAGE_HEAD_BYTES + BODY_BYTES;
-/// Frames in one write.
+/// The number of frames in one write.
 const FRAMES_AT_ONCE: usize = 1000;
-/// The longest head of a command that the load sends: name, topic, channel and a size.
+/// An upper bound for the head of a command: name, topic, channel and a size.
 const HEAD_BYTES_MAX: usize = 256;
 
-/// Listens on `address` and answers until the process is killed.
+/// Listens on `address` and serves connections until the process is killed.
 ///
 /// # Errors
-/// The system's refusal.
+/// Returns the system's error.
 pub(crate) fn serve(address: SocketAddr) -> Result<(), Failure> {
     let listener =
         TcpListener::bind(address).map_err(Failure::io(format!("listen on {address}")))?;
@@ -48,7 +48,7 @@ pub(crate) fn serve(address: SocketAddr) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A thread with an event queue, seen from the thread that accepts.
+/// The accepting thread's handle to a thread with an event queue.
 struct Worker {
     epoll: Arc<Epoll>,
     peers: Sender<(u64, Peer)>,
@@ -72,7 +72,7 @@ impl Worker {
         };
         prepare().map_err(Failure::io("prepare a connection"))?;
         let stream = Arc::new(stream);
-        // The peer is sent before its first event can come, so the worker always finds it.
+        // The peer is sent before its first event can occur, so that the worker always finds it.
         self.peers
             .send((token, Peer::new(Arc::clone(&stream))))
             .map_err(|_| Failure::Server("a worker of the null server ended".into()))?;
@@ -105,7 +105,7 @@ fn work(epoll: &Epoll, adopted: &Receiver<(u64, Peer)>) {
     }
 }
 
-/// Output made ahead.
+/// Prepared output.
 struct Frames {
     oks: Vec<u8>,
     messages: Vec<u8>,
@@ -122,26 +122,26 @@ impl Frames {
 /// One connection.
 struct Peer {
     stream: Arc<TcpStream>,
-    /// Bytes that are still to come and are not looked at: the magic, then bodies.
+    /// The number of bytes to skip: the magic, then bodies.
     skip: usize,
-    /// The beginning of a command whose head is not whole yet.
+    /// The beginning of a command whose head is not complete yet.
     head: Vec<u8>,
-    /// What the socket did not take.
+    /// Output that the socket has not accepted.
     unsent: Vec<u8>,
     ready: usize,
     in_flight: usize,
 }
 
-/// What a command asks for.
+/// The effect of a command.
 #[derive(Debug, PartialEq, Eq)]
 enum Ask {
     /// An `OK`.
     Ok,
     /// Nothing.
     Nothing,
-    /// One message less in flight.
+    /// One message fewer in flight.
     Finish,
-    /// Another ready count.
+    /// A new ready count.
     Ready(usize),
     /// `CLOSE_WAIT`, and no more messages.
     Close,
@@ -153,7 +153,7 @@ impl Peer {
         Self { stream, skip: wire::MAGIC.len(), head, unsent, ready: 0, in_flight: 0 }
     }
 
-    /// Reads until nothing is left, answering each read before the next.
+    /// Reads until there is no more data, answering each read before the next.
     fn serve(&mut self, buffer: &mut [u8], frames: &Frames) -> io::Result<()> {
         loop {
             let count = match (&*self.stream).read(buffer) {
@@ -170,7 +170,7 @@ impl Peer {
         }
     }
 
-    /// Takes in what was read and sends the responses.
+    /// Handles data that was read and sends the responses.
     fn take(&mut self, mut bytes: &[u8], frames: &Frames) -> io::Result<()> {
         let mut oks = 0;
         loop {
@@ -221,7 +221,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Sends messages up to the ready count, or until the socket takes no more.
+    /// Sends messages up to the ready count, or until the socket accepts no more.
     fn deliver(&mut self, frames: &Frames) -> io::Result<()> {
         self.send(&[])?;
         while self.unsent.is_empty() && self.in_flight < self.ready {
@@ -239,7 +239,8 @@ impl Peer {
         Ok(())
     }
 
-    /// Sends `bytes` after what is waiting, and keeps what the socket does not take.
+    /// Sends `bytes` after the output that is waiting, and keeps the part that the socket does not
+    /// accept.
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.unsent.extend_from_slice(bytes);
         while !self.unsent.is_empty() {
@@ -253,9 +254,9 @@ impl Peer {
     }
 }
 
-/// Parses the head of a command: what it asks for, the bytes of the head, the bytes of the body.
+/// Parses the head of a command: its effect, the bytes of the head, the bytes of the body.
 ///
-/// Returns `None` while the head is not whole. An unknown command asks for nothing.
+/// Returns `None` while the head is incomplete. An unknown command has no effect.
 fn parse(bytes: &[u8]) -> Option<(Ask, usize, usize)> {
     if bytes.starts_with(b"FIN ") && bytes.len() >= FIN_BYTES {
         return Some((Ask::Finish, FIN_BYTES, 0));

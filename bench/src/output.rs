@@ -1,21 +1,21 @@
-//! Where results and progress are written.
+//! Output of results and progress.
 
 use std::io::{self, Write};
 
 use crate::failure::Failure;
 
-/// Writes the results where they can be piped from.
+/// Writes results to stdout.
 ///
 /// # Errors
-/// The system's refusal.
+/// Returns the system's error.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     io::stdout().write_all(text.as_bytes()).map_err(Failure::io("print"))
 }
 
-/// Writes what happens meanwhile, beside the results.
+/// Writes progress to stderr.
 ///
 /// # Errors
-/// The system's refusal.
+/// Returns the system's error.
 pub(crate) fn progress(text: &str) -> Result<(), Failure> {
     io::stderr().write_all(text.as_bytes()).map_err(Failure::io("report progress"))
 }

@@ -1,4 +1,4 @@
-//! Publishing with a window of commands that have not been answered.
+//! Publishing with a window of commands in flight.
 
 use std::{
     net::SocketAddr,
@@ -26,9 +26,9 @@ const BUFFER_BYTES: usize = 16 * 1024;
 pub(crate) enum Command {
     /// `PUB`.
     Pub,
-    /// `MPUB` of so many messages.
+    /// `MPUB` of this many messages.
     Mpub(usize),
-    /// `DPUB`, due in most of an hour.
+    /// `DPUB`, with delays close to an hour.
     Dpub,
 }
 
@@ -37,24 +37,25 @@ pub(crate) enum Command {
 pub(crate) struct Publish {
     /// The command.
     pub(crate) command: Command,
-    /// Connections, each on a thread of its own.
+    /// The number of connections, each on its own thread.
     pub(crate) connections: usize,
-    /// Commands that may be unanswered on a connection.
+    /// The number of commands in flight on each connection.
     pub(crate) window: usize,
-    /// Free places in the window before more is written, so that one write carries many commands.
+    /// The free space in the window at which more is written, so that one write carries many
+    /// commands.
     pub(crate) refill: usize,
 }
 
 impl Publish {
-    /// `MPUB` of 200 messages on `connections`, four unanswered on each.
+    /// `MPUB` of 200 messages on `connections`, with four in flight on each.
     pub(crate) const fn mpub(connections: usize) -> Self {
         Self { command: Command::Mpub(MPUB_MESSAGES), connections, window: 4, refill: 1 }
     }
 
-    /// Publishes messages numbered from 0 to `messages` and returns when the last answer came.
+    /// Publishes `messages`, numbered from 0, and returns when the last answer arrived.
     ///
     /// # Errors
-    /// What any of the connections met.
+    /// Returns the first error of any connection.
     pub(crate) fn run(
         self,
         address: SocketAddr,
@@ -108,14 +109,14 @@ impl Publish {
     }
 }
 
-/// Prepares the shorter command for a number of messages that is no multiple.
+/// Returns the last, shorter command if the number of messages is not a multiple.
 fn tail_command(publish: Publish, topic: &str, numbers: &Numbers) -> Option<Commands> {
     let Command::Mpub(messages) = publish.command else { return None };
     let rest = numbers.end % messages;
     (rest > 0).then(|| Commands::mpub(topic, BODY_BYTES, rest, 1))
 }
 
-/// The sequence numbers that are still to be published, shared by the connections.
+/// The sequence numbers still to be published, shared by the connections.
 struct Numbers {
     next: AtomicUsize,
     end: usize,
@@ -126,7 +127,7 @@ impl Numbers {
         Self { next: AtomicUsize::new(0), end }
     }
 
-    /// Takes up to `count` consecutive numbers: the first, and how many.
+    /// Takes up to `count` consecutive numbers. Returns the first, and how many.
     fn take(&self, count: usize) -> (usize, usize) {
         let first = self.next.fetch_add(count, Ordering::Relaxed);
         (first, count.min(self.end.saturating_sub(first)))

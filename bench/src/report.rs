@@ -1,4 +1,4 @@
-//! Samples of many rounds become a table.
+//! The table made of the samples of all rounds.
 
 use std::fmt::Write as _;
 
@@ -6,27 +6,27 @@ use serde_json::{Value, json};
 
 use crate::sample::{Metric, Sample, Unit, median};
 
-/// What came of one run.
+/// The outcome of one run.
 pub(crate) enum Outcome {
     /// Numbers.
     Done(Sample),
-    /// A reason why there are none.
+    /// The reason why there are no numbers.
     Failed(String),
 }
 
 /// All runs of one workload: for each column, for each round.
 pub(crate) struct Row {
-    /// What `--only` calls it.
+    /// Its name for `--only`.
     pub(crate) name: &'static str,
-    /// What was done, for people.
+    /// A description of the work.
     pub(crate) title: &'static str,
-    /// What came of it; empty for a column that cannot take part.
+    /// The outcomes; empty for a column that cannot take part.
     pub(crate) outcomes: Vec<Vec<Outcome>>,
 }
 
 /// Everything that was measured.
 pub(crate) struct Report {
-    /// What is compared, and whose CPU it is: `server` or `client`.
+    /// The subject of the comparison and of CPU times: `server` or `client`.
     pub(crate) subject: &'static str,
     /// The names of the columns.
     pub(crate) columns: Vec<String>,
@@ -34,9 +34,9 @@ pub(crate) struct Report {
     pub(crate) reference: Option<usize>,
     /// The workloads.
     pub(crate) rows: Vec<Row>,
-    /// How often each was run.
+    /// The number of rounds.
     pub(crate) rounds: usize,
-    /// How long it took in all.
+    /// The total time in seconds.
     pub(crate) seconds: f64,
 }
 
@@ -93,7 +93,7 @@ impl Row {
 }
 
 impl Report {
-    /// Says whether any run failed.
+    /// Returns whether any run failed.
     pub(crate) fn has_failed(&self) -> bool {
         self.rows.iter().any(|row| (0..self.columns.len()).any(|column| row.has_failed(column)))
     }
@@ -105,7 +105,7 @@ impl Report {
         row.cell(column, metric).map(|cell| cell.median)
     }
 
-    /// Renders the table in Markdown, aligned for reading as it is, with notes below.
+    /// Renders the table in Markdown, with aligned columns and notes below.
     pub(crate) fn table(&self, all: bool) -> String {
         let mut lines = vec![self.heading()];
         for row in &self.rows {
@@ -171,7 +171,7 @@ impl Report {
         (if row.has_failed(column) { "failed" } else { "-" }).to_owned()
     }
 
-    /// What a reader must know besides the numbers: failures and duplicates.
+    /// Returns the notes below the table: failures and duplicates.
     fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         for row in &self.rows {
@@ -193,7 +193,7 @@ impl Report {
         notes
     }
 
-    /// Makes the document with every number of every round.
+    /// Returns a JSON document with every number of every round.
     pub(crate) fn json(&self) -> Value {
         let results: Vec<Value> = self
             .rows
@@ -248,7 +248,7 @@ fn json_outcomes(outcomes: &[Outcome], pick: impl Fn(&Outcome) -> Option<Value>)
     outcomes.iter().filter_map(pick).collect()
 }
 
-/// Lists the numbers of one run, a line each.
+/// Lists the numbers of one run, one on each line.
 pub(crate) fn list(sample: &Sample) -> String {
     let mut out = String::new();
     for metric in &sample.metrics {
@@ -273,7 +273,7 @@ fn unit_name(unit: Unit) -> &'static str {
     }
 }
 
-/// The unit a number is shown in, and what one of it is worth.
+/// Returns the factor and name of the unit in which a number is shown.
 fn scale(value: f64, unit: Unit) -> (f64, &'static str) {
     match unit {
         Unit::PerSecond if value >= 1e6 => (1e6, " M/s"),
@@ -298,7 +298,7 @@ fn show_ratio(ratio: f64) -> String {
     if ratio.is_finite() { format!("{} x", digits(ratio)) } else { "-".to_owned() }
 }
 
-/// Three digits that count, or all of those before the point.
+/// Formats a number with three significant digits, or all digits before the point.
 fn digits(value: f64) -> String {
     let places = match value.abs() {
         big if big >= 100.0 => 0,

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::{failure::Failure, meter::Spent, target::Target};
 
-/// What a number counts, which says how it is printed and what is better.
+/// The unit of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
     /// Messages in a second; more is better.
@@ -17,20 +17,20 @@ pub(crate) enum Unit {
     Bytes,
     /// Percent of one core.
     Percent,
-    /// A ratio of two numbers of the same server.
+    /// The ratio of two numbers of the same server.
     Times,
 }
 
 /// One number of one run.
 #[derive(Clone, Debug)]
 pub(crate) struct Metric {
-    /// What is measured.
+    /// The metric's name.
     pub(crate) name: &'static str,
-    /// What it counts.
+    /// The unit.
     pub(crate) unit: Unit,
-    /// How much.
+    /// The value.
     pub(crate) value: f64,
-    /// Whether it is in the table without `--all`.
+    /// The number is in the table even without `--all`.
     pub(crate) main: bool,
 }
 
@@ -39,17 +39,17 @@ pub(crate) struct Metric {
 pub(crate) struct Sample {
     /// In the order of the table.
     pub(crate) metrics: Vec<Metric>,
-    /// Messages that came more than once.
+    /// Messages that were received more than once.
     pub(crate) duplicates: usize,
 }
 
 impl Sample {
-    /// Adds a number of the table.
+    /// Adds a number to the table.
     pub(crate) fn add(&mut self, name: &'static str, unit: Unit, value: f64) {
         self.metrics.push(Metric { name, unit, value, main: true });
     }
 
-    /// Adds a number that is only in the long table and in the JSON file.
+    /// Adds a number that appears only with `--all` and in the JSON file.
     pub(crate) fn add_detail(&mut self, name: &'static str, unit: Unit, value: f64) {
         self.metrics.push(Metric { name, unit, value, main: false });
     }
@@ -79,10 +79,10 @@ impl Sample {
         }
     }
 
-    /// Adds what the server has used so far and what the load itself used, as far as it is known.
+    /// Adds the server's memory and disk usage, if known, and the CPU time of the load.
     ///
     /// # Errors
-    /// The system's refusal.
+    /// Returns the system's error.
     pub(crate) fn add_footprint(
         &mut self,
         target: &Target,
@@ -101,7 +101,7 @@ impl Sample {
     }
 }
 
-/// The middle of some numbers; of an even count, the mean of the middle two.
+/// Returns the median of sorted numbers.
 pub(crate) fn median(sorted: &[f64]) -> f64 {
     let middle = sorted.len() / 2;
     match sorted.len() {

@@ -1,4 +1,4 @@
-//! The directory of a run: data and logs of its servers, gone at the end.
+//! The scratch directory, for the data and logs of servers.
 
 use std::{
     fs, io,
@@ -11,29 +11,29 @@ use nix::sys::signal::{SigSet, Signal};
 
 use crate::{failure::Failure, leash};
 
-/// The directory that holds the data of the servers, removed at the end.
+/// The scratch directory, removed on drop.
 pub(crate) struct Scratch {
     root: PathBuf,
     runs: u64,
 }
 
 impl Scratch {
-    /// Makes a directory of its own below `parent`.
+    /// Creates a scratch directory in `parent`.
     ///
     /// # Errors
-    /// The system's refusal.
+    /// Returns the system's error.
     pub(crate) fn create(parent: &Path) -> Result<Self, Failure> {
         let root = parent.join(format!("nsq-bench-{}", std::process::id()));
         fs::create_dir_all(&root).map_err(Failure::io(format!("create {}", root.display())))?;
         Ok(Self { root, runs: 0 })
     }
 
-    /// Removes everything and ends the program when it is interrupted, servers first.
+    /// When the program is interrupted, kills the servers, removes the directory and exits.
     ///
-    /// Must be called before any thread is started, since it blocks the signals for all of them.
+    /// Must be called before any thread is started, because it blocks the signals for all threads.
     ///
     /// # Errors
-    /// The system's refusal.
+    /// Returns the system's error.
     pub(crate) fn clean_up_when_interrupted(&self) -> Result<(), Failure> {
         let signals: SigSet =
             [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
@@ -48,10 +48,10 @@ impl Scratch {
         Ok(())
     }
 
-    /// Makes another directory in it.
+    /// Creates a new directory in the scratch directory.
     ///
     /// # Errors
-    /// The system's refusal.
+    /// Returns the system's error.
     pub(crate) fn next(&mut self) -> Result<PathBuf, Failure> {
         self.runs += 1;
         let directory = self.root.join(self.runs.to_string());
@@ -67,7 +67,8 @@ impl Drop for Scratch {
     }
 }
 
-/// A killed server may still be creating files for a moment, so removal is tried again.
+/// Removes a directory. A killed server may still create files for a moment, so the removal is
+/// retried.
 pub(crate) fn remove(directory: &Path) {
     for _ in 0..50 {
         match fs::remove_dir_all(directory) {

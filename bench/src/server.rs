@@ -1,4 +1,4 @@
-//! Server processes: started fresh for each run, measured from outside, gone at the end.
+//! Server processes: started afresh for each run and measured from outside.
 
 use std::{
     fs::{self, File},
@@ -22,20 +22,20 @@ use crate::{
     target::{Kind, Target},
 };
 
-/// Bytes of either end of a server's log that are shown when a run fails.
+/// The bytes shown of either end of a server's log when a run fails.
 const LOG_END_BYTES: usize = 300;
 
-/// Messages that the memory queue has room for beyond those of the workload.
+/// The room in the memory queue beyond the messages of the workload.
 const MEMORY_QUEUE_MARGIN: usize = 10_000;
 
-/// A server to compare, as the command line names it.
+/// A server to compare.
 #[derive(Clone, Debug)]
 pub(crate) struct Spec {
     /// The heading of its column.
     pub(crate) name: String,
-    /// What kind of server it is.
+    /// The kind of server.
     pub(crate) kind: Kind,
-    /// The program; for the null server this program itself.
+    /// The program; this program itself for the null server.
     pub(crate) program: PathBuf,
     /// Flags in addition to those of the workload.
     pub(crate) args: Vec<String>,
@@ -47,7 +47,7 @@ impl Spec {
     /// Describes the nsqd at `path`.
     ///
     /// # Errors
-    /// The system's refusal, for instance when there is no such file.
+    /// Returns the system's error, for example if there is no such file.
     pub(crate) fn nsqd(name: &str, path: &str) -> Result<Self, Failure> {
         let program = fs::canonicalize(path).map_err(Failure::io(format!("find {path}")))?;
         Ok(Self::new(name, Kind::Nsqd, program))
@@ -56,7 +56,7 @@ impl Spec {
     /// Describes the null server, which is this program.
     ///
     /// # Errors
-    /// The system's refusal.
+    /// Returns the system's error.
     pub(crate) fn null() -> Result<Self, Failure> {
         let program = std::env::current_exe().map_err(Failure::io("find the own program"))?;
         Ok(Self::new("null", Kind::Null, program))
@@ -68,7 +68,7 @@ impl Spec {
     }
 }
 
-/// How a server is started, for the first time and again.
+/// The parameters of a server process, for starting and restarting it.
 struct Launch {
     spec: Spec,
     workload_args: Vec<String>,
@@ -79,7 +79,7 @@ struct Launch {
 }
 
 impl Launch {
-    /// Starts the process; its log is appended to.
+    /// Starts the process, which appends to its log.
     fn spawn(&self) -> Result<Leashed, Failure> {
         let mut command = leash::command(&self.spec.program)?;
         match self.spec.kind {
@@ -106,28 +106,28 @@ impl Launch {
         self.directory.join("data")
     }
 
-    /// The address to connect to, wherever the server listens besides.
+    /// The address to connect to, even if the server listens on others too.
     fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.listen.port()).into()
     }
 }
 
-/// A running server; it is killed and its data removed when this value goes.
+/// A running server. Dropping it kills the process and removes its data.
 pub(crate) struct Server {
     launch: Launch,
     process: Leashed,
-    /// Where it is and what can be measured.
+    /// The server's addresses and process.
     pub(crate) target: Target,
 }
 
 impl Server {
-    /// Starts a server with a data directory of its own on free ports and waits until it answers.
+    /// Starts a server with its own data directory on free ports and waits until it answers.
     ///
     /// Must be called from the main thread: the server is bound to the life of the thread that
     /// starts it.
     ///
     /// # Errors
-    /// [`Failure::Server`] with the end of its log when it does not come up.
+    /// Returns [`Failure::Server`] with the end of its log if it does not come up.
     pub(crate) fn start(
         spec: &Spec,
         workload_args: &[String],
@@ -161,13 +161,13 @@ impl Server {
         Ok(Self { launch, process, target })
     }
 
-    /// Kills the server and starts it again at once with the data it had. Returns when it was started,
-    /// which is before it answers.
+    /// Kills the server and restarts it with its data. Returns when it was started, without waiting
+    /// for it to answer.
     ///
-    /// Must be called from the main thread, as [`Server::start`].
+    /// Must be called from the main thread; see [`Server::start`].
     ///
     /// # Errors
-    /// The system's refusal.
+    /// Returns the system's error.
     pub(crate) fn kill_and_restart(&mut self) -> Result<Instant, Failure> {
         self.process.end();
         let started = now();
@@ -176,10 +176,10 @@ impl Server {
         Ok(started)
     }
 
-    /// Waits until the server accepts connections and, over HTTP, says that it is well.
+    /// Waits until the server accepts connections and `/ping` is OK.
     ///
     /// # Errors
-    /// The end of the limit, or how the server ended.
+    /// Returns [`Failure::Late`], or [`Failure::Exited`] if the server has ended.
     pub(crate) fn await_ready(&mut self, limit: &Limit) -> Result<(), Failure> {
         loop {
             if let Some(status) = self.process.exited()? {
@@ -195,7 +195,7 @@ impl Server {
         }
     }
 
-    /// Returns how the server's log begins and ends, in words to append to a failure.
+    /// Returns the beginning and end of the server's log, as text to append to a failure.
     pub(crate) fn log_ends(&self) -> String {
         let read = |name| fs::read(self.launch.directory.join(name)).unwrap_or_default();
         let log = [read("stdout"), read("stderr")].concat();
@@ -204,7 +204,7 @@ impl Server {
     }
 }
 
-/// Shortens a log to one line with its beginning and its end; `None` when nothing is in it.
+/// Shortens a log to one line with its beginning and end; returns `None` if it is empty.
 pub(crate) fn ends(log: &str) -> Option<String> {
     let text = log.split_whitespace().collect::<Vec<_>>().join(" ");
     let cut = |at| text.floor_char_boundary(at);
@@ -236,10 +236,10 @@ fn free_addresses(host: Ipv4Addr) -> io::Result<[SocketAddr; 2]> {
     Ok([one.local_addr()?, two.local_addr()?])
 }
 
-/// Allows this process, and so the servers, as many open files as the system lets it.
+/// Raises the limit of open files, for this process and the servers, as far as the system allows.
 ///
 /// # Errors
-/// The system's refusal.
+/// Returns the system's error.
 pub(crate) fn raise_open_files() -> Result<(), Failure> {
     getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard))

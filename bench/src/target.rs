@@ -1,4 +1,4 @@
-//! The server that a workload runs against, spawned by the bench or not.
+//! The server that a workload runs against.
 
 use std::{net::SocketAddr, path::PathBuf, thread, time::Duration};
 
@@ -12,23 +12,23 @@ use crate::{
     measure::{self, Memory},
 };
 
-/// What kind of server answers.
+/// The kind of server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// One that keeps and delivers what is published.
+    /// A server that stores and delivers messages.
     Nsqd,
-    /// The one that only reads and answers.
+    /// The null server, which only reads and answers.
     Null,
 }
 
-/// Where the server is, and what is known of it.
+/// The server's addresses, process and data, as far as they are known.
 #[derive(Debug)]
 pub(crate) struct Target {
-    /// What kind of server answers.
+    /// The kind of server.
     pub(crate) kind: Kind,
-    /// Where protocol V2 is spoken.
+    /// The address for protocol V2.
     pub(crate) address: SocketAddr,
-    /// Where the HTTP API is, if it is known.
+    /// The address of the HTTP API, if it is known.
     pub(crate) http: Option<SocketAddr>,
     /// The server's process, if it is known.
     pub(crate) pid: Option<Pid>,
@@ -37,10 +37,10 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Returns the CPU time of the server so far, if its process is known.
+    /// Returns the CPU time that the server has used, if its process is known.
     ///
     /// # Errors
-    /// The system's refusal.
+    /// Returns the system's error.
     pub(crate) fn cpu(&self) -> Result<Option<Duration>, Failure> {
         self.pid.map(measure::cpu).transpose()
     }
@@ -48,7 +48,7 @@ impl Target {
     /// Returns the memory of the server, if its process is known.
     ///
     /// # Errors
-    /// The system's refusal.
+    /// Returns the system's error.
     pub(crate) fn memory(&self) -> Result<Option<Memory>, Failure> {
         self.pid.map(measure::memory).transpose()
     }
@@ -56,17 +56,17 @@ impl Target {
     /// Returns the bytes in the server's data directory, if it is known.
     ///
     /// # Errors
-    /// The system's refusal.
+    /// Returns the system's error.
     pub(crate) fn disk_bytes(&self) -> Result<Option<u64>, Failure> {
         self.data.as_deref().map(measure::disk_bytes).transpose()
     }
 
-    /// Waits until each channel of the topic holds `messages` and the topic none on their way.
+    /// Waits until each channel holds `messages` and the topic itself none.
     ///
-    /// Does nothing for a server whose HTTP API is not known.
+    /// Does nothing if the server's HTTP API is not known.
     ///
     /// # Errors
-    /// The end of the limit, or what the HTTP API refuses.
+    /// Returns [`Failure::Late`] or an error of the HTTP API.
     pub(crate) fn await_depth(
         &self,
         topic: &str,
@@ -83,10 +83,10 @@ impl Target {
 
     /// Checks that a topic without channels holds `messages`.
     ///
-    /// Does nothing for a server whose HTTP API is not known.
+    /// Does nothing if the server's HTTP API is not known.
     ///
     /// # Errors
-    /// [`Failure::Wrong`] for any other number, or what the HTTP API refuses.
+    /// Returns [`Failure::Wrong`] for any other number, or an error of the HTTP API.
     pub(crate) fn check_published(&self, topic: &str, messages: usize) -> Result<(), Failure> {
         let Some(http) = self.http else { return Ok(()) };
         let depths = Depths::fetch(http, topic)?;
@@ -96,12 +96,12 @@ impl Target {
         Err(Failure::Wrong(format!("{messages} messages were answered, but there are {depths:?}")))
     }
 
-    /// Checks that the channels of a topic hold nothing any more, neither queued nor in flight.
+    /// Checks that the channels of a topic are empty, with nothing in flight.
     ///
-    /// Does nothing for a server whose HTTP API is not known.
+    /// Does nothing if the server's HTTP API is not known.
     ///
     /// # Errors
-    /// [`Failure::Wrong`] when something is left, or what the HTTP API refuses.
+    /// Returns [`Failure::Wrong`] if something is left, or an error of the HTTP API.
     pub(crate) fn check_finished(&self, topic: &str) -> Result<(), Failure> {
         let Some(http) = self.http else { return Ok(()) };
         let depths = Depths::fetch(http, topic)?;
@@ -113,11 +113,11 @@ impl Target {
         )))
     }
 
-    /// As [`Target::check_finished`], but first waits a moment for what clients that are gone have
-    /// said last.
+    /// Like [`Target::check_finished`], but allows some time for the last answers of clients that
+    /// have disconnected.
     ///
     /// # Errors
-    /// As [`Target::check_finished`], or the end of the limit.
+    /// Returns the same errors as [`Target::check_finished`], or [`Failure::Late`].
     pub(crate) fn await_finished(&self, topic: &str, limit: &Limit) -> Result<(), Failure> {
         for _ in 0..100 {
             if self.check_finished(topic).is_ok() {
@@ -129,22 +129,22 @@ impl Target {
         self.check_finished(topic)
     }
 
-    /// Returns how many messages the channels of a topic hold until they are due; 0 for a server whose
-    /// HTTP API is not known.
+    /// Returns the number of deferred messages in the channels of a topic; 0 if the server's HTTP
+    /// API is not known.
     ///
     /// # Errors
-    /// What the HTTP API refuses.
+    /// Returns an error of the HTTP API.
     pub(crate) fn deferred(&self, topic: &str) -> Result<u64, Failure> {
         let Some(http) = self.http else { return Ok(0) };
         Ok(Depths::fetch(http, topic)?.deferred)
     }
 
-    /// Checks that the channels of a topic have `consumers` connections together.
+    /// Checks that the channels of a topic have `consumers` connections in total.
     ///
-    /// Does nothing for a server whose HTTP API is not known.
+    /// Does nothing if the server's HTTP API is not known.
     ///
     /// # Errors
-    /// [`Failure::Wrong`] for any other number, or what the HTTP API refuses.
+    /// Returns [`Failure::Wrong`] for any other number, or an error of the HTTP API.
     pub(crate) fn check_consumers(&self, topic: &str, consumers: usize) -> Result<(), Failure> {
         let Some(http) = self.http else { return Ok(()) };
         let there = Depths::fetch(http, topic)?.consumers;
@@ -155,7 +155,7 @@ impl Target {
     }
 }
 
-/// What `/stats` says about a topic.
+/// The numbers of a topic in `/stats`.
 #[derive(Debug, Default)]
 struct Depths {
     topic: u64,

@@ -9,19 +9,19 @@
 
 use crate::failure::Failure;
 
-/// What a client says first.
+/// The first bytes that a client sends.
 pub(crate) const MAGIC: &[u8] = b"  V2";
-/// The answer to a publish, as a whole frame.
+/// The whole frame that answers a publish.
 pub(crate) const OK_FRAME: &[u8; 10] = b"\0\0\0\x06\0\0\0\0OK";
-/// The data of the frame that asks whether the client is alive.
+/// The data of a heartbeat frame.
 pub(crate) const HEARTBEAT: &[u8] = b"_heartbeat_";
 /// Bytes of a message frame before the body.
 pub(crate) const MESSAGE_HEAD_BYTES: usize = 34;
-/// Bytes of a body in which the load keeps the sequence number.
+/// Bytes of a body that hold the sequence number.
 pub(crate) const SEQ_BYTES: usize = 8;
-/// The longest delay of a deferred message: what nsqd allows by default.
+/// The longest delay of a deferred message, which is nsqd's default limit.
 const DELAY_MS_MAX: usize = 3_600_000;
-/// How many different delays there are; all have the same number of digits.
+/// The number of different delays, all of which have the same number of digits.
 const DELAY_MS_SPREAD: usize = 600_000;
 /// Bytes of one `FIN` command.
 pub(crate) const FIN_BYTES: usize = 21;
@@ -35,19 +35,19 @@ pub(crate) enum Frame<'a> {
     Error(&'a [u8]),
     /// A delivered message.
     Message {
-        /// The sixteen bytes that `FIN` names.
+        /// The message id.
         id: &'a [u8; 16],
-        /// What was published.
+        /// The message's content.
         body: &'a [u8],
     },
 }
 
-/// Takes the first whole frame off `bytes`, with the number of bytes it occupies.
+/// Parses the first whole frame of `bytes`; returns it with its size.
 ///
-/// Returns `None` while the frame is not complete.
+/// Returns `None` while the frame is incomplete.
 ///
 /// # Errors
-/// [`Failure::Unexpected`] when the bytes cannot be a frame.
+/// Returns [`Failure::Unexpected`] if the bytes are not a frame.
 pub(crate) fn next_frame(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, Failure> {
     let Some((size, rest)) = bytes.split_first_chunk::<4>() else { return Ok(None) };
     let size = u32::from_be_bytes(*size) as usize;
@@ -102,8 +102,8 @@ fn put_u32(out: &mut Vec<u8>, number: usize) {
     out.extend_from_slice(&number.to_be_bytes());
 }
 
-/// Publish commands laid out one after the other, ready to be written, whose bodies carry
-/// sequence numbers that are stamped in place.
+/// Encoded publish commands, one after another, ready to be written. Sequence numbers are stamped
+/// into their bodies.
 pub(crate) struct Commands {
     bytes: Vec<u8>,
     command_bytes: usize,
@@ -113,14 +113,14 @@ pub(crate) struct Commands {
 }
 
 impl Commands {
-    /// Encodes `count` times a `PUB` of one body.
+    /// Encodes `count` `PUB`s.
     pub(crate) fn pub_one(topic: &str, body_bytes: usize, count: usize) -> Self {
         let mut one = format!("PUB {topic}\n").into_bytes();
         put_body(&mut one, body_bytes, 0);
         Self::repeat(&one, body_bytes, 1, count)
     }
 
-    /// Encodes `count` times a `DPUB` of one body, with a delay of its own for each.
+    /// Encodes `count` `DPUB`s with different delays.
     pub(crate) fn dpub(topic: &str, body_bytes: usize, count: usize) -> Self {
         let one = |index: usize| {
             let delay_ms = DELAY_MS_MAX - index % DELAY_MS_SPREAD;
@@ -132,7 +132,7 @@ impl Commands {
         Self { bytes: (0..count).flat_map(one).collect(), ..commands }
     }
 
-    /// Encodes `count` times an `MPUB` of `messages` bodies.
+    /// Encodes `count` `MPUB`s of `messages` bodies each.
     pub(crate) fn mpub(topic: &str, body_bytes: usize, messages: usize, count: usize) -> Self {
         let mut one = format!("MPUB {topic}\n").into_bytes();
         put_u32(&mut one, 4 + messages * (4 + body_bytes));
@@ -153,7 +153,7 @@ impl Commands {
         }
     }
 
-    /// Returns how many messages one command carries.
+    /// Returns the number of messages in one command.
     pub(crate) fn messages_per_command(&self) -> usize {
         self.messages_per_command
     }
@@ -173,14 +173,13 @@ impl Commands {
     }
 }
 
-/// Appends size and body; the text differs from message to message, so that no server profits
-/// from bodies that are all alike.
+/// Appends size and body. Bodies differ, so that no server benefits from equal ones.
 fn put_body(out: &mut Vec<u8>, body_bytes: usize, salt: usize) {
     put_u32(out, body_bytes);
     out.extend_from_slice(&body(body_bytes, salt));
 }
 
-/// Makes a body of `body_bytes` printable bytes.
+/// Returns a body of `body_bytes` printable bytes.
 pub(crate) fn body(body_bytes: usize, salt: usize) -> Vec<u8> {
     let mut state = 0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(salt as u64 + 1);
     (0..body_bytes)
@@ -191,7 +190,7 @@ pub(crate) fn body(body_bytes: usize, salt: usize) -> Vec<u8> {
         .collect()
 }
 
-/// Reads the sequence number out of a body.
+/// Returns the sequence number in a body.
 #[inline]
 pub(crate) fn seq_of(body: &[u8]) -> Option<usize> {
     let (seq, _) = body.split_first_chunk::<SEQ_BYTES>()?;

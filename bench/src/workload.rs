@@ -14,39 +14,39 @@ use crate::{
 /// One workload.
 #[derive(Debug)]
 pub(crate) struct Workload {
-    /// What `--only` and `load` call it.
+    /// Its name for `--only` and `load`.
     pub(crate) name: &'static str,
-    /// What is done, for people.
+    /// A description of the work.
     pub(crate) title: &'static str,
     /// Messages, topics or connections, as the title says.
     pub(crate) size: usize,
-    /// The same for `--quick`.
+    /// The size for `--quick`.
     pub(crate) size_quick: usize,
-    /// Whether the server's memory queue is made large enough for all messages.
+    /// The server's memory queue is made large enough for all messages.
     pub(crate) in_memory: bool,
-    /// Whether the null server can take part.
+    /// The null server can take part.
     pub(crate) null: bool,
-    /// Does it.
+    /// The work.
     pub(crate) work: Work,
 }
 
-/// The work of a row, by what it needs.
+/// The work of a row, by the server that it needs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Work {
-    /// A server that answers.
+    /// A running server.
     Load(fn(&Run<'_>) -> Result<Sample, Failure>),
-    /// A server process of the bench's own, to be killed and started again.
+    /// A server process that can be killed and restarted.
     Restart(fn(&mut Server, Job<'_>) -> Result<Sample, Failure>),
 }
 
-/// How much of everything is done.
+/// The amount of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scale {
-    /// Little, as a smoke test.
+    /// A smoke test.
     Quick,
-    /// What the table is made of.
+    /// The sizes of the table.
     Full,
-    /// As `Full`, and much more where time brings faults to light.
+    /// As `Full`, with much more work in rows that look for leaks.
     Soak,
 }
 
@@ -57,19 +57,19 @@ impl Workload {
     }
 }
 
-/// What a workload is told besides its server.
+/// The parameters of a run other than the server.
 #[derive(Clone, Copy)]
 pub(crate) struct Job<'a> {
-    /// When to give up.
+    /// The time limit.
     pub(crate) limit: &'a Limit,
     /// Messages, topics or connections.
     pub(crate) size: usize,
-    /// How much is done beside that.
+    /// The amount of work.
     pub(crate) scale: Scale,
 }
 
 impl<'a> Job<'a> {
-    /// Gives the job a server.
+    /// Returns the run of this job on `target`.
     pub(crate) fn on(self, target: &'a Target) -> Run<'a> {
         let Job { limit, size, scale } = self;
         Run { target, limit, size, scale }
@@ -80,23 +80,23 @@ impl<'a> Job<'a> {
 pub(crate) struct Run<'a> {
     /// The server.
     pub(crate) target: &'a Target,
-    /// When to give up.
+    /// The time limit.
     pub(crate) limit: &'a Limit,
     /// Messages, topics or connections.
     pub(crate) size: usize,
-    /// How much is done beside that.
+    /// The amount of work.
     pub(crate) scale: Scale,
 }
 
 impl Run<'_> {
-    /// Makes a topic name that this server has not seen from this process.
+    /// Returns a new topic name.
     pub(crate) fn topic(&self) -> String {
         static TOPICS: AtomicUsize = AtomicUsize::new(0);
         format!("bench_{}_{}", std::process::id(), TOPICS.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Makes the ledger for `self.size` messages. The null server delivers what nobody published,
-    /// so there the messages can only be counted.
+    /// Returns the ledger for `self.size` messages. The null server delivers messages that were not
+    /// published, so there they can only be counted.
     pub(crate) fn ledger(&self) -> Ledger {
         match self.target.kind {
             Kind::Nsqd => Ledger::new(self.size),

@@ -1,4 +1,4 @@
-//! The program as its users run it, with servers that need no nsqd to be built.
+//! The program as users run it, with servers that do not need nsqd.
 
 use std::{
     fs,
@@ -28,7 +28,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A program that takes any flags, writes its process id beside itself and never answers.
+/// A program that accepts any flags, writes its process id to a file beside it and never answers.
 fn deaf_server(directory: &Path) -> PathBuf {
     let path = directory.join("deaf");
     let pid = directory.join("pid");
@@ -39,7 +39,7 @@ fn deaf_server(directory: &Path) -> PathBuf {
     path
 }
 
-/// A null server of its own, killed when the test ends.
+/// A null server, killed when the test ends.
 struct Null {
     child: Child,
     address: SocketAddr,
@@ -174,7 +174,7 @@ fn a_server_that_runs_already_is_not_killed_and_started_again() {
     assert_eq!(text(&output.stderr), "nsq-bench: deferred needs a server that it can kill\n");
 }
 
-/// Does what the bench does with a client, and returns what it says.
+/// Controls a client as the bench does, and returns the words that it says.
 fn be_the_bench_of(client: &mut Child) -> Vec<String> {
     let output = client.stdout.take().expect("its output is a pipe");
     let mut words = BufReader::new(output).lines().map_while(Result::ok);
@@ -251,10 +251,10 @@ fn a_client_whose_server_does_not_come_up_is_reported_as_failed() {
 }
 
 #[test]
-fn messages_that_nobody_published_fail_the_run() {
+fn messages_that_were_not_published_fail_the_run() {
     let null = Null::start();
     let output = null.load(&["subfin", "--size", "1000"]);
     assert_eq!(output.status.code(), Some(1));
-    let reason = "nsq-bench: wrong messages: a body of 200 bytes nobody sent\n";
+    let reason = "nsq-bench: wrong messages: a body of 200 bytes that was not published\n";
     assert_eq!(text(&output.stderr), reason);
 }

@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nothing is left to be told if this cannot be written either.
+            // If this cannot be written either, there is nowhere to report it.
             let _ = writeln!(io::stderr(), "nsq-bench-client: {error}");
             ExitCode::FAILURE
         }
@@ -45,7 +45,7 @@ fn run() -> Result<()> {
     say("ready");
     let mut word = [0; 3];
     io::stdin().read_exact(&mut word)?;
-    // As a task, which is where programs do such work, and not on the thread that waits for it.
+    // In a task, as in most programs, rather than on the thread that blocks on the runtime.
     let work = runtime.spawn(async move {
         match command.as_str() {
             "consume" => consume(&options).await,
@@ -131,17 +131,17 @@ async fn publish(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Waits for the end of the input, without keeping a thread of the runtime.
+/// Waits for the end of the input without occupying a thread of the runtime.
 async fn told_to_stop() -> Result<()> {
     let (tell, told) = oneshot::channel();
-    // The receiver is only gone when the runtime is.
+    // The receiver is dropped only with the runtime.
     thread::spawn(move || tell.send(io::stdin().read_to_end(&mut Vec::new())));
     told.await??;
     Ok(())
 }
 
 fn say(word: &str) {
-    // The bench is gone if this cannot be written, and this process ends with it.
+    // If this cannot be written the bench is gone, and this process ends with it.
     let _ = writeln!(io::stdout(), "{word}");
 }
 

@@ -1,4 +1,4 @@
-//! A client under test, in a process of its own.
+//! A client under test, in its own process.
 //!
 //! ```text
 //! program   PROGRAM COMMAND -name=value...      COMMAND is consume, publish or idle; options are in
@@ -10,7 +10,7 @@
 //! it hears  the end of its input: it stops in good order and exits with 0
 //! ```
 //!
-//! So its CPU clock can be read from outside, without what starting and stopping cost.
+//! This lets its CPU clock be read from outside, without the cost of starting and stopping.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -41,7 +41,7 @@ pub(crate) struct Client {
     pub(crate) args: &'static [&'static str],
 }
 
-/// A running client; it is killed when this value goes.
+/// A running client, killed on drop.
 pub(crate) struct Running<'a> {
     process: Leashed,
     limit: &'a Limit,
@@ -53,10 +53,10 @@ pub(crate) struct Running<'a> {
 impl<'a> Running<'a> {
     /// Starts a client and waits until it is ready.
     ///
-    /// Must be called from the main thread, as [`Leashed::start`].
+    /// Must be called from the main thread; see [`Leashed::start`].
     ///
     /// # Errors
-    /// The system's refusal, or what the client complains about.
+    /// Returns the system's error, or [`Failure::Client`] if the client fails.
     pub(crate) fn start(
         client: &Client,
         command: &str,
@@ -86,7 +86,7 @@ impl<'a> Running<'a> {
         let complaints = child.stderr.take().map(|mut stderr| {
             thread::spawn(move || {
                 let mut bytes = Vec::new();
-                // What came before an error is all there is to tell.
+                // Output up to an error is reported.
                 let _ = stderr.read_to_end(&mut bytes);
                 String::from_utf8_lossy(&bytes).into_owned()
             })
@@ -96,10 +96,10 @@ impl<'a> Running<'a> {
         Ok(running)
     }
 
-    /// Tells the client to begin and returns when that was.
+    /// Tells the client to begin and returns the time.
     ///
     /// # Errors
-    /// The system's refusal.
+    /// Returns the system's error.
     pub(crate) fn go(&mut self) -> Result<Instant, Failure> {
         let at = now();
         if let Some(input) = &mut self.input {
@@ -108,10 +108,10 @@ impl<'a> Running<'a> {
         Ok(at)
     }
 
-    /// Waits until the client says `wanted` and returns when that was.
+    /// Waits until the client says `wanted` and returns the time.
     ///
     /// # Errors
-    /// The end of the limit, or how and why the client ended.
+    /// Returns [`Failure::Late`], or [`Failure::Client`] if the client has ended.
     pub(crate) fn hear(&mut self, wanted: &str) -> Result<Instant, Failure> {
         loop {
             match self.words.recv_timeout(TICK) {
@@ -125,26 +125,26 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// The CPU time the client has used.
+    /// Returns the CPU time that the client has used.
     ///
     /// # Errors
-    /// The system's refusal, for instance when the process is gone.
+    /// Returns the system's error, for example if the process is gone.
     pub(crate) fn cpu(&self) -> Result<Duration, Failure> {
         measure::cpu(self.process.pid())
     }
 
-    /// The memory of the client.
+    /// Returns the memory of the client.
     ///
     /// # Errors
-    /// The system's refusal, for instance when the process is gone.
+    /// Returns the system's error, for example if the process is gone.
     pub(crate) fn memory(&self) -> Result<Memory, Failure> {
         measure::memory(self.process.pid())
     }
 
-    /// Lets the client stop in good order and waits until it has.
+    /// Stops the client cleanly and waits until it has ended.
     ///
     /// # Errors
-    /// The end of the limit, or what went wrong with it.
+    /// Returns [`Failure::Late`], or [`Failure::Client`] if the client fails.
     pub(crate) fn finish(mut self) -> Result<(), Failure> {
         drop(self.input.take());
         let status = self.await_exit()?;
@@ -161,7 +161,7 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// Why the client is gone.
+    /// Returns why the client has ended.
     fn ended(&mut self) -> Failure {
         let status = match self.await_exit() {
             Ok(status) => status,

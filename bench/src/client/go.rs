@@ -1,4 +1,4 @@
-//! The Go client, built anew from the source in this program.
+//! The Go client, built from the source in this program.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 
 use crate::{failure::Failure, server};
 
-/// Why the Go client is left out.
+/// The reason for leaving out the Go client.
 pub(crate) const MISSING: &str = "there is no Go toolchain (`go version` does not run)";
 
 const FILES: &[(&str, &str)] = &[
@@ -17,10 +17,10 @@ const FILES: &[(&str, &str)] = &[
     ("main.go", include_str!("../../go-nsq/main.go")),
 ];
 
-/// Builds the client in `directory` and returns the program; `None` when there is no Go.
+/// Builds the client in `directory` and returns the program; returns `None` if Go is not installed.
 ///
 /// # Errors
-/// What the Go toolchain says.
+/// Returns the error of the Go toolchain.
 pub(crate) fn build(directory: &Path) -> Result<Option<PathBuf>, Failure> {
     let mut version = Command::new("go");
     version.arg("version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

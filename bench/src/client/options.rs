@@ -9,33 +9,33 @@ use crate::{
     words::{Words, usage},
 };
 
-/// How clients are compared.
+/// The options of a comparison of clients.
 #[derive(Debug)]
 pub(crate) struct Options {
-    /// The server that all of them talk to.
+    /// The server for all clients.
     pub(crate) nsqd: Spec,
-    /// Whether go-nsq takes part.
+    /// go-nsq takes part.
     pub(crate) go: bool,
     /// The rows.
     pub(crate) rows: Vec<&'static ClientRow>,
-    /// How often everything is run.
+    /// The number of rounds.
     pub(crate) rounds: usize,
-    /// Whether everything is made small.
+    /// Run everything at a small size.
     pub(crate) quick: bool,
-    /// Whether details are printed.
+    /// Print details.
     pub(crate) all: bool,
-    /// Where every number is written.
+    /// The file for all numbers.
     pub(crate) json: Option<PathBuf>,
-    /// How long one run may take.
+    /// The time limit of one run.
     pub(crate) limit_seconds: u64,
-    /// Where data directories are made.
+    /// The parent of the data directories.
     pub(crate) scratch: PathBuf,
 }
 
-/// Understands the arguments after `client`.
+/// Parses the arguments after `client`.
 ///
 /// # Errors
-/// [`Failure::Usage`] with the offending argument.
+/// Returns [`Failure::Usage`] with the offending argument.
 pub(crate) fn parse(mut words: Words<'_>) -> Result<Options, Failure> {
     let (mut nsqd, mut rounds, mut json) = (None, None, None);
     let (mut go, mut quick, mut all, mut limit_seconds) = (true, false, false, 120);

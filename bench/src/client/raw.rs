@@ -1,4 +1,4 @@
-//! The raw client: the same connections that load the servers, as a process that can be measured.
+//! The raw client: the load generator's own connections in a process that can be measured.
 
 use std::{
     io::{self, Read, Write},
@@ -16,13 +16,13 @@ use crate::{
 /// The hidden subcommand under which this program is the raw client.
 pub(crate) const RAW: &str = "raw-client";
 
-/// The bench gives up long before this.
+/// Never reached, because the bench has a limit of its own.
 const LIMIT_SECONDS: u64 = 24 * 60 * 60;
 
-/// Does the work in `args` in the way that `child.rs` describes.
+/// Does the work in `args` with the protocol that `child.rs` describes.
 ///
 /// # Errors
-/// What the connections or the system refuse.
+/// Returns an error of the connections or the system.
 pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     let limit = Limit::start(LIMIT_SECONDS);
     say("ready")?;

@@ -1,4 +1,4 @@
-//! The rows of the table of clients: what a client is asked to do, and what is measured meanwhile.
+//! The rows of the table of clients: the work and its measurements.
 
 use std::{net::Ipv4Addr, thread, time::Duration};
 
@@ -16,27 +16,27 @@ use crate::{
 /// One row.
 #[derive(Debug)]
 pub(crate) struct ClientRow {
-    /// What `--only` calls it.
+    /// Its name for `--only`.
     pub(crate) name: &'static str,
-    /// What is done, for people.
+    /// A description of the work.
     pub(crate) title: &'static str,
     /// Messages, or addresses.
     pub(crate) size: usize,
-    /// The same for `--quick`.
+    /// The size for `--quick`.
     pub(crate) size_quick: usize,
-    /// Whether the raw client can take part.
+    /// The raw client can take part.
     pub(crate) raw: bool,
     /// The addresses on which the server listens.
     pub(crate) host: Ipv4Addr,
-    /// Does it.
+    /// The work.
     pub(crate) run: fn(&ClientRun<'_>) -> Result<Sample, Failure>,
 }
 
 /// One run of a row.
 pub(crate) struct ClientRun<'a> {
-    /// The server, and how much is done.
+    /// The server and the amount of work.
     pub(crate) run: Run<'a>,
-    /// Who does it.
+    /// The client.
     pub(crate) client: &'a Client,
 }
 
@@ -98,14 +98,14 @@ pub(crate) const ALL: &[ClientRow] = &[
     },
 ];
 
-/// The client's CPU for a message.
+/// The client's CPU time for each message.
 pub(super) const CPU_PER_MESSAGE: &str = "CPU/msg";
-/// The client's CPU while it idles.
+/// The client's CPU usage while idle.
 pub(super) const CPU_IDLE: &str = "CPU of a core";
 
 const MAX_IN_FLIGHT: usize = 2500;
 const HEARTBEAT_MS_DEFAULT: u64 = 30_000;
-/// Every connection sees one heartbeat while idling is watched, three times as many as by default.
+/// While idling is measured every connection gets one heartbeat, three times as many as by default.
 const HEARTBEAT_MS_IDLE: u64 = 10_000;
 
 fn consume(run: &ClientRun<'_>, handlers: usize) -> Result<Sample, Failure> {
@@ -139,7 +139,7 @@ fn consume(run: &ClientRun<'_>, handlers: usize) -> Result<Sample, Failure> {
     Ok(sample)
 }
 
-/// Publishes commands of `batch` messages, up to `window` of them unanswered.
+/// Publishes commands of `batch` messages, up to `window` of them in flight.
 fn publish(run: &ClientRun<'_>, batch: usize, window: usize) -> Result<Sample, Failure> {
     let ClientRun { run, client } = run;
     let topic = run.topic();
@@ -169,7 +169,7 @@ fn publish(run: &ClientRun<'_>, batch: usize, window: usize) -> Result<Sample, F
     Ok(sample)
 }
 
-/// One nsqd is a hundred by the addresses `127.0.0.1` to `127.0.0.100`; clients cannot tell.
+/// One nsqd serves as a hundred, with the addresses `127.0.0.1` to `127.0.0.100`.
 fn idle(run: &ClientRun<'_>, max_in_flight: usize) -> Result<Sample, Failure> {
     let ClientRun { run, client } = run;
     let topic = run.topic();

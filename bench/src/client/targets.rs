@@ -1,4 +1,4 @@
-//! What the client library is meant to reach, beside what it did.
+//! The targets of the client library, compared with its results.
 
 use std::fmt::Write as _;
 
@@ -10,11 +10,11 @@ use crate::{
     report::Report,
 };
 
-/// A promise about the medians of one metric in one row.
+/// A target for the medians of one metric in one row.
 struct Target {
     row: &'static str,
     metric: &'static str,
-    /// What is divided by what, or one number alone.
+    /// The column that is judged, divided by the column `by` if there is one.
     of: &'static str,
     by: Option<&'static str>,
     bound: Bound,
@@ -55,12 +55,12 @@ const TARGETS: &[Target] = &[
         by: Some(RAW_COLUMN),
         bound: Bound::Most(2.0),
     },
-    // Less than this cannot be told from a single timer.
+    // Less than this cannot be distinguished from a single timer.
     Target { row: "idle", metric: CPU_IDLE, of: RUST, by: None, bound: Bound::Most(0.1) },
     Target { row: "idle_few", metric: CPU_IDLE, of: RUST, by: None, bound: Bound::Most(0.1) },
 ];
 
-/// Lists the targets for which there are numbers, a line each.
+/// Lists the targets for which there are numbers, one on each line.
 pub(super) fn list(report: &Report) -> String {
     let mut out = String::new();
     for target in TARGETS {

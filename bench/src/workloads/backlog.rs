@@ -9,7 +9,7 @@ use crate::{
     workload::{Run, Work, Workload},
 };
 
-/// Two hundred times the memory queue.
+/// A backlog of two hundred times the memory queue.
 pub(super) const BACKLOG: Workload = Workload {
     name: "backlog",
     title: "backlog far larger than memory (memory queue 10,000)",
@@ -27,7 +27,7 @@ fn backlog(run: &Run<'_>) -> Result<Sample, Failure> {
 
     let meter = Meter::start(run.target)?;
     let end = Publish::mpub(2).run(run.target.address, &topic, run.size, run.limit)?;
-    // What still moves towards the channel belongs to the cost of publishing.
+    // Moving messages to the channel is part of the cost of publishing.
     run.target.await_depth(&topic, run.size, run.limit)?;
     let spent = meter.read()?;
     sample.add_rate("publish rate", run.size, meter.started, end);

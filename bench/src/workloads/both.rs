@@ -1,4 +1,4 @@
-//! Publishing and consuming at once.
+//! Publishing and consuming at the same time.
 
 use crate::{
     consumer::{self, CHANNEL},

@@ -11,7 +11,7 @@ use crate::{
 
 const CHANNELS: usize = 8;
 
-/// What a channel costs.
+/// The cost of a channel.
 pub(super) const CHANNELS8: Workload = Workload {
     name: "channels8",
     title: "the same topic with 8 channels (memory queue 10,000)",
@@ -41,13 +41,13 @@ fn channels8(run: &Run<'_>) -> Result<Sample, Failure> {
     Ok(sample)
 }
 
-/// What publishing to a topic cost.
+/// The cost of publishing to a topic.
 struct Cost {
     cpu_micros: Option<f64>,
     disk_bytes: Option<f64>,
 }
 
-/// Publishes to a new topic with `channels` channels, until each of them has everything.
+/// Publishes to a new topic with `channels` channels and waits until each of them has all messages.
 fn publish(run: &Run<'_>, channels: usize) -> Result<Cost, Failure> {
     let topic = run.topic();
     for channel in 0..channels {

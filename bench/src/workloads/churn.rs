@@ -1,5 +1,5 @@
-//! Topics and channels that come and go, and backlogs that are built up and drained: what a server
-//! keeps of them when they are gone is a leak.
+//! Topics and channels that are created and deleted, and backlogs that are built up and drained:
+//! memory that the server keeps for them afterwards is a leak.
 
 use std::{net::SocketAddr, thread, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
     workload::{Run, Scale, Work, Workload},
 };
 
-/// Five thousand topics; twenty thousand in a soak.
+/// Five thousand topics, or twenty thousand in a soak.
 pub(super) const CHURN: Workload = Workload {
     name: "churn",
     title: "5,000 topics made and deleted, then 4 backlogs drained",
@@ -27,15 +27,15 @@ pub(super) const CHURN: Workload = Workload {
     work: Work::Load(churn),
 };
 
-/// How much larger than before the server's memory may be afterwards.
+/// The allowed growth of the server's memory.
 const GROWTH_BYTES_MAX: u64 = 10_000_000;
-/// How many threads make topics.
+/// The number of threads that create topics.
 const MAKERS: usize = 4;
-/// How many backlogs are drained, one after the other, each in a topic of its own.
+/// The number of backlogs, each in its own topic.
 const BACKLOGS: usize = 4;
 /// Messages of all backlogs for each topic: 200 MB of bodies at full size.
 const MESSAGES_PER_TOPIC: usize = 200;
-/// The same in a soak, 4 GB for four times as many topics.
+/// The same in a soak: 4 GB for four times as many topics.
 const SOAK_MESSAGES_PER_TOPIC: usize = 1000;
 const SOAK_TOPICS_FACTOR: usize = 4;
 
@@ -68,7 +68,7 @@ fn churn(run: &Run<'_>) -> Result<Sample, Failure> {
     Ok(sample)
 }
 
-/// Makes and deletes `topics` with a channel each, the channel of every second one by itself.
+/// Creates and deletes `topics` with a channel each. Every second channel is deleted by itself.
 fn make_and_delete(run: &Run<'_>, http: SocketAddr, topics: usize) -> Result<(), Failure> {
     let prefix = run.topic();
     let tasks = (0..MAKERS)
@@ -97,8 +97,8 @@ fn post(http: SocketAddr, path: &str, query: &str) -> Result<(), Failure> {
     http::request(http, "POST", &format!("/{path}?{query}")).map(drop)
 }
 
-/// Publishes `messages` into a new topic, consumes all of them and deletes the topic. Returns how many
-/// came more than once.
+/// Publishes `messages` to a new topic, consumes all of them and deletes the topic. Returns the
+/// number received more than once.
 fn drain_backlog(run: &Run<'_>, http: SocketAddr, messages: usize) -> Result<usize, Failure> {
     let topic = run.topic();
     let address = run.target.address;
@@ -113,7 +113,8 @@ fn drain_backlog(run: &Run<'_>, http: SocketAddr, messages: usize) -> Result<usi
     Ok(ledger.duplicates())
 }
 
-/// Returns by how much more than `before` is resident, as soon as that is allowed or after `patience`.
+/// Returns the growth of resident memory since `before`, as soon as it is within the limit or after
+/// `patience`.
 fn growth_after(run: &Run<'_>, before: u64, patience: Duration) -> Result<u64, Failure> {
     let step = patience / 20;
     let mut waited = Duration::ZERO;

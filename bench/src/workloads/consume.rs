@@ -11,7 +11,7 @@ use crate::{
     workload::{Run, Work, Workload},
 };
 
-/// Many in flight.
+/// Many messages in flight.
 pub(super) const SUBFIN: Workload = Workload {
     name: "subfin",
     title: "SUB + FIN, RDY 2500, 2 connections",
@@ -26,7 +26,7 @@ pub(super) const SUBFIN: Workload = Workload {
     }),
 };
 
-/// One in flight on each of many connections.
+/// One message in flight on each of many connections.
 pub(super) const RDY1: Workload = Workload {
     name: "rdy1",
     title: "SUB + FIN, RDY 1, 50 connections",
@@ -41,11 +41,11 @@ pub(super) const RDY1: Workload = Workload {
     }),
 };
 
-/// Publishes `run.size` messages into a new topic with one channel, and waits until the channel has
+/// Publishes `run.size` messages to a new topic with one channel and waits until the channel has
 /// them.
 ///
 /// # Errors
-/// What the server or the system refuses.
+/// Returns the error of the server or the system.
 pub(crate) fn preload(run: &Run<'_>) -> Result<String, Failure> {
     let topic = run.topic();
     consumer::create_channel(run.target.address, &topic, CHANNEL, run.limit)?;

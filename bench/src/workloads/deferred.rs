@@ -18,7 +18,7 @@ use crate::{
     workload::{Job, Work, Workload},
 };
 
-/// A million messages that are due in most of an hour.
+/// A million deferred messages.
 pub(super) const DEFERRED: Workload = Workload {
     name: "deferred",
     title: "kill -9 and start with 1,000,000 deferred",
@@ -29,7 +29,7 @@ pub(super) const DEFERRED: Workload = Workload {
     work: Work::Restart(deferred),
 };
 
-/// How long a server that says it is well may go on finding deferred messages.
+/// The time that a server has, once `/ping` is OK, to find all deferred messages.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn deferred(server: &mut Server, job: Job<'_>) -> Result<Sample, Failure> {
@@ -64,8 +64,8 @@ fn deferred(server: &mut Server, job: Job<'_>) -> Result<Sample, Failure> {
     Ok(sample)
 }
 
-/// Waits until `messages` are deferred, or it is clear that they never will be. Returns how many are,
-/// and since when.
+/// Waits until `messages` are deferred, but not for ever. Returns the number that are, and the
+/// time.
 fn await_deferred(
     target: &Target,
     topic: &str,

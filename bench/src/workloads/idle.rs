@@ -1,4 +1,4 @@
-//! What a server costs that has much to look after and nothing to do.
+//! The cost of a server with many topics or connections and nothing to do.
 
 use std::{thread, time::Duration};
 
@@ -34,7 +34,7 @@ pub(super) const CONNS2000: Workload = Workload {
     work: Work::Load(connections),
 };
 
-/// Bytes of the read buffer of a connection on which nothing is expected.
+/// Bytes of the read buffer of an idle connection.
 const BUFFER_BYTES: usize = 256;
 
 fn topics(run: &Run<'_>) -> Result<Sample, Failure> {
@@ -61,7 +61,7 @@ fn connections(run: &Run<'_>) -> Result<Sample, Failure> {
         conns.push(conn);
     }
     let sample = idle(run)?;
-    // They must still be there, or there was nothing to measure.
+    // All connections must still be open, or the measurement is void.
     for conn in &mut conns {
         conn.write_all(b"CLS\n")?;
         conn.await_response(b"CLOSE_WAIT")?;
@@ -69,7 +69,7 @@ fn connections(run: &Run<'_>) -> Result<Sample, Failure> {
     Ok(sample)
 }
 
-/// Lets the server settle, then watches it do nothing.
+/// Lets the server settle, then measures it while idle.
 fn idle(run: &Run<'_>) -> Result<Sample, Failure> {
     let (settle, watch) = if run.scale == Scale::Quick { (100, 300) } else { (1000, 3000) };
     thread::sleep(Duration::from_millis(settle));

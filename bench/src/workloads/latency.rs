@@ -1,8 +1,8 @@
-//! The time from publishing to receiving, at a rate any server can hold.
+//! The time from publishing to receiving, at a rate that any server can sustain.
 //!
-//! The load is open: a message is due every millisecond, whatever became of the ones before it, and
-//! its latency counts from the moment it was due. A server (or a machine) that stops for a while is
-//! charged for every message that had to wait, not only for the first one.
+//! The load is open: a message is due every millisecond, regardless of those before it, and its
+//! latency counts from when it was due. A pause of the server or machine therefore counts for every
+//! message that had to wait, not only for the first.
 
 use std::{
     thread,
@@ -36,8 +36,8 @@ pub(super) const LATENCY: Workload = Workload {
 };
 
 const INTERVAL: Duration = Duration::from_millis(1);
-/// The share of the messages, in percent, at either end of the run that is not counted: a server
-/// that is warming up, and the last messages, which have none behind them to push them out.
+/// The percentage of messages at either end of the run that is not counted: the server is warming
+/// up at first, and the last messages have none behind them to push them out of a buffer.
 const EDGE_PERCENT: usize = 10;
 const BUFFER_BYTES: usize = 16 * 1024;
 
@@ -93,7 +93,7 @@ fn due(start: Instant, seq: usize) -> Instant {
     start + INTERVAL * u32::try_from(seq).unwrap_or(u32::MAX)
 }
 
-/// Sends each message when it is due; answers are taken when they have come, never waited for.
+/// Sends each message when it is due, without waiting for answers.
 fn publish(
     mut conn: Conn<'_>,
     topic: &str,
@@ -121,7 +121,7 @@ fn publish(
     Ok(())
 }
 
-/// The smallest value that is not exceeded by `permille` of all.
+/// Returns the smallest value that `permille` of all values do not exceed.
 fn percentile(sorted: &[Duration], permille: usize) -> Duration {
     let rank = (sorted.len() * permille).div_ceil(1000).max(1);
     sorted.get(rank - 1).copied().unwrap_or_default()

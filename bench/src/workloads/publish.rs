@@ -1,4 +1,4 @@
-//! Publishing only: a topic without channels takes everything in.
+//! Publishing only, to a topic without channels.
 
 use crate::{
     failure::Failure,
@@ -19,7 +19,7 @@ pub(super) const MPUB200: Workload = Workload {
     work: Work::Load(|run| publish(run, Publish::mpub(2))),
 };
 
-/// `PUB`, each answered before the next.
+/// `PUB`, one at a time.
 pub(super) const PUB1: Workload = Workload {
     name: "pub1",
     title: "PUB one at a time, 2 connections",
@@ -32,7 +32,7 @@ pub(super) const PUB1: Workload = Workload {
     }),
 };
 
-/// `PUB`, many on their way.
+/// `PUB`, many in flight.
 pub(super) const PIPE: Workload = Workload {
     name: "pipe",
     title: "PUB pipelined, window 1000, 2 connections",

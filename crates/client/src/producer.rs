@@ -1,6 +1,7 @@
 //! Producers: to one nsqd over one connection, to several nsqds by a pool, and in batches.
 
 mod batch;
+mod connection;
 mod pool;
 mod replies;
 
@@ -17,24 +18,16 @@ use std::{
 };
 
 use nsq_protocol::{Command, TopicName, encode_multi_pub};
-use tokio::{
-    sync::{Semaphore, oneshot},
-    task::JoinHandle,
-    time::timeout,
-};
+use tokio::sync::{Semaphore, oneshot};
 
-use self::replies::{Outstanding, Replies, end};
 pub use self::{
     batch::{BatchTarget, Batching, BatchingProducer},
     pool::{ProducerPool, Published},
 };
+use self::{connection::Connection, replies::Outstanding};
 use crate::{
     config::{Config, ConfigError},
-    connection::{
-        driver::{Driver, Timeouts},
-        handshake::{establish, frame_bytes_max},
-        outbox::Outbox,
-    },
+    connection::handshake::establish,
     error::{ConnectError, ConnectionError, PublishError},
     millis::ms_rounded_up,
     sync::lock,
@@ -85,12 +78,6 @@ struct ProducerState {
     connecting: tokio::sync::Mutex<Option<Arc<ConnectError>>>,
     /// The number of attempts to connect, so that publishes that waited for one share its failure.
     attempts: AtomicU64,
-}
-
-/// One connection.
-struct Connection {
-    outbox: Arc<Outbox<Outstanding>>,
-    task: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// A publish in flight: a future that resolves with its outcome. Dropping the receipt does not cancel the publish.
@@ -238,13 +225,10 @@ impl Producer {
     /// closes the connection. Publishes without an outcome by then fail with [`PublishError::OutcomeUnknown`].
     pub async fn close(&self, limit: Duration) {
         self.refuse();
-        let Some(connection) = lock(&self.0.current).clone() else { return };
-        connection.outbox.close_when_done(|_| ());
-        let Some(mut task) = lock(&connection.task).take() else { return };
-        if timeout(limit, &mut task).await.is_err() {
-            connection.outbox.close_now();
-            // The task ends at once and does not panic.
-            let _ = task.await;
+        // Bound first, so that the lock is not held while waiting.
+        let connection = lock(&self.0.current).clone();
+        if let Some(connection) = connection {
+            connection.close(limit).await;
         }
     }
 
@@ -292,11 +276,8 @@ impl Producer {
         let mut lost = ConnectionError::Closed;
         for _ in 0..3 {
             let connection = self.connection().await?;
-            match connection.outbox.append_if_open(&mut encode) {
-                Ok(()) => {
-                    connection.outbox.wake();
-                    return Ok(());
-                }
+            match connection.append(&mut encode) {
+                Ok(()) => return Ok(()),
                 Err(_) if self.0.slots.is_closed() => return Err(PublishError::Closed),
                 Err(reason) => {
                     self.0.discard(&connection);
@@ -349,27 +330,8 @@ impl ProducerState {
             return Ok(None);
         }
         tracing::info!(nsqd = self.address, "connected");
-        let outbox = Arc::new(Outbox::new(Outstanding::default()));
-        let driver = Driver::new(
-            established.stream,
-            established.unread,
-            frame_bytes_max(&self.config),
-            Replies::new(Arc::clone(&outbox), Arc::clone(&self.slots)),
-            Arc::clone(&outbox),
-            Timeouts {
-                read: self.config.read_timeout,
-                write: self.config.write_timeout,
-                heartbeats: self.config.heartbeat_interval.is_some(),
-            },
-        );
-        let (ended, slots, address) =
-            (Arc::clone(&outbox), Arc::clone(&self.slots), self.address.clone());
-        let task = tokio::spawn(async move {
-            let reason = driver.run().await;
-            tracing::info!(nsqd = address, %reason, "disconnected");
-            end(&ended, &slots, &reason);
-        });
-        let connection = Arc::new(Connection { outbox, task: Mutex::new(Some(task)) });
+        let connection =
+            Arc::new(Connection::spawn(established, &self.address, &self.config, &self.slots));
         *current = Some(Arc::clone(&connection));
         Ok(Some(connection))
     }
@@ -386,7 +348,7 @@ impl ProducerState {
 impl Drop for ProducerState {
     fn drop(&mut self) {
         if let Some(connection) = lock(&self.current).take() {
-            connection.outbox.close_when_done(|_| ());
+            connection.close_when_answered();
         }
     }
 }

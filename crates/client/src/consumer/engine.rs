@@ -186,7 +186,7 @@ impl Engine {
                 || entry.away_since.is_none_or(|since| since.elapsed() < grace);
             if !kept {
                 let (topic, channel) = (&self.topic, &self.channel);
-                tracing::info!(nsqd = address, %topic, %channel, "unreachable and unknown, forgotten");
+                tracing::info!(nsqd = address, %topic, %channel, "forgotten: unreachable, and unknown to nsqlookupd");
             }
             kept
         });

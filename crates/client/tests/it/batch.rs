@@ -124,7 +124,7 @@ async fn closing_publishes_what_is_buffered_and_refuses_what_is_new() {
 }
 
 #[tokio::test]
-async fn closing_does_not_wait_longer_than_it_may_and_leaves_nobody_waiting() {
+async fn closing_keeps_its_time_limit_and_resolves_every_receipt() {
     let nsqd = Nsqd::start().await;
     let (producer, mut peer) =
         connected(&nsqd, Batching { messages_max: 1, ..Batching::default() }).await;

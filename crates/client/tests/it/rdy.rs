@@ -202,7 +202,7 @@ async fn a_connection_with_messages_in_hand_is_not_idle() {
 }
 
 #[tokio::test]
-async fn nobody_waits_when_there_is_room() {
+async fn no_connection_waits_when_there_is_room() {
     // R10, D6
     let (a, b, c) = (Nsqd::start().await, Nsqd::start().await, Nsqd::start().await);
     let consumer = consumer(2).handler(ok).build().unwrap();
