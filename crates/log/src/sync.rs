@@ -23,7 +23,8 @@ impl TopicLog {
             return Ok(self.end());
         }
         let _turn = lock(&self.flushing);
-        let plan = self.appender.plan_flush(&self.site())?;
+        let mut plan = self.appender.plan_flush(&self.site())?;
+        plan.names |= self.journal.take_names_dirty();
         if let Err(error) = self.flush_files(&plan) {
             self.appender.flush_failed(plan, error.stops());
             return Err(error);
@@ -48,7 +49,7 @@ impl TopicLog {
             let file = self.shared.open_files.get(active).context("open", path);
             flush(&*file.map_err(SyncError::open)?, path)?;
         }
-        if self.journal.take_names_dirty() || plan.names {
+        if plan.names {
             self.flush_names().map_err(SyncError::flush)?;
         }
         self.sync_journal(plan.position, plan.appended_bytes)

@@ -185,6 +185,8 @@ impl Journal {
         stream.older_bytes = 0;
         stream.boundary = None;
         stream.suspect = false;
+        // The directory was flushed with the snapshot.
+        stream.names_dirty = false;
         stream.unsynced.retain(|unsynced| *unsynced >= generation);
         drop(stream);
         self.remove_older(generation);
