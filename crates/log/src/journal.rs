@@ -106,19 +106,19 @@ impl Journal {
     /// # Errors
     /// When they still cannot be written.
     pub(crate) fn retry(&self) -> Result<(), Error> {
+        {
+            let mut stream = lock(&self.stream);
+            self.check_open(&stream)?;
+            if stream.spoiled.is_none() {
+                return self.write(&mut stream);
+            }
+        }
         let _maintenance = lock(&self.maintenance);
-        let mut stream = lock(&self.stream);
-        self.check_open(&stream)?;
-        if let Some(state) = stream.owed.take() {
-            drop(stream);
-            return self.restart(state);
+        let owed = lock(&self.stream).owed.take();
+        match owed {
+            Some(state) => self.restart(state),
+            None => self.begin_generation().map(drop),
         }
-        if stream.spoiled.is_some() {
-            drop(stream);
-            self.begin_generation()?;
-            return Ok(());
-        }
-        self.write(&mut stream)
     }
 
     /// Writes the records in memory to the newest file.

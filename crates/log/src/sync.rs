@@ -26,7 +26,8 @@ impl TopicLog {
             return Ok(self.end());
         }
         let _turn = lock(&self.flushing);
-        let plan = self.appender.plan_flush(&self.site())?;
+        let mut plan = self.appender.plan_flush(&self.site())?;
+        plan.names |= self.journal.take_names_dirty();
         if let Err(error) = self.flush_files(&plan) {
             self.appender.flush_failed(plan, error.stops());
             return Err(error);
@@ -45,7 +46,7 @@ impl TopicLog {
         if let Some((number, file)) = &plan.active {
             self.flush_segment(*number, self.shared.open_files.get(file))?;
         }
-        if self.journal.take_names_dirty() || plan.names {
+        if plan.names {
             self.flush_names().map_err(SyncError::flush)?;
         }
         self.sync_journal(plan.position, plan.appended_bytes)

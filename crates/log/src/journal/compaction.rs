@@ -45,7 +45,7 @@ impl Journal {
         if replay.newest == Some(newest) {
             return Ok(());
         }
-        self.begin_or_owe()
+        pass_over_shortage(self.begin_or_spoil())
     }
 
     /// Puts a snapshot of `state` in place of all files: they do not say what recovery has found.
@@ -68,10 +68,7 @@ impl Journal {
             stream.time_ns = replay.state.time_ns;
         }
         drop(stream);
-        match self.restart(state) {
-            Err(Error::JournalBehind { reason, .. }) if reason.is_temporary() => Ok(()),
-            other => other,
-        }
+        pass_over_shortage(self.restart(state))
     }
 
     /// Writes a snapshot of `state` and begins a generation behind it. Until that has worked, `state` is owed.
@@ -91,19 +88,17 @@ impl Journal {
                 return Err(self.spoil(error));
             }
         }
-        self.begin_or_owe()?;
+        self.begin_or_spoil()?;
         self.remove_older(generation);
         Ok(())
     }
 
-    /// Begins a generation; a shortage leaves that to [`Journal::retry`].
-    fn begin_or_owe(&self) -> Result<(), Error> {
+    /// Begins a generation; if that fails, it is for [`Journal::retry`] to try again.
+    fn begin_or_spoil(&self) -> Result<(), Error> {
         match self.begin_generation() {
-            Err(Error::Io(error)) if error.is_temporary() => {
-                self.spoil(error);
-                Ok(())
-            }
-            other => other.map(|_| ()),
+            Ok(_) => Ok(()),
+            Err(Error::Io(error)) => Err(self.spoil(error)),
+            Err(error) => Err(error),
         }
     }
 
@@ -185,6 +180,8 @@ impl Journal {
         stream.older_bytes = 0;
         stream.boundary = None;
         stream.suspect = false;
+        // The directory was flushed with the snapshot.
+        stream.names_dirty = false;
         stream.unsynced.retain(|unsynced| *unsynced >= generation);
         drop(stream);
         self.remove_older(generation);
@@ -225,5 +222,13 @@ impl Journal {
             // Best effort: the next start or compaction removes it.
             let _ = self.files.disk.remove(&path);
         }
+    }
+}
+
+/// Drops an error that a later [`Journal::retry`] may not meet.
+fn pass_over_shortage(result: Result<(), Error>) -> Result<(), Error> {
+    match result {
+        Err(Error::JournalBehind { reason, .. }) if reason.is_temporary() => Ok(()),
+        other => other,
     }
 }

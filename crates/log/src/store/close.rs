@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use super::Store;
+use super::{Store, topics::Topic};
 use crate::{error::Error, lock, topic_log::TopicLog};
 
 /// Topics are flushed by at most this many threads.
@@ -18,9 +18,11 @@ impl Store {
     /// Writes and flushes everything and records a clean stop. Logs take no appends afterwards.
     ///
     /// # Errors
-    /// The first failure; every topic is closed all the same. The next start treats the stop as a crash then.
+    /// The first failure; every topic is closed all the same. The next start treats the stop as a crash then, and also
+    /// when a topic has failed to open.
     pub fn close(&self) -> Result<(), Error> {
-        let Some(logs) = self.topics.close() else { return Ok(()) };
+        let Some(topics) = self.topics.close() else { return Ok(()) };
+        let logs: Vec<_> = topics.iter().filter_map(Topic::log).collect();
         self.shared.space.drop_ballast();
         let next = AtomicUsize::new(0);
         let failed = Mutex::new(None);
@@ -40,7 +42,8 @@ impl Store {
         let failed = lock(&failed).take();
         match failed {
             Some(error) => Err(error),
-            None => Ok(self.shared.node.stop()?),
+            None if logs.len() == topics.len() => Ok(self.shared.node.stop()?),
+            None => Ok(()),
         }
     }
 }

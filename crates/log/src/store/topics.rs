@@ -95,9 +95,8 @@ impl Topics {
         claimed.filter(|(topic, _)| matches!(topic, Topic::Failed(_))).map(|(_, claim)| claim)
     }
 
-    /// Refuses everything from now on, and returns the open topics once no name is claimed; `None` if that was done
-    /// before.
-    pub(super) fn close(&self) -> Option<Vec<Arc<TopicLog>>> {
+    /// Refuses everything from now on, and returns all topics once no name is claimed; `None` if that was done before.
+    pub(super) fn close(&self) -> Option<Vec<Topic>> {
         let mut state = lock(&self.state);
         if std::mem::replace(&mut state.closed, true) {
             return None;
@@ -106,11 +105,11 @@ impl Topics {
             |state: &mut State| state.by_name.values().any(|entry| matches!(entry, Entry::Claimed));
         let state = self.released.wait_while(state, claimed);
         let state = state.unwrap_or_else(PoisonError::into_inner);
-        let open = state.by_name.values().filter_map(|entry| match entry {
-            Entry::Settled(topic) => topic.log().cloned(),
+        let settled = state.by_name.values().filter_map(|entry| match entry {
+            Entry::Settled(topic) => Some(topic.clone()),
             Entry::Claimed => None,
         });
-        Some(open.collect())
+        Some(settled.collect())
     }
 }
 

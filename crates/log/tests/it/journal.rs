@@ -311,6 +311,58 @@ fn a_compaction_takes_nothing_from_records_written_meanwhile() {
 }
 
 #[test]
+fn compactions_flushes_and_waypoints_beside_writers_lose_no_record() {
+    let (disk, log, _store) = with_messages(10);
+    let names: Vec<_> = (0..4).map(|n| format!("c{n}")).collect();
+    let running = std::sync::atomic::AtomicUsize::new(names.len());
+    std::thread::scope(|scope| {
+        for name in &names {
+            let (log, running) = (&log, &running);
+            scope.spawn(move || {
+                for round in 0..300 {
+                    let change = ChannelDelta { end: round, ..cursor_at(round) };
+                    delta(log, name, &change);
+                }
+                running.fetch_sub(1, std::sync::atomic::Ordering::AcqRel);
+            });
+        }
+        while running.load(std::sync::atomic::Ordering::Acquire) > 0 {
+            assert_eq!(log.compact().unwrap(), None);
+            log.sync().unwrap();
+            append(&log, &[b"x"]);
+            log.waypoint().unwrap();
+        }
+    });
+    append(&log, &vec![&b"x"[..]; 300]);
+    let state = restarted(&disk);
+    assert!(state.channels.iter().all(|(_, channel)| channel.cursor == 299), "{state:?}");
+    assert_eq!(state.channels.len(), names.len());
+}
+
+#[test]
+fn many_deferred_messages_are_replayed_in_linear_time() {
+    // A replay whose cost grew with the square would take minutes here.
+    let count = 200_000_u64;
+    let (disk, log, _store) = with_messages(usize::try_from(count).unwrap());
+    let late = |seq: u64| outstanding(seq..seq + 1, 1, Some(1 + seq * 7919 % count));
+    // From the middle outwards, so that neither end is the place to insert.
+    for step in 0..count / 200 {
+        let at = (step * 7919) % (count / 200) * 200;
+        let change = ChannelDelta {
+            end: count,
+            cursor: count,
+            finished: if step == 0 { vec![0..count] } else { vec![] },
+            outstanding: (at..at + 200).map(late).collect(),
+        };
+        delta(&log, "a", &change);
+    }
+    let whole = restarted(&disk);
+    assert_eq!(whole.channels[0].1.outstanding.len() as u64, count - 200, "the first are finished");
+    log.compact().unwrap();
+    assert_eq!(restarted(&disk), whole);
+}
+
+#[test]
 fn a_failed_flush_of_the_journal_is_mended_by_a_compaction() {
     let (disk, log, _store) = with_messages(10);
     delta(&log, "a", &cursor_at(1));
