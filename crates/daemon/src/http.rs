@@ -32,7 +32,6 @@
 mod body;
 mod budget;
 mod intake;
-mod listener;
 mod pace;
 mod path;
 mod query;
@@ -49,7 +48,6 @@ pub use self::{
     body::BodyError,
     budget::{BODIES_BYTES_MAX_DEFAULT, ROOM_TIME_MAX},
     intake::HEAD_TIME_MAX,
-    listener::Listener,
     pace::{BODY_PROGRESS_BYTES, BODY_PROGRESS_TIME},
     query::{InvalidQuery, Query},
     request::Request,

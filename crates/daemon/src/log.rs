@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use nsq_options::{Kind, Setting, Value};
 
 /// How much a line matters. A logger writes lines at its own level and above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,7 +42,18 @@ impl Level {
         self as u8
     }
 
-    fn of_number(number: u8) -> Self {
+    /// The name by which options call the level.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+            Self::Fatal => "fatal",
+        }
+    }
+
+    fn from_number(number: u8) -> Self {
         match number {
             1 => Self::Debug,
             2 => Self::Info,
@@ -86,7 +98,26 @@ impl FromStr for Level {
     }
 }
 
-/// Where log lines go.
+impl Setting for Level {
+    const KIND: Kind = Kind::Custom;
+
+    fn check(text: &str) -> Result<(), String> {
+        text.parse::<Self>().map(drop).map_err(|error| error.to_string())
+    }
+
+    fn into_value(self) -> Value {
+        Value::Text(self.name().to_owned())
+    }
+
+    fn from_value(value: Value) -> Option<Self> {
+        match value {
+            Value::Text(text) => text.parse().ok(),
+            _ => None,
+        }
+    }
+}
+
+/// The destination of log lines.
 pub trait Sink: Send + Sync + 'static {
     /// Takes one whole line, its newline included.
     fn write_line(&self, line: &[u8]);
@@ -131,7 +162,7 @@ impl Logger {
 
     /// The level from which on lines are written.
     pub fn level(&self) -> Level {
-        Level::of_number(self.shared.level.load(Ordering::Relaxed))
+        Level::from_number(self.shared.level.load(Ordering::Relaxed))
     }
 
     /// Changes the level, for all clones at once.

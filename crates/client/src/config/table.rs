@@ -2,9 +2,10 @@
 
 use std::{fmt::Display, time::Duration};
 
+use nsq_options::duration::format as format_duration;
+
 use super::{
     Config, ConfigError,
-    duration::format_duration,
     option::{OptionValue, wrong_kind},
 };
 use crate::{

@@ -15,7 +15,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, StatusCode, Version};
 use hyper_util::rt::TokioIo;
-use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -23,16 +22,16 @@ use tokio_util::sync::CancellationToken;
 use super::body::{Leftover, Rest, discard};
 use super::budget::Budget;
 use super::intake::{BodyLengths, Intake};
-use super::listener::Listener;
 use super::path::{BadEscape, unescape};
 use super::refusal::WithRefusalText;
 use super::request::{Request, path_and_query};
 use super::requests::BodyLength;
 use super::response::{Error, IntoResponse, Response};
 use super::router::{Found, Route, Router};
-use crate::go_duration;
 use crate::log::{Level, Logger};
+use crate::net::{Listener, accept};
 use crate::panics::CatchPanic;
+use nsq_options::duration;
 
 /// The largest request head, its request line included; a larger one is refused with 431.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -46,10 +45,6 @@ const DISCARD_BYTES_MAX: u64 = 256 << 10;
 /// How long a connection is read from after the last answer was sent on it. To close it with input unread would
 /// make the operating system throw away what the client has not taken yet.
 const LINGER: Duration = Duration::from_millis(500);
-
-/// The pause after a failed accept, at first and at most; it doubles in between.
-const PAUSE_MIN: Duration = Duration::from_millis(5);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Serves HTTP until `shutdown` is cancelled and the requests that are then being served are answered.
 ///
@@ -103,40 +98,17 @@ impl Server {
     /// When the listener fails for good; a shortage of descriptors or memory is waited out.
     pub async fn serve<L: Listener>(
         self,
-        mut listener: L,
+        listener: L,
         shutdown: CancellationToken,
     ) -> io::Result<()> {
-        let local = listener.local();
-        self.log.info(format_args!("{}: listening on {local}", self.protocol));
         let mut connections = JoinSet::new();
-        let mut pause = PAUSE_MIN;
-        let outcome = loop {
-            let accepted = tokio::select! {
-                biased;
-                () = shutdown.cancelled() => break Ok(()),
-                Some(_) = connections.join_next() => continue,
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((accepted, remote)) => {
-                    pause = PAUSE_MIN;
-                    let connection =
-                        self.clone().connection::<L>(accepted, remote, shutdown.clone());
-                    connections.spawn(connection);
-                }
-                Err(error) if is_temporary(&error) => {
-                    self.log.warn(format_args!("temporary Accept() failure - {error}"));
-                    tokio::select! {
-                        () = shutdown.cancelled() => break Ok(()),
-                        () = tokio::time::sleep(pause) => {}
-                    }
-                    pause = (pause * 2).min(PAUSE_MAX);
-                }
-                Err(error) => break Err(error),
-            }
-        };
-        drop(listener);
-        self.log.info(format_args!("{}: closing {local}", self.protocol));
+        let outcome = accept(self.protocol, listener, &self.log, &shutdown, |accepted, remote| {
+            // Those that have ended are let go when another one comes.
+            while connections.try_join_next().is_some() {}
+            let (server, remote) = (self.clone(), remote.to_string());
+            connections.spawn(server.connection::<L>(accepted, remote, shutdown.clone()));
+        });
+        let outcome = outcome.await;
         while connections.join_next().await.is_some() {}
         outcome
     }
@@ -308,7 +280,7 @@ impl Access {
 
     fn write(&self, log: &Logger, status: StatusCode, started: Instant) {
         let Self { method, uri, remote } = self;
-        let elapsed = go_duration::format(now() - started);
+        let elapsed = duration::format(now() - started);
         log.info(format_args!("{} {method} {uri} ({remote}) {elapsed}", status.as_u16()));
     }
 }
@@ -330,14 +302,6 @@ fn refuse_head(request: &hyper::Request<Incoming>) -> Option<Response> {
     // The server as a whole, not a path.
     (request.method() == Method::OPTIONS && path_and_query(request.uri()) == "*")
         .then(Response::empty)
-}
-
-/// Whether accepting may work again by itself: the connection was gone, or the machine is short of something.
-fn is_temporary(error: &io::Error) -> bool {
-    !matches!(
-        Errno::from_io_error(error),
-        None | Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP | Errno::FAULT)
-    )
 }
 
 /// Ends a connection on which the client is still sending, so that it can take the last answer.
