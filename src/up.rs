@@ -240,6 +240,6 @@ fn greet(addresses: &Addresses, folder: &Path, took: Duration) {
     text.push_str(&format!(
         "  curl 'http://{lookup}/lookup?topic=greetings'\n\nstop with Ctrl-C\n"
     ));
-    // Whoever closed stdout does not want to know.
+    // If stdout is closed, the text is not wanted.
     let _ = std::io::stdout().write_all(text.as_bytes());
 }

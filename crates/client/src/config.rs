@@ -251,7 +251,7 @@ impl Config {
     }
 }
 
-/// Why a configuration is invalid.
+/// The reason why a configuration is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -265,7 +265,7 @@ pub enum ConfigError {
         option: &'static str,
         /// The value, as text.
         value: String,
-        /// What is wrong.
+        /// The mistake.
         reason: String,
     },
     /// The value is below the option's lower bound.

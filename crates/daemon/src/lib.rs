@@ -5,7 +5,7 @@
 //! - [`net`]: listeners, and the one loop that accepts connections.
 //! - [`http`]: a small HTTP/1.1 server with a route table and NSQ's conventions for answers.
 //! - [`http_client`]: the few requests that daemons send to each other.
-//! - [`tasks`], [`signals`], [`limits`]: start, stop and what the process may use.
+//! - [`tasks`], [`signals`], [`limits`]: start, stop and the limits of the process.
 //! - [`version`]: the line that every program prints for `-version`.
 //! - [`json`]: the escaping that NSQ's JSON answers have.
 //!

@@ -140,7 +140,7 @@ pub async fn accept<L: Listener>(
     outcome
 }
 
-/// Whether accepting may work again by itself: the connection was gone, or the machine is short of something.
+/// Returns whether accepting may work again by itself: the connection was gone, or the machine is short of something.
 fn is_temporary(error: &io::Error) -> bool {
     !matches!(
         Errno::from_io_error(error),

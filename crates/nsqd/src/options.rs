@@ -86,7 +86,7 @@ impl Options {
         Self::table().resolve(parsed)
     }
 
-    /// Whether answers to publishes wait until the disk has flushed them.
+    /// Returns whether answers to publishes wait until the disk has flushed them.
     pub(crate) fn waits_for_sync(&self) -> bool {
         self.durability == Durability::Fsync
     }

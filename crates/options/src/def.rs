@@ -162,7 +162,7 @@ impl<T> OptionDef<T> {
         self
     }
 
-    /// Says that the number counts bytes: a negative one is not even read.
+    /// Makes the number a number of bytes: a negative one is a mistake in the command line.
     #[must_use]
     pub fn in_bytes(mut self) -> Self {
         self.kind = Kind::Bytes;
@@ -208,7 +208,7 @@ impl<T> OptionDef<T> {
         self
     }
 
-    /// The default as the usage text shows it, where that differs from what would be typed; empty: not at all.
+    /// Shows another default in the usage text; none if `label` is empty.
     #[must_use]
     pub fn default_shown_as(mut self, label: &'static str) -> Self {
         self.default_label = Some(label);
@@ -239,7 +239,7 @@ impl<T> OptionDef<T> {
         self.kind
     }
 
-    /// What it does, for the usage text.
+    /// The help for the usage text.
     pub fn help(&self) -> &str {
         &self.help
     }
@@ -283,7 +283,7 @@ impl<T> OptionDef<T> {
         }
     }
 
-    /// Whether the option may be given without a value.
+    /// Returns whether the option may be given without a value.
     pub(super) fn is_switch(&self) -> bool {
         matches!(self.kind, Kind::Bool | Kind::CustomSwitch)
     }

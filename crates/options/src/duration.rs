@@ -84,7 +84,7 @@ pub fn parse_nanos(text: &str) -> Result<i64, Error> {
 /// The magnitude of the most negative duration.
 const NANOS_END: u64 = 1 << 63;
 
-/// Reads one number with its unit from the front of `rest`: nanoseconds, and what follows.
+/// Reads one number with its unit from the front of `rest`; returns nanoseconds and the rest.
 fn parse_part<'a>(rest: &'a str, text: &str) -> Result<(u64, &'a str), Error> {
     let invalid = || Error::Invalid { text: text.to_owned() };
     let (whole, rest) = split_digits(rest);

@@ -33,7 +33,7 @@ pub enum FileError {
     Syntax {
         /// The file.
         path: PathBuf,
-        /// The line in question, counted from 1.
+        /// The line of the mistake, counted from 1.
         line: usize,
         /// The mistake in that line.
         reason: String,
@@ -110,7 +110,7 @@ impl<T> Table<T> {
         let table: Toml = text.parse().map_err(|error: toml::de::Error| {
             let end = error.span().map_or(0, |span| span.start).min(text.len());
             let line = 1 + text.as_bytes()[..end].iter().filter(|byte| **byte == b'\n').count();
-            // The message may have several lines: what was found, and what was expected.
+            // The message may have several lines: the text found, and the texts expected.
             let reason = error.message().lines().collect::<Vec<_>>().join(", ");
             FileError::Syntax { path, line, reason }
         })?;
@@ -153,7 +153,7 @@ impl<T> Table<T> {
     }
 }
 
-/// Whether a value switches its option off. A number does not: NSQ reads 0 as true where it expects a truth value.
+/// Returns whether a value switches its option off. A number does not: NSQ reads 0 as true where it expects a truth value.
 fn asks_for_nothing(toml: &TomlValue) -> bool {
     match toml {
         TomlValue::Boolean(is_on) => !is_on,

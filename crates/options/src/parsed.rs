@@ -52,7 +52,7 @@ impl Parsed {
         &self.given(name).value
     }
 
-    /// Whether a switch is on.
+    /// Returns whether a switch is on.
     pub fn is_on(&self, name: &str) -> bool {
         *self.value(name) == Value::Bool(true)
     }
@@ -62,7 +62,7 @@ impl Parsed {
         self.given(name).source
     }
 
-    /// Whether the option was given a value, even if it is the default.
+    /// Returns whether the option was given a value, even if it is the default.
     pub fn is_set(&self, name: &str) -> bool {
         self.source(name) != Source::Default
     }

@@ -14,10 +14,10 @@ pub trait Setting: Sized + 'static {
         (i64::MIN, i64::MAX)
     }
 
-    /// Says why a text of [`Kind::Custom`] is not a value.
+    /// Checks a text of [`Kind::Custom`].
     ///
     /// # Errors
-    /// When it is none; the text is shown after `invalid value "x" for flag -name: `.
+    /// When the text is not a value. The reason is shown after `invalid value "x" for flag -name: `.
     fn check(_text: &str) -> Result<(), String> {
         Ok(())
     }

@@ -100,7 +100,7 @@ fn value_word(kind: Kind) -> &'static str {
     }
 }
 
-/// The default as the usage shows it; empty when it is the value that goes without saying.
+/// The default as the usage shows it; empty for zero, false and the empty text.
 fn default_label<T>(def: &OptionDef<T>) -> String {
     if let Some(label) = def.default_label() {
         return label.to_owned();

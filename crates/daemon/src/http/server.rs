@@ -1,37 +1,49 @@
 //! The server: connections in, answers out.
 
-use std::convert::Infallible;
-use std::io;
-use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::{
+    convert::Infallible,
+    io,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::{Body as _, Incoming};
-use hyper::header::{EXPECT, HOST};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Method, StatusCode, Version};
+use hyper::{
+    Method, StatusCode, Version,
+    body::{Body as _, Incoming},
+    header::{EXPECT, HOST},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::task::JoinSet;
+use nsq_options::duration;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
-use super::body::{Leftover, Rest, discard};
-use super::budget::Budget;
-use super::intake::{BodyLengths, Intake};
-use super::path::{BadEscape, unescape};
-use super::refusal::WithRefusalText;
-use super::request::{Request, path_and_query};
-use super::requests::BodyLength;
-use super::response::{Error, IntoResponse, Response};
-use super::router::{Found, Route, Router};
-use crate::log::{Level, Logger};
-use crate::net::{Listener, accept};
-use crate::panics::CatchPanic;
-use nsq_options::duration;
+use super::{
+    body::{Leftover, Rest, discard},
+    budget::Budget,
+    intake::{BodyLengths, Intake},
+    path::{BadEscape, unescape},
+    refusal::WithRefusalText,
+    request::{Request, path_and_query},
+    requests::BodyLength,
+    response::{Error, IntoResponse, Response},
+    router::{Found, Route, Router},
+};
+use crate::{
+    log::{Level, Logger},
+    net::{Listener, accept},
+    panics::CatchPanic,
+};
 
 /// The largest request head, its request line included; a larger one is refused with 431.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -43,13 +55,12 @@ pub const HEADERS_MAX: usize = 128;
 const DISCARD_BYTES_MAX: u64 = 256 << 10;
 
 /// How long a connection is read from after the last answer was sent on it. To close it with input unread would
-/// make the operating system throw away what the client has not taken yet.
+/// make the operating system discard the part of the answer that the client has not taken yet.
 const LINGER: Duration = Duration::from_millis(500);
 
 /// Serves HTTP until `shutdown` is cancelled and the requests that are then being served are answered.
 ///
 /// # Errors
-///
 /// When the listener fails for good.
 pub async fn serve(
     listener: impl Listener,
@@ -83,7 +94,7 @@ impl Server {
         self
     }
 
-    /// Changes what the server calls itself in the log.
+    /// Changes the name of the server in the log.
     #[must_use]
     pub fn named(mut self, protocol: &'static str) -> Self {
         self.protocol = protocol;
@@ -94,7 +105,6 @@ impl Server {
     /// Connections that wait for a request are closed. Dropping the future ends all connections at once.
     ///
     /// # Errors
-    ///
     /// When the listener fails for good; a shortage of descriptors or memory is waited out.
     pub async fn serve<L: Listener>(
         self,
@@ -103,7 +113,7 @@ impl Server {
     ) -> io::Result<()> {
         let mut connections = JoinSet::new();
         let outcome = accept(self.protocol, listener, &self.log, &shutdown, |accepted, remote| {
-            // Those that have ended are let go when another one comes.
+            // Connections that have ended are dropped when another one comes.
             while connections.try_join_next().is_some() {}
             let (server, remote) = (self.clone(), remote.to_string());
             connections.spawn(server.connection::<L>(accepted, remote, shutdown.clone()));
@@ -262,7 +272,7 @@ impl Server {
     }
 }
 
-/// What the access log needs of a request that a handler will consume.
+/// The parts of a request that the access log needs after a handler has consumed it.
 struct Access {
     method: Method,
     uri: String,
@@ -285,7 +295,7 @@ impl Access {
     }
 }
 
-/// Refuses what no route should see.
+/// Refuses requests that no route should see.
 fn refuse_head(request: &hyper::Request<Incoming>) -> Option<Response> {
     let hosts = request.headers().get_all(HOST).iter().count();
     if request.version() == Version::HTTP_11 && hosts == 0 {
@@ -309,7 +319,7 @@ async fn linger(mut io: impl AsyncRead + AsyncWrite + Unpin) {
     let _ = io.shutdown().await;
     let mut scratch = vec![0; 16 << 10];
     let drained = async { while matches!(io.read(&mut scratch).await, Ok(1..)) {} };
-    // What remains after that time is the client's loss.
+    // A client that still sends after that time loses its answer.
     let _ = tokio::time::timeout(LINGER, drained).await;
 }
 

@@ -1,11 +1,12 @@
-//! How the server ends, and what it does not end.
+//! The end of the server, and the requests that it waits for.
 
-use std::collections::VecDeque;
-use std::io;
+use std::{collections::VecDeque, io};
 
-use nsq_daemon::http::{Response, Router, Server, StatusCode, serve};
-use nsq_daemon::log::{Capture, Level, Logger};
-use nsq_daemon::net::Listener;
+use nsq_daemon::{
+    http::{Response, Router, Server, StatusCode, serve},
+    log::{Capture, Level, Logger},
+    net::Listener,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
