@@ -77,13 +77,13 @@ fn with_topic(
 }
 
 fn print(text: &str) -> ExitCode {
-    // Whoever closed stdout does not want to know.
+    // If stdout is closed, the text is not wanted.
     let _ = std::io::stdout().write_all(text.as_bytes());
     ExitCode::SUCCESS
 }
 
 fn usage_error(what: &str) -> ExitCode {
-    // Nobody is left to tell when stderr is closed.
+    // A closed stderr leaves no way to tell.
     let _ = write!(std::io::stderr(), "nsq: {what}\n{USAGE}");
     ExitCode::from(2)
 }

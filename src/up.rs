@@ -13,11 +13,11 @@ use std::{
 
 use nsq_client::{Config, Consumer, Message, Producer};
 use nsq_daemon::{
-    limits,
+    cli::{self, LogOptions},
     log::{Level, Logger},
-    options::{OptionDef, Options, Parsed, Source},
     signals,
 };
+use nsq_options::{Parsed, Table, option};
 use nsqd::Nsqd;
 use nsqlookupd::Nsqlookupd;
 use tokio::sync::watch;
@@ -29,68 +29,87 @@ const CHECK_TOPIC: &str = "nsq_up_check#ephemeral";
 /// How long that message may take before something must be wrong.
 const CHECK_LIMIT: Duration = Duration::from_secs(10);
 
+/// The options of nsqd with those of its log, and the addresses of nsqlookupd.
+struct Options {
+    log: LogOptions,
+    nsqd: nsqd::Options,
+    nsqlookupd_tcp_address: String,
+    nsqlookupd_http_address: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let nsqlookupd = nsqlookupd::Options::default();
+        Self {
+            log: LogOptions::default(),
+            nsqd: nsqd::Options::default(),
+            nsqlookupd_tcp_address: nsqlookupd.tcp_address,
+            nsqlookupd_http_address: nsqlookupd.http_address,
+        }
+    }
+}
+
+impl Options {
+    fn table() -> Table<Self> {
+        let own = vec![
+            option!(
+                Options.nsqlookupd_tcp_address,
+                "address at which nsqlookupd listens for nsqds",
+            ),
+            option!(
+                Options.nsqlookupd_http_address,
+                "address at which nsqlookupd listens for HTTP clients",
+            ),
+        ];
+        Table::new("nsq up", own)
+            .and(LogOptions::table("nsqd").nested(|up: &Self| &up.log, |up| &mut up.log))
+            .and(nsqd::Options::table().nested(|up| &up.nsqd, |up| &mut up.nsqd))
+    }
+}
+
 pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let options = Options::new("nsq up", definitions());
-    let mut parsed = match options.parse(args) {
+    let mut parsed = match Options::table().parse(args) {
         Ok(parsed) => parsed,
         Err(error) => return error.report(),
     };
-    let started = options.load_config(&mut parsed).map_err(Box::from).and_then(|_| start(&parsed));
-    match started {
+    match start(&mut parsed) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody is left to tell when stderr is closed.
+            // A closed stderr leaves no way to tell.
             let _ = writeln!(std::io::stderr(), "nsq up: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// What nsqd can be told, and where nsqlookupd listens.
-fn definitions() -> Vec<OptionDef> {
-    let mut definitions = nsqd::Options::definitions();
-    definitions.extend([
-        OptionDef::address(
-            "nsqlookupd-tcp-address",
-            "0.0.0.0:4160",
-            "address at which nsqlookupd listens for nsqds",
-        ),
-        OptionDef::address(
-            "nsqlookupd-http-address",
-            "0.0.0.0:4161",
-            "address at which nsqlookupd listens for HTTP clients",
-        ),
-    ]);
-    definitions
-}
-
-fn start(parsed: &Parsed) -> Result<(), Box<dyn Error>> {
-    let mut nsqd = nsqd::Options::from_parsed(parsed)?;
-    if parsed.source("data-path") == Source::Default {
+fn start(parsed: &mut Parsed) -> Result<(), Box<dyn Error>> {
+    let table = Options::table();
+    let ignored = table.load_file(parsed)?;
+    let Options { mut log, mut nsqd, nsqlookupd_tcp_address, nsqlookupd_http_address } =
+        table.resolve(parsed)?;
+    if !parsed.is_set("data-path") {
         nsqd.data_path = DATA_PATH.into();
     }
-    if parsed.source("broadcast-address") == Source::Default {
-        // Whoever finds this nsqd is on this machine, where the host name may lead nowhere.
+    if !parsed.is_set("broadcast-address") {
+        // Clients of this nsqd are on this machine, where the host name may lead nowhere.
         nsqd.broadcast_address = Ipv4Addr::LOCALHOST.to_string();
     }
+    // People watch this terminal: only the unusual is logged, unless they ask for more.
+    if !parsed.is_set("log-level") {
+        log.log_level = Level::Warn;
+    }
+    let logger = log.logger();
+    cli::warn_of_ignored(&ignored, &logger);
+    cli::raise_file_limit(&logger);
     create_folder(&nsqd.data_path)?;
     let nsqlookupd = nsqlookupd::Options {
-        tcp_address: parsed.string("nsqlookupd-tcp-address").to_owned(),
-        http_address: parsed.string("nsqlookupd-http-address").to_owned(),
+        tcp_address: nsqlookupd_tcp_address,
+        http_address: nsqlookupd_http_address,
         broadcast_address: nsqd.broadcast_address.clone(),
         ..nsqlookupd::Options::default()
     };
-    // People watch this terminal: only what is unusual is logged, unless they ask for more.
-    let level = match parsed.source("log-level") {
-        Source::Default => Level::Warn,
-        _ => parsed.string("log-level").parse()?,
-    };
-    let logger = Logger::new(parsed.string("log-prefix"), level);
-    if let Err(error) = limits::raise_file_limit() {
-        logger.warn(format_args!("cannot raise the limit of open files - {error}"));
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(nsqd, nsqlookupd, logger, level))
+    runtime.block_on(serve(nsqd, nsqlookupd, logger, log.log_level))
 }
 
 fn create_folder(path: &Path) -> Result<(), Box<dyn Error>> {
@@ -221,6 +240,6 @@ fn greet(addresses: &Addresses, folder: &Path, took: Duration) {
     text.push_str(&format!(
         "  curl 'http://{lookup}/lookup?topic=greetings'\n\nstop with Ctrl-C\n"
     ));
-    // Whoever closed stdout does not want to know.
+    // If stdout is closed, the text is not wanted.
     let _ = std::io::stdout().write_all(text.as_bytes());
 }

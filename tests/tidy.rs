@@ -10,13 +10,25 @@ const CRATE_GRAPH: &[(&str, &[&str])] = &[
     ("nsq-protocol", &[]),
     ("nsq-log", &["nsq-protocol"]),
     ("nsq-broker", &[]),
-    ("nsq-daemon", &["nsq-protocol"]),
-    ("nsqd", &["nsq-broker", "nsq-daemon", "nsq-log", "nsq-protocol"]),
-    ("nsqlookupd", &["nsq-broker", "nsq-daemon", "nsq-protocol"]),
-    ("nsq-client", &["nsq-protocol"]),
-    ("nsq-tools", &["nsq-client", "nsq-daemon", "nsq-protocol"]),
+    ("nsq-options", &["nsq-protocol"]),
+    ("nsq-daemon", &["nsq-options"]),
+    ("nsqd", &["nsq-broker", "nsq-daemon", "nsq-log", "nsq-options", "nsq-protocol"]),
+    ("nsqlookupd", &["nsq-broker", "nsq-daemon", "nsq-options", "nsq-protocol"]),
+    ("nsq-client", &["nsq-options", "nsq-protocol"]),
+    ("nsq-tools", &["nsq-client", "nsq-daemon", "nsq-options"]),
     ("nsq-bench", &["nsq-client", "nsq-protocol"]),
-    ("nsq", &["nsq-client", "nsq-daemon", "nsq-protocol", "nsq-tools", "nsqd", "nsqlookupd"]),
+    (
+        "nsq",
+        &[
+            "nsq-client",
+            "nsq-daemon",
+            "nsq-options",
+            "nsq-protocol",
+            "nsq-tools",
+            "nsqd",
+            "nsqlookupd",
+        ],
+    ),
 ];
 
 /// Crates that must stay usable without a runtime.

@@ -1,13 +1,13 @@
 //! The configuration of consumers and producers, with NSQ's names and defaults.
 
-mod duration;
 mod option;
 mod secret;
 mod table;
 
 use std::{net::SocketAddr, time::Duration};
 
-pub(crate) use self::duration::format_duration;
+use nsq_options::duration;
+
 use self::table::OPTIONS;
 pub use self::{
     option::{ConfigOption, OptionValue},
@@ -251,7 +251,7 @@ impl Config {
     }
 }
 
-/// Why a configuration is invalid.
+/// The reason why a configuration is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -265,7 +265,7 @@ pub enum ConfigError {
         option: &'static str,
         /// The value, as text.
         value: String,
-        /// What is wrong.
+        /// The mistake.
         reason: String,
     },
     /// The value is below the option's lower bound.
@@ -291,8 +291,8 @@ pub enum ConfigError {
     /// Heartbeats would be so rare that a healthy connection counts as lost.
     #[error(
         "HeartbeatInterval {} must be less than ReadTimeout {}",
-        format_duration(*.heartbeat),
-        format_duration(*.read_timeout)
+        duration::format(*.heartbeat),
+        duration::format(*.read_timeout)
     )]
     HeartbeatTooLong {
         /// `heartbeat_interval`.

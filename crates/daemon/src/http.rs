@@ -1,6 +1,6 @@
 //! A small HTTP/1.1 server with a route table and the conventions of NSQ's HTTP interfaces.
 //!
-//! What a client sees, whatever the handlers do:
+//! The behaviour that clients see on all routes:
 //!
 //! - an unknown path is 404 `{"message":"NOT_FOUND"}`, a known path with another method is 405
 //!   `{"message":"METHOD_NOT_ALLOWED"}` with `Allow`, and OPTIONS on a known path tells the methods;
@@ -9,8 +9,8 @@
 //! - a handler that panics is 500 `{"message":"INTERNAL_ERROR"}`;
 //! - every answer is in the log, unless the route is [quiet](Route::quiet).
 //!
-//! A handler that was started runs to its end even when the client goes away, so that what it changes is never
-//! left half done.
+//! A handler that was started runs to its end even when the client goes away, so that no change is left half
+//! done.
 //!
 //! ```
 //! use nsq_daemon::http::{Error, Request, Response, Route, Router, StatusCode, Method};
@@ -32,7 +32,6 @@
 mod body;
 mod budget;
 mod intake;
-mod listener;
 mod pace;
 mod path;
 mod query;
@@ -49,7 +48,6 @@ pub use self::{
     body::BodyError,
     budget::{BODIES_BYTES_MAX_DEFAULT, ROOM_TIME_MAX},
     intake::HEAD_TIME_MAX,
-    listener::Listener,
     pace::{BODY_PROGRESS_BYTES, BODY_PROGRESS_TIME},
     query::{InvalidQuery, Query},
     request::Request,

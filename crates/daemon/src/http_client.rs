@@ -20,7 +20,7 @@ pub struct Limits {
     pub request: Duration,
 }
 
-/// Why there is no answer.
+/// The reason why a request has no answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GetError {
@@ -29,7 +29,7 @@ pub enum GetError {
     Timeout {
         /// The server.
         address: String,
-        /// What was asked for.
+        /// The path that was asked for.
         path: String,
         /// How long was waited.
         limit: Duration,
@@ -39,7 +39,7 @@ pub enum GetError {
     Connect {
         /// The server.
         address: String,
-        /// What the operating system says.
+        /// The reason that the operating system gives.
         source: io::Error,
     },
     /// The exchange broke off, or the answer is too long.
@@ -47,9 +47,9 @@ pub enum GetError {
     Exchange {
         /// The server.
         address: String,
-        /// What was asked for.
+        /// The path that was asked for.
         path: String,
-        /// What went wrong.
+        /// The reason.
         reason: String,
     },
     /// The server answered with another status than 200.
@@ -57,7 +57,7 @@ pub enum GetError {
     Status {
         /// The server.
         address: String,
-        /// What was asked for.
+        /// The path that was asked for.
         path: String,
         /// Its status.
         status: StatusCode,
@@ -119,11 +119,14 @@ async fn exchange(address: &str, path: &str, connect: Duration) -> Result<Bytes,
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::http::{Error, Request, Response, Router, serve};
-    use crate::log::Logger;
     use tokio::net::TcpListener;
     use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::{
+        http::{Error, Request, Response, Router, serve},
+        log::Logger,
+    };
 
     const PATIENT: Limits =
         Limits { connect: Duration::from_secs(10), request: Duration::from_secs(10) };

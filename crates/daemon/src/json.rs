@@ -6,8 +6,8 @@ const SUSPECTS: [u8; 4] = [b'<', b'>', b'&', 0xe2];
 
 /// Escapes serialized JSON for embedding in HTML.
 ///
-/// The five characters can only stand inside strings in valid JSON, so the document keeps its meaning. What
-/// needs no escape is handed back without a copy.
+/// The five characters can only stand inside strings in valid JSON, so the document keeps its meaning. JSON
+/// without them is returned without a copy.
 pub fn escape_html(json: Vec<u8>) -> Vec<u8> {
     if !json.iter().any(|byte| SUSPECTS.contains(byte)) {
         return json;
@@ -29,27 +29,10 @@ pub fn escape_html(json: Vec<u8>) -> Vec<u8> {
     out
 }
 
-/// A text as a JSON string, quotes included, with the same escapes as [`escape_html`].
+/// Returns a text as a JSON string, quotes included, with the same escapes as [`escape_html`].
 pub fn string(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            '\0'..='\u{1f}' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
-                out.push_str(&format!("\\u{:04x}", u32::from(c)));
-            }
-            _ => out.push(c),
-        }
-    }
-    out.push('"');
-    out
+    let json = escape_html(serde_json::Value::from(text).to_string().into_bytes());
+    String::from_utf8(json).expect("escapes are ASCII, and replace whole characters")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What the operating system lets the process use.
+//! The limits that the operating system sets for the process.
 
 use std::io;
 
@@ -6,12 +6,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Raises the limit on open files to the most that this process may have, and returns it (`None`: no limit).
 ///
-/// Every connection and every open segment is a file, and the usual soft limit of 1024 is far below what the
-/// same machine allows on request.
+/// Every connection and every open segment is a file, and the usual soft limit of 1024 is far below the
+/// limit that the same machine allows on request.
 ///
 /// # Errors
-///
-/// When the operating system refuses; the limit is then what it was.
+/// When the operating system refuses; the limit is then unchanged.
 pub fn raise_file_limit() -> io::Result<Option<u64>> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {

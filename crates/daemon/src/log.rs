@@ -10,14 +10,18 @@
 //! assert_eq!(capture.texts(), ["INFO: TOPIC(orders): created"]);
 //! ```
 
-use std::fmt::{self, Write as _};
-use std::io::{self, Write as _};
-use std::str::FromStr;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    fmt::{self, Write as _},
+    io::{self, Write as _},
+    str::FromStr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU8, Ordering},
+    },
+};
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
+use jiff::{Timestamp, tz::TimeZone};
+use nsq_options::{Kind, Setting, Value};
 
 /// How much a line matters. A logger writes lines at its own level and above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,11 +29,11 @@ use jiff::tz::TimeZone;
 pub enum Level {
     /// For those who look for a fault.
     Debug = 1,
-    /// What happens in normal operation.
+    /// Normal operation.
     Info = 2,
     /// Unexpected, and the daemon goes on.
     Warn = 3,
-    /// Somebody should look at it.
+    /// Needs a look.
     Error = 4,
     /// The daemon ends.
     Fatal = 5,
@@ -41,7 +45,18 @@ impl Level {
         self as u8
     }
 
-    fn of_number(number: u8) -> Self {
+    /// The name by which options call the level.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+            Self::Fatal => "fatal",
+        }
+    }
+
+    fn from_number(number: u8) -> Self {
         match number {
             1 => Self::Debug,
             2 => Self::Info,
@@ -86,7 +101,26 @@ impl FromStr for Level {
     }
 }
 
-/// Where log lines go.
+impl Setting for Level {
+    const KIND: Kind = Kind::Custom;
+
+    fn check(text: &str) -> Result<(), String> {
+        text.parse::<Self>().map(drop).map_err(|error| error.to_string())
+    }
+
+    fn into_value(self) -> Value {
+        Value::Text(self.name().to_owned())
+    }
+
+    fn from_value(value: Value) -> Option<Self> {
+        match value {
+            Value::Text(text) => text.parse().ok(),
+            _ => None,
+        }
+    }
+}
+
+/// The destination of log lines.
 pub trait Sink: Send + Sync + 'static {
     /// Takes one whole line, its newline included.
     fn write_line(&self, line: &[u8]);
@@ -108,7 +142,7 @@ struct Shared {
 impl Logger {
     /// A logger to stderr whose lines start with `prefix`.
     ///
-    /// Local time is what the environment variable `TZ` or `/etc/localtime` say now; UTC when neither says.
+    /// Local time follows the environment variable `TZ` or `/etc/localtime`, read once; without both it is UTC.
     pub fn new(prefix: impl Into<String>, level: Level) -> Self {
         Self::with_sink(prefix, level, Stderr)
     }
@@ -131,7 +165,7 @@ impl Logger {
 
     /// The level from which on lines are written.
     pub fn level(&self) -> Level {
-        Level::of_number(self.shared.level.load(Ordering::Relaxed))
+        Level::from_number(self.shared.level.load(Ordering::Relaxed))
     }
 
     /// Changes the level, for all clones at once.
@@ -139,7 +173,7 @@ impl Logger {
         self.shared.level.store(level.number(), Ordering::Relaxed);
     }
 
-    /// Whether lines of this level are written. To be asked before work that only a log line needs.
+    /// Returns whether lines of this level are written; for skipping work that only a log line needs.
     #[inline]
     pub fn is_enabled(&self, level: Level) -> bool {
         level.number() >= self.shared.level.load(Ordering::Relaxed)
@@ -237,7 +271,7 @@ fn now() -> Timestamp {
     Timestamp::try_from(std::time::SystemTime::now()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// Keeps a line one line: control characters are written as escapes, so that what a client sends cannot pass
+/// Keeps a line one line: control characters are written as escapes, so that input from a client cannot pass
 /// for a line of its own or reach the terminal.
 struct OneLine<'a>(&'a mut String);
 
@@ -262,7 +296,7 @@ struct Stderr;
 
 impl Sink for Stderr {
     fn write_line(&self, line: &[u8]) {
-        // Stderr has no buffer, so this is one write. Nobody is left to tell when it fails.
+        // Stderr has no buffer, so this is one write. There is no other place to report its failure.
         let _ = io::stderr().lock().write_all(line);
     }
 }

@@ -1,7 +1,6 @@
 //! The signals that ask a daemon to stop.
 
-use std::future::Future;
-use std::io;
+use std::{future::Future, io};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -20,11 +19,9 @@ pub enum Stop {
 /// process: a second signal does not cut a graceful stop short.
 ///
 /// # Errors
-///
 /// When the handlers cannot be installed.
 ///
 /// # Panics
-///
 /// Outside a tokio runtime with I/O enabled.
 pub fn stop_requested() -> io::Result<impl Future<Output = Stop> + Send + 'static> {
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -1,14 +1,15 @@
 //! The tasks of a daemon: every one is counted, so that a stop can wait for all of them.
 
-use std::collections::HashMap;
-use std::fmt;
-use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    fmt,
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tokio::task::AbortHandle;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::panics::CatchPanic;
 
@@ -48,7 +49,7 @@ pub struct Panic {
     pub message: String,
 }
 
-/// Why a [`Tasks::drain`] was not clean.
+/// The reason why a [`Tasks::drain`] was not clean.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unclean {
     /// The names of the tasks that were still running at the deadline and were aborted, sorted.
@@ -73,7 +74,7 @@ impl Tasks {
         self.shutdown.cancel();
     }
 
-    /// Whether the tasks were asked to end.
+    /// Returns whether the tasks were asked to end.
     pub fn is_shutting_down(&self) -> bool {
         self.shutdown.is_cancelled()
     }
@@ -86,7 +87,6 @@ impl Tasks {
     /// Starts a task whose panic ends only itself, such as one connection.
     ///
     /// # Panics
-    ///
     /// Outside a tokio runtime.
     pub fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
         self.start(name, future, None);
@@ -95,7 +95,6 @@ impl Tasks {
     /// Starts a task that the daemon cannot do without: when it panics, all tasks are asked to end.
     ///
     /// # Panics
-    ///
     /// Outside a tokio runtime.
     pub fn spawn_vital(
         &self,
@@ -128,12 +127,11 @@ impl Tasks {
         }
     }
 
-    /// Asks all tasks to end and waits for them until `deadline` has passed; what still runs then is aborted.
+    /// Asks all tasks to end and waits for them until `deadline` has passed; tasks that still run then are aborted.
     ///
     /// Tasks may be spawned while this waits; they are waited for too.
     ///
     /// # Errors
-    ///
     /// When a task had to be aborted or has panicked since the set was made.
     pub async fn drain(&self, deadline: Duration) -> Result<(), Unclean> {
         self.shutdown.cancel();

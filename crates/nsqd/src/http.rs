@@ -12,6 +12,7 @@ use std::{future::Future, sync::Arc};
 use nsq_daemon::{
     http::{Error, Handler, IntoResponse, Method, Request, Response, Route, Router, StatusCode},
     json::escape_html,
+    net::host_name,
 };
 use serde::Serialize;
 
@@ -19,7 +20,7 @@ use self::{
     config::Config,
     stats::{Filter, Stats},
 };
-use crate::{VERSION, lookup::Lookup, node::Node, options::host_name};
+use crate::{VERSION, lookup::Lookup, node::Node};
 
 /// The routes of nsqd. `/info` shows the ports, which are the ones nsqd listens on.
 pub(crate) fn router(

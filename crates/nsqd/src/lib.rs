@@ -31,12 +31,14 @@ mod session;
 mod topic;
 mod world;
 
+pub use nsq_options::InvalidOption;
+
 pub use crate::{
     cli::main,
     clock::{Clocks, SystemClocks},
     daemon::{Nsqd, RunError, StartError},
     node::{MetadataError, OpenError},
-    options::{InvalidOption, Options},
+    options::Options,
     world::World,
 };
 

@@ -1,12 +1,13 @@
-//! What nsqd can be told on its command line.
+//! The options of nsqd.
+
+mod absent;
+mod table;
 
 use std::{path::PathBuf, time::Duration};
 
-use nsq_daemon::{
-    log::Level,
-    options::{OptionDef, Parsed},
-};
+use nsq_daemon::net::host_name;
 use nsq_log::Durability;
+use nsq_options::{InvalidOption, Parsed, Table};
 use nsq_protocol::Limits;
 
 /// The options of nsqd, checked and complete.
@@ -32,7 +33,7 @@ pub struct Options {
     pub http_client_request_timeout: Duration,
     /// `--node-id`, shown in the log.
     pub node_id: u16,
-    /// `--durability`: what `OK` promises.
+    /// `--durability`: the promise that `OK` makes.
     pub durability: Durability,
     /// `--mem-queue-size`: messages kept in memory per topic, and the depth of an ephemeral channel.
     pub mem_queue_size: u64,
@@ -64,310 +65,98 @@ pub struct Options {
     pub max_deflate_level: i64,
     /// `--max-channel-consumers`; 0 for no limit.
     pub max_channel_consumers: usize,
-    /// `--requeue-on-disconnect`: messages in flight come back at once when their client goes away, and not after
+    /// `--requeue-on-disconnect`: messages in flight come back at once when their client disconnects, and not after
     /// their timeout.
     pub requeue_on_disconnect: bool,
-    /// What the decoder of commands holds clients to.
+    /// The limits that the decoder of commands enforces.
     pub limits: Limits,
 }
 
-/// The durability levels by name.
-const DURABILITIES: [(&str, Durability); 3] =
-    [("memory", Durability::Memory), ("log", Durability::Log), ("fsync", Durability::Fsync)];
-
-/// A value of an option that nsqd cannot work with.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct InvalidOption(String);
-
 impl Options {
-    /// Every option nsqd knows.
-    pub fn definitions() -> Vec<OptionDef> {
-        let mut all = Self::place_definitions();
-        all.extend(Self::queue_definitions());
-        all.extend(Self::client_definitions());
-        all
+    /// The option table.
+    pub fn table() -> Table<Self> {
+        table::table()
     }
 
-    fn place_definitions() -> Vec<OptionDef> {
-        vec![
-            OptionDef::config_file(),
-            OptionDef::bool("version", false, "print version string").not_in_config(),
-            OptionDef::custom("log-level", "info", "debug, info, warn, error or fatal")
-                .checked(|text| text.parse::<Level>().map(drop).map_err(|error| error.to_string())),
-            OptionDef::string("log-prefix", "[nsqd] ", "what every line of the log begins with"),
-            OptionDef::bool("verbose", false, "[deprecated] has no effect, use --log-level")
-                .not_in_config(),
-            OptionDef::int(
-                "node-id",
-                default_node_id(),
-                "unique number of this nsqd, from 0 to 1023",
-            )
-            .config_key("id")
-            .default_shown_as("from the host name"),
-            OptionDef::bool("worker-id", false, "[deprecated] has no effect, use --node-id")
-                .not_in_config(),
-            OptionDef::address(
-                "tcp-address",
-                "0.0.0.0:4150",
-                "address to listen on for TCP clients",
-            ),
-            OptionDef::address(
-                "http-address",
-                "0.0.0.0:4151",
-                "address to listen on for HTTP clients; empty for none",
-            ),
-            OptionDef::string(
-                "broadcast-address",
-                host_name(),
-                "address that this nsqd is known by to others",
-            )
-            .default_shown_as("the host name"),
-            OptionDef::int(
-                "broadcast-tcp-port",
-                0,
-                "TCP port that this nsqd is known by (default: the port it listens on)",
-            ),
-            OptionDef::int(
-                "broadcast-http-port",
-                0,
-                "HTTP port that this nsqd is known by (default: the port it listens on)",
-            ),
-            OptionDef::list(
-                "lookupd-tcp-address",
-                "nsqlookupd to announce topics and channels to (may be given multiple times)",
-            )
-            .config_key("nsqlookupd_tcp_addresses"),
-            OptionDef::duration(
-                "http-client-connect-timeout",
-                "2s",
-                "time to connect to an HTTP server",
-            ),
-            OptionDef::duration("http-client-request-timeout", "5s", "time for an HTTP request"),
-            OptionDef::string(
-                "data-path",
-                "",
-                "folder to keep messages in; it must exist (default: current folder)",
-            ),
-        ]
-    }
-
-    fn queue_definitions() -> Vec<OptionDef> {
-        vec![
-            OptionDef::string(
-                "durability",
-                "log",
-                "what OK promises for a message: memory (it is in memory), log (it is written, and survives a kill of nsqd) or fsync (it is on the disk, and survives a loss of power)",
-            ),
-            OptionDef::int(
-                "mem-queue-size",
-                10000,
-                "messages kept in memory per topic, and the depth of an ephemeral channel",
-            ),
-            OptionDef::bytes("mem-bytes", 8 << 20, "bytes kept in memory per topic"),
-            OptionDef::bytes("max-bytes-per-file", 100 << 20, "bytes per file of a topic's log"),
-            OptionDef::int(
-                "sync-every",
-                0,
-                "messages of a topic per flush to disk; 0 flushes by --sync-timeout only",
-            ),
-            OptionDef::duration("sync-timeout", "2s", "time per flush to disk"),
-            OptionDef::bool(
-                "requeue-on-disconnect",
-                false,
-                "give messages in flight back at once when their client goes away",
-            ),
-            OptionDef::int(
-                "queue-scan-worker-pool-max",
-                4,
-                "[without effect] deadlines are exact, no queue is scanned",
-            ),
-            OptionDef::int(
-                "queue-scan-selection-count",
-                20,
-                "[without effect] deadlines are exact, no queue is scanned",
-            ),
-        ]
-    }
-
-    fn client_definitions() -> Vec<OptionDef> {
-        vec![
-            OptionDef::duration(
-                "msg-timeout",
-                "1m",
-                "time a message may be in flight before it is delivered again",
-            ),
-            OptionDef::duration(
-                "max-msg-timeout",
-                "15m",
-                "the longest such time a client may ask for",
-            ),
-            OptionDef::bytes("max-msg-size", 1 << 20, "bytes of one message"),
-            OptionDef::duration("max-req-timeout", "1h", "the longest delay of a message"),
-            OptionDef::bytes("max-body-size", 5 << 20, "bytes of one command"),
-            OptionDef::duration(
-                "max-heartbeat-interval",
-                "1m",
-                "the longest interval of heartbeats a client may ask for",
-            ),
-            OptionDef::int("max-rdy-count", 2500, "messages a client may have in flight"),
-            OptionDef::int(
-                "max-output-buffer-size",
-                64 << 10,
-                "bytes of output buffer a client may ask for",
-            ),
-            OptionDef::duration(
-                "max-output-buffer-timeout",
-                "30s",
-                "the longest flush interval a client may ask for",
-            ),
-            OptionDef::duration(
-                "min-output-buffer-timeout",
-                "25ms",
-                "the shortest flush interval a client may ask for",
-            ),
-            OptionDef::duration(
-                "output-buffer-timeout",
-                "250ms",
-                "upper bound of the time output waits in a buffer",
-            ),
-            OptionDef::int("max-deflate-level", 6, "compression level a client may ask for"),
-            OptionDef::int("max-channel-consumers", 0, "consumers per channel; 0 for no limit"),
-        ]
-    }
-
-    /// The options from a parsed command line.
+    /// The options from a parsed command line and configuration file.
     ///
     /// # Errors
-    /// When a value is out of its range; the text names it.
+    /// When a value is out of its bounds.
     pub fn from_parsed(parsed: &Parsed) -> Result<Self, InvalidOption> {
-        let level = parsed.int("max-deflate-level");
-        if !(1..=9).contains(&level) {
-            return Err(InvalidOption("--max-deflate-level must be [1,9]".to_owned()));
-        }
-        let node_id = u16::try_from(parsed.int("node-id")).ok().filter(|id| *id < 1024);
-        let data_path = match parsed.string("data-path") {
-            "" => ".",
-            path => path,
-        };
-        Ok(Self {
-            data_path: data_path.into(),
-            tcp_address: parsed.string("tcp-address").to_owned(),
-            http_address: parsed.string("http-address").to_owned(),
-            broadcast_address: parsed.string("broadcast-address").to_owned(),
-            broadcast_tcp_port: port(parsed, "broadcast-tcp-port")?,
-            broadcast_http_port: port(parsed, "broadcast-http-port")?,
-            lookupd_tcp_addresses: parsed.list("lookupd-tcp-address").to_vec(),
-            http_client_connect_timeout: positive(parsed, "http-client-connect-timeout")?,
-            http_client_request_timeout: positive(parsed, "http-client-request-timeout")?,
-            node_id: node_id
-                .ok_or_else(|| InvalidOption("--node-id must be [0,1024)".to_owned()))?,
-            durability: durability(parsed.string("durability"))?,
-            mem_queue_size: count(parsed, "mem-queue-size")?,
-            mem_bytes: usize::try_from(parsed.bytes("mem-bytes")).unwrap_or(usize::MAX),
-            max_bytes_per_file: parsed.bytes("max-bytes-per-file"),
-            sync_every: count(parsed, "sync-every")?,
-            sync_timeout: positive(parsed, "sync-timeout")?,
-            msg_timeout: positive(parsed, "msg-timeout")?,
-            max_msg_timeout: positive(parsed, "max-msg-timeout")?,
-            max_req_timeout: parsed.duration("max-req-timeout"),
-            max_heartbeat_interval: positive(parsed, "max-heartbeat-interval")?,
-            max_output_buffer_size: parsed.int("max-output-buffer-size"),
-            max_output_buffer_timeout: parsed.duration("max-output-buffer-timeout"),
-            min_output_buffer_timeout: parsed.duration("min-output-buffer-timeout"),
-            output_buffer_timeout: parsed.duration("output-buffer-timeout"),
-            max_deflate_level: level,
-            max_channel_consumers: usize::try_from(count(parsed, "max-channel-consumers")?)
-                .unwrap_or(usize::MAX),
-            requeue_on_disconnect: parsed.bool("requeue-on-disconnect"),
-            limits: Limits {
-                body_bytes_max: body_bytes(parsed, "max-body-size")?,
-                message_bytes_max: body_bytes(parsed, "max-msg-size")?,
-                rdy_count_max: count(parsed, "max-rdy-count")?,
-                req_timeout_ms_max: u64::try_from(parsed.duration("max-req-timeout").as_millis())
-                    .unwrap_or(u64::MAX),
-            },
-        })
+        Self::table().resolve(parsed)
     }
 
-    /// Whether answers to publishes wait until the disk has flushed them.
+    /// Returns whether answers to publishes wait until the disk has flushed them.
     pub(crate) fn waits_for_sync(&self) -> bool {
         self.durability == Durability::Fsync
     }
 }
 
 impl Default for Options {
-    /// What nsqd does without any option.
-    ///
-    /// # Panics
-    /// Never: the defaults are valid, which a test holds.
+    /// The options of an nsqd without a command line.
     fn default() -> Self {
-        let options = nsq_daemon::options::Options::new("nsqd", Self::definitions());
-        let parsed = options.parse(Vec::<String>::new()).expect("no argument is no mistake");
-        Self::from_parsed(&parsed).expect("the defaults are within their ranges")
+        Self {
+            data_path: ".".into(),
+            tcp_address: "0.0.0.0:4150".to_owned(),
+            http_address: "0.0.0.0:4151".to_owned(),
+            broadcast_address: host_name(),
+            broadcast_tcp_port: 0,
+            broadcast_http_port: 0,
+            lookupd_tcp_addresses: Vec::new(),
+            http_client_connect_timeout: Duration::from_secs(2),
+            http_client_request_timeout: Duration::from_secs(5),
+            node_id: node_id_of(&host_name()),
+            durability: Durability::Log,
+            mem_queue_size: 10_000,
+            mem_bytes: 8 << 20,
+            max_bytes_per_file: 100 << 20,
+            sync_every: 0,
+            sync_timeout: Duration::from_secs(2),
+            msg_timeout: Duration::from_secs(60),
+            max_msg_timeout: Duration::from_secs(15 * 60),
+            max_req_timeout: Duration::from_secs(60 * 60),
+            max_heartbeat_interval: Duration::from_secs(60),
+            max_output_buffer_size: 64 << 10,
+            max_output_buffer_timeout: Duration::from_secs(30),
+            min_output_buffer_timeout: Duration::from_millis(25),
+            output_buffer_timeout: Duration::from_millis(250),
+            max_deflate_level: 6,
+            max_channel_consumers: 0,
+            requeue_on_disconnect: false,
+            limits: Limits::default(),
+        }
     }
 }
 
-fn durability(name: &str) -> Result<Durability, InvalidOption> {
-    let found = DURABILITIES.iter().find(|(known, _)| *known == name);
-    found.map(|(_, durability)| *durability).ok_or_else(|| {
-        InvalidOption(format!("--durability must be memory, log or fsync, not {name:?}"))
-    })
-}
-
-fn count(parsed: &Parsed, name: &str) -> Result<u64, InvalidOption> {
-    let value = parsed.int(name);
-    u64::try_from(value)
-        .map_err(|_| InvalidOption(format!("--{name} must not be negative: {value}")))
-}
-
-fn port(parsed: &Parsed, name: &str) -> Result<u16, InvalidOption> {
-    let value = parsed.int(name);
-    u16::try_from(value)
-        .map_err(|_| InvalidOption(format!("--{name} must be from 0 to 65535: {value}")))
-}
-
-fn positive(parsed: &Parsed, name: &str) -> Result<Duration, InvalidOption> {
-    let value = parsed.duration(name);
-    if value.is_zero() {
-        return Err(InvalidOption(format!("--{name} must be positive")));
-    }
-    Ok(value)
-}
-
-/// The size of a body stands in a signed number of 32 bits on the wire.
-fn body_bytes(parsed: &Parsed, name: &str) -> Result<u32, InvalidOption> {
-    let value = parsed.bytes(name);
-    match i32::try_from(value) {
-        Ok(bytes) if bytes > 0 => Ok(bytes.unsigned_abs()),
-        _ => Err(InvalidOption(format!("--{name} must be from 1 to {}: {value}", i32::MAX))),
-    }
-}
-
-/// The name the operating system gives this host.
-pub(crate) fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-/// A number for this host. The original derives it from its name too, by another function; nothing depends on
-/// the value, since message ids are kept apart by the data folder's own random id.
-fn default_node_id() -> i64 {
+/// A number for a host. NSQ derives it from the name too, by another function; nothing depends on the value, since
+/// message ids are kept apart by the data folder's own random id.
+fn node_id_of(host: &str) -> u16 {
     let fold = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-    i64::from(host_name().bytes().fold(0x811c_9dc5, fold) % 1024)
+    let hash = host.bytes().fold(0x811c_9dc5, fold);
+    u16::try_from(hash % NODE_IDS).unwrap_or_default()
 }
+
+/// Node ids are below this number.
+const NODE_IDS: u32 = 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn parse(args: &[&str]) -> Result<Options, InvalidOption> {
-        let options = nsq_daemon::options::Options::new("nsqd", Options::definitions());
-        Options::from_parsed(&options.parse(args.iter().copied()).unwrap())
+        Options::from_parsed(&Options::table().parse(args.iter().copied()).unwrap())
     }
 
     #[test]
-    fn the_defaults_are_valid() {
-        assert_eq!(Options::default().limits, Limits::default());
+    fn the_defaults_are_valid_and_agree_with_the_decoder() {
+        let options = parse(&[]).unwrap();
+        assert_eq!(format!("{options:?}"), format!("{:?}", Options::default()));
+        assert_eq!(options.limits, Limits::default());
+    }
+
+    #[test]
+    fn the_longest_delay_bounds_the_decoder_too() {
+        assert_eq!(parse(&["-max-req-timeout=1m"]).unwrap().limits.req_timeout_ms_max, 60_000);
     }
 
     #[test]
@@ -379,6 +168,10 @@ mod tests {
             (["-mem-queue-size", "-1"], "--mem-queue-size must not be negative: -1"),
             (["-sync-timeout", "0"], "--sync-timeout must be positive"),
             (["-max-msg-size", "0"], "--max-msg-size must be from 1 to 2147483647: 0"),
+            (
+                ["-broadcast-tcp-port", "65536"],
+                "--broadcast-tcp-port must be from 0 to 65535: 65536",
+            ),
         ] {
             assert_eq!(parse(&args).unwrap_err().to_string(), text);
         }

@@ -3,14 +3,14 @@
 use std::{fmt, net::SocketAddr};
 
 use nsq_broker::registry::Peer;
-use nsq_daemon::json::escape_html;
+use nsq_daemon::{json::escape_html, net::host_name};
 use nsq_protocol::{ClientError, Code};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{IgnoredAny, MapAccess, Visitor},
 };
 
-use crate::{VERSION, directory::Directory, options::host_name};
+use crate::{VERSION, directory::Directory};
 
 /// Parses the body of an IDENTIFY sent by `remote`.
 ///

@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use nsq_broker::registry::{ProducerId, Registration};
-use nsq_daemon::go_duration;
+use nsq_options::duration;
 use nsq_protocol::{
     ClientError, Code, MAGIC_V1, Missing, OK,
     v1::{self, Command, Decoded, Phase},
@@ -247,7 +247,7 @@ impl Client<'_> {
     fn ping(&self) {
         let Some(id) = self.producer else { return };
         if let Some(since) = self.directory.with(|registry, now| registry.ping(id, now)) {
-            let since = go_duration::format(since);
+            let since = duration::format(since);
             let remote = self.remote;
             self.directory
                 .logger

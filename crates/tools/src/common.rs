@@ -3,7 +3,6 @@
 use std::{convert::Infallible, fmt::Display, future::Future, process::ExitCode};
 
 use nsq_client::{Config, ConfigOption, Consumer};
-use nsq_daemon::options::{OptionDef, Parsed};
 use tokio::runtime::Builder;
 
 use crate::log;
@@ -46,15 +45,15 @@ pub(crate) fn exit_code(result: Result<(), Failure>) -> ExitCode {
     }
 }
 
-/// A repeatable option that passes `key[,value]` on to the client.
-pub(crate) fn client_option(name: &'static str, client: &str) -> OptionDef {
-    let doc = format!(
-        "option to pass through to the {client}, as key[,value] (may be given multiple times)"
-    );
-    OptionDef::list(name, doc).checked(|text| {
-        let Ok::<ConfigOption, Infallible>(option) = text.parse();
-        Config::default().apply(&option).map_err(|error| error.to_string())
-    })
+/// The help of a repeatable option that passes `key[,value]` on to the client.
+pub(crate) fn client_option_help(client: &str) -> String {
+    format!("option to pass through to the {client}, as key[,value] (may be given multiple times)")
+}
+
+/// Checks one value of such an option.
+pub(crate) fn check_client_option(text: &str) -> Result<(), String> {
+    let Ok::<ConfigOption, Infallible>(option) = text.parse();
+    Config::default().apply(&option).map_err(|error| error.to_string())
 }
 
 /// Returns the client's configuration for a tool: the defaults, changed by `options`, and the tool's name.
@@ -89,15 +88,13 @@ impl Source {
 }
 
 /// Returns the source of messages, which exactly one of two options must name.
-pub(crate) fn source(parsed: &Parsed) -> Result<Source, Failure> {
-    let nsqds = parsed.list("nsqd-tcp-address");
-    let lookupds = parsed.list("lookupd-http-address");
+pub(crate) fn source(nsqds: Vec<String>, lookupds: Vec<String>) -> Result<Source, Failure> {
     match (nsqds.is_empty(), lookupds.is_empty()) {
         (true, true) => Err(Failure::new("--nsqd-tcp-address or --lookupd-http-address required")),
         (false, false) => {
             Err(Failure::new("use --nsqd-tcp-address or --lookupd-http-address not both"))
         }
-        (true, false) => Ok(Source::Lookupds(lookupds.to_vec())),
-        (false, true) => Ok(Source::Nsqds(nsqds.to_vec())),
+        (true, false) => Ok(Source::Lookupds(lookupds)),
+        (false, true) => Ok(Source::Nsqds(nsqds)),
     }
 }

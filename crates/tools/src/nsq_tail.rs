@@ -7,7 +7,7 @@ use std::{
     ffi::OsString,
     future::{Future, pending},
     hash::{BuildHasher, RandomState},
-    io::{self, Write},
+    io,
     process::ExitCode,
     sync::Arc,
     time::Duration,
@@ -17,11 +17,8 @@ use nsq_client::{
     ChannelName, Config, Consumer, DRAIN_LIMIT_DEFAULT, Delay, Message, Messages, OnDrop, StopMode,
     TopicName,
 };
-use nsq_daemon::{
-    options::{OptionDef, Options, Parsed},
-    signals::stop_requested,
-    version,
-};
+use nsq_daemon::{cli, signals::stop_requested, version};
+use nsq_options::{OptionDef, Table, option};
 use tokio::{
     io::{AsyncWriteExt, Stdout},
     select,
@@ -47,16 +44,17 @@ where
     I: IntoIterator,
     I::Item: Into<OsString>,
 {
-    let parsed = match options(program).parse(args) {
+    let table = Options::table().of_program(program);
+    let parsed = match table.parse(args) {
         Ok(parsed) => parsed,
         Err(error) => return error.report(),
     };
-    if parsed.bool("version") {
-        // If stdout is closed, the version is not wanted.
-        let _ = writeln!(io::stdout(), "{}", version::line(TOOL));
+    if parsed.is_on("version") {
+        cli::print(&format!("{}\n", version::line(TOOL)));
         return ExitCode::SUCCESS;
     }
-    match Plan::new(&parsed) {
+    let plan = table.resolve(&parsed).map_err(Failure::new).and_then(Plan::new);
+    match plan {
         Ok(plan) => {
             log::show_client_events();
             common::run(plan.run())
@@ -65,31 +63,57 @@ where
     }
 }
 
-fn options(program: &str) -> Options {
-    Options::new(
-        program,
-        vec![
-            OptionDef::list("topic", "topic to print (may be given multiple times)"),
-            OptionDef::string(
-                "channel",
-                "",
-                "channel to subscribe to; a temporary one when not given",
-            ),
-            OptionDef::list(
-                "nsqd-tcp-address",
-                "<addr>:<port> of an nsqd (may be given multiple times)",
-            ),
-            OptionDef::list(
-                "lookupd-http-address",
-                "<addr>:<port> of an nsqlookupd (may be given multiple times)",
-            ),
-            OptionDef::int("max-in-flight", 200, "how many messages may be in flight"),
-            OptionDef::int("n", 0, "how many messages of a topic to print; 0 for no end"),
-            OptionDef::bool("print-topic", false, "print the topic's name before each message"),
-            common::client_option("consumer-opt", "consumer"),
-            OptionDef::bool("version", false, "print the version"),
-        ],
-    )
+/// The options as they are typed.
+struct Options {
+    topic: Vec<String>,
+    channel: String,
+    nsqd_tcp_address: Vec<String>,
+    lookupd_http_address: Vec<String>,
+    max_in_flight: i64,
+    n: i64,
+    print_topic: bool,
+    consumer_opt: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            topic: Vec::new(),
+            channel: String::new(),
+            nsqd_tcp_address: Vec::new(),
+            lookupd_http_address: Vec::new(),
+            max_in_flight: 200,
+            n: 0,
+            print_topic: false,
+            consumer_opt: Vec::new(),
+        }
+    }
+}
+
+impl Options {
+    fn table() -> Table<Self> {
+        Table::new(
+            TOOL,
+            vec![
+                option!(Options.topic, "topic to print (may be given multiple times)"),
+                option!(Options.channel, "channel to subscribe to; a temporary one when not given",),
+                option!(
+                    Options.nsqd_tcp_address,
+                    "<addr>:<port> of an nsqd (may be given multiple times)",
+                ),
+                option!(
+                    Options.lookupd_http_address,
+                    "<addr>:<port> of an nsqlookupd (may be given multiple times)",
+                ),
+                option!(Options.max_in_flight, "how many messages may be in flight"),
+                option!(Options.n, "how many messages of a topic to print; 0 for no end"),
+                option!(Options.print_topic, "print the topic's name before each message"),
+                option!(Options.consumer_opt, common::client_option_help("consumer"))
+                    .checked(common::check_client_option),
+                OptionDef::without_effect("version", false, "print the version"),
+            ],
+        )
+    }
 }
 
 /// The checked options.
@@ -104,31 +128,24 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(parsed: &Parsed) -> Result<Self, Failure> {
-        let source = common::source(parsed)?;
-        let topics = parsed.list("topic").to_vec();
+    fn new(options: Options) -> Result<Self, Failure> {
+        let Options { topic: topics, channel, max_in_flight, n, print_topic, .. } = options;
+        let source = common::source(options.nsqd_tcp_address, options.lookupd_http_address)?;
         if topics.is_empty() {
             return Err(Failure::new("--topic required"));
         }
-        let channel = match parsed.string("channel") {
-            "" => temporary_channel(),
-            channel => channel.to_owned(),
-        };
+        let channel = if channel.is_empty() { temporary_channel() } else { channel };
         if topics.iter().any(|topic| TopicName::new(topic).is_err()) {
             return Err(Failure::new("invalid topic name"));
         }
         if ChannelName::new(&channel).is_err() {
             return Err(Failure::new("invalid channel name"));
         }
-        let limit = u64::try_from(parsed.int("n")).ok().filter(|&limit| limit > 0);
-        let max_in_flight = match parsed.int("n") {
-            limit @ 1.. => parsed.int("max-in-flight").min(limit),
-            _ => parsed.int("max-in-flight"),
-        };
-        let mut config = common::client_config(TOOL, parsed.list("consumer-opt"))?;
+        let limit = u64::try_from(n).ok().filter(|&limit| limit > 0);
+        let max_in_flight = if n > 0 { max_in_flight.min(n) } else { max_in_flight };
+        let mut config = common::client_config(TOOL, &options.consumer_opt)?;
         config.set("max_in_flight", max_in_flight).map_err(Failure::new)?;
         config.validate().map_err(Failure::new)?;
-        let print_topic = parsed.bool("print-topic");
         Ok(Self { topics, channel, source, config, limit, print_topic })
     }
 

@@ -3,10 +3,8 @@
 use std::{collections::BTreeSet, ffi::OsString, io, process::ExitCode, time::Duration};
 
 use nsq_client::{Producer, PublishError, Receipt};
-use nsq_daemon::{
-    options::{OptionDef, Options, Parsed},
-    signals::stop_requested,
-};
+use nsq_daemon::signals::stop_requested;
+use nsq_options::{Table, option};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     select,
@@ -33,11 +31,13 @@ where
     I: IntoIterator,
     I::Item: Into<OsString>,
 {
-    let parsed = match options(program).parse(args) {
+    let table = Options::table().of_program(program);
+    let parsed = match table.parse(args) {
         Ok(parsed) => parsed,
         Err(error) => return error.report(),
     };
-    match Plan::new(&parsed) {
+    let plan = table.resolve(&parsed).map_err(Failure::new).and_then(|options| Plan::new(&options));
+    match plan {
         Ok(plan) => {
             log::show_client_events();
             common::run(plan.run())
@@ -46,20 +46,44 @@ where
     }
 }
 
-fn options(program: &str) -> Options {
-    Options::new(
-        program,
-        vec![
-            OptionDef::string("topic", "", "topic to publish to"),
-            OptionDef::list(
-                "nsqd-tcp-address",
-                "<addr>:<port> of an nsqd (may be given multiple times)",
-            ),
-            OptionDef::string("delimiter", "\n", "the byte between two messages"),
-            OptionDef::int("rate", 0, "the most messages a second; 0 for no limit"),
-            common::client_option("producer-opt", "producer"),
-        ],
-    )
+/// The options as they are typed.
+struct Options {
+    topic: String,
+    nsqd_tcp_address: Vec<String>,
+    delimiter: String,
+    rate: i64,
+    producer_opt: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            topic: String::new(),
+            nsqd_tcp_address: Vec::new(),
+            delimiter: "\n".to_owned(),
+            rate: 0,
+            producer_opt: Vec::new(),
+        }
+    }
+}
+
+impl Options {
+    fn table() -> Table<Self> {
+        Table::new(
+            TOOL,
+            vec![
+                option!(Options.topic, "topic to publish to"),
+                option!(
+                    Options.nsqd_tcp_address,
+                    "<addr>:<port> of an nsqd (may be given multiple times)",
+                ),
+                option!(Options.delimiter, "the byte between two messages"),
+                option!(Options.rate, "the most messages a second; 0 for no limit"),
+                option!(Options.producer_opt, common::client_option_help("producer"))
+                    .checked(common::check_client_option),
+            ],
+        )
+    }
 }
 
 /// The checked options.
@@ -71,25 +95,25 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(parsed: &Parsed) -> Result<Self, Failure> {
-        let topic = parsed.string("topic").to_owned();
+    fn new(options: &Options) -> Result<Self, Failure> {
+        let topic = options.topic.clone();
         if topic.is_empty() {
             return Err(Failure::new("--topic required"));
         }
-        let &[delimiter] = parsed.string("delimiter").as_bytes() else {
+        let &[delimiter] = options.delimiter.as_bytes() else {
             return Err(Failure::new("--delimiter must be a single byte"));
         };
-        let addresses: BTreeSet<_> = parsed.list("nsqd-tcp-address").iter().collect();
+        let addresses: BTreeSet<_> = options.nsqd_tcp_address.iter().collect();
         if addresses.is_empty() {
             return Err(Failure::new("--nsqd-tcp-address required"));
         }
-        let config = common::client_config(TOOL, parsed.list("producer-opt"))?;
+        let config = common::client_config(TOOL, &options.producer_opt)?;
         let producers = addresses
             .into_iter()
             .map(|address| Producer::new(address, config.clone()))
             .collect::<Result<_, _>>()
             .map_err(Failure::new)?;
-        let throttle = u32::try_from(parsed.int("rate")).ok().filter(|&rate| rate > 0);
+        let throttle = u32::try_from(options.rate).ok().filter(|&rate| rate > 0);
         Ok(Self { topic, producers, delimiter, throttle: throttle.map(Throttle::new) })
     }
 

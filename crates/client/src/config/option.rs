@@ -2,10 +2,9 @@
 
 use std::{convert::Infallible, fmt, str::FromStr, time::Duration};
 
-use super::{
-    ConfigError,
-    duration::{format_duration, parse_duration},
-};
+use nsq_options::duration;
+
+use super::ConfigError;
 use crate::tls::TlsConfig;
 
 /// A value for [`Config::set`](super::Config::set), converted to the option's kind there.
@@ -75,7 +74,7 @@ impl fmt::Display for OptionValue {
             Self::Int(number) => number.fmt(f),
             Self::Float(number) => number.fmt(f),
             Self::Bool(switch) => switch.fmt(f),
-            Self::Duration(duration) => f.write_str(&format_duration(*duration)),
+            Self::Duration(value) => f.write_str(&duration::format(*value)),
             Self::Tls(_) => f.write_str("TlsConfig"),
         }
     }
@@ -85,7 +84,7 @@ impl OptionValue {
     /// The value in nanoseconds.
     pub(super) fn nanoseconds(&self) -> Result<i64, String> {
         match self {
-            Self::Text(text) => parse_duration(text),
+            Self::Text(text) => duration::parse_nanos(text).map_err(|error| error.to_string()),
             Self::Int(ms) => ms.checked_mul(1_000_000).ok_or_else(|| "too long".to_owned()),
             Self::Duration(duration) => {
                 i64::try_from(duration.as_nanos()).map_err(|_| "too long".to_owned())

@@ -2,9 +2,10 @@
 
 use std::{fmt::Display, time::Duration};
 
+use nsq_options::duration::format as format_duration;
+
 use super::{
     Config, ConfigError,
-    duration::format_duration,
     option::{OptionValue, wrong_kind},
 };
 use crate::{
@@ -36,7 +37,7 @@ enum Kind {
     Float(fn(&mut Config) -> &mut f64, f64, f64),
     Address,
     Switch(fn(&mut Config) -> &mut bool),
-    /// Read by a function, which says what is wrong with the value.
+    /// Read by a function that returns the mistake in the value.
     Special(fn(&mut Config, &OptionValue) -> Result<(), String>),
 }
 
@@ -238,7 +239,7 @@ impl OptionDef {
                 if value < min {
                     return Err(self.too_small(value, min));
                 }
-                // What is no number at all is within no bounds.
+                // NaN is within no bounds.
                 if value > max || value.is_nan() {
                     return Err(self.too_big(value, max));
                 }

@@ -11,11 +11,11 @@ use super::{
     pace::{Pace, TooSlow},
 };
 
-/// Why a body was not read.
+/// The reason why a body was not read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BodyError {
-    /// It is, or says it is, longer than the limit.
+    /// It is longer than the limit, or announced to be.
     #[error("body is larger than {limit} bytes")]
     TooBig {
         /// The limit that it was read with, in bytes.

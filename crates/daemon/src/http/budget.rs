@@ -14,8 +14,8 @@ pub const BODIES_BYTES_MAX_DEFAULT: usize = 64 << 20;
 /// The longest that a request waits until others have given room for its body back.
 pub const ROOM_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// The bytes of a body that are not counted: hardly more than what the connection needs anyway, so that small
-/// publishes never wait for large ones.
+/// The bytes of a body that are not counted: hardly more than a connection needs anyway. Small publishes never
+/// wait for large ones.
 pub(super) const UNCOUNTED_BYTES: usize = 16 << 10;
 
 /// The unit of the budget, so that a large one can be counted.

@@ -64,7 +64,7 @@ impl<T: AsyncRead + Unpin> Intake<T> {
         }
     }
 
-    /// Moves what can be passed on from `raw` to `ready`.
+    /// Moves the bytes that can be passed on from `raw` to `ready`.
     fn pass(&mut self) {
         if self.requests.needs_body_length() {
             // hyper reads on only after it has handed the head to the service, or has refused it.
@@ -78,7 +78,7 @@ impl<T: AsyncRead + Unpin> Intake<T> {
         }
     }
 
-    /// Whether the client has to send a head now.
+    /// Returns whether the client has to send a head now.
     fn awaits_head(&self) -> bool {
         self.is_fresh || self.requests.is_within_head()
     }
@@ -91,7 +91,7 @@ impl<T: AsyncRead + Unpin> Intake<T> {
         bytes > 0
     }
 
-    /// Reads into `buf` what need not be looked at.
+    /// Reads bytes that need no look into `buf`.
     fn poll_opaque(
         &mut self,
         cx: &mut Context<'_>,
@@ -112,7 +112,7 @@ impl<T: AsyncRead + Unpin> Intake<T> {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads what has to be looked at into `raw`; ready with `false` at the end of the stream.
+    /// Reads bytes that need a look into `raw`; ready with `false` at the end of the stream.
     fn poll_raw(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<bool>> {
         // The space that hyper reads into serves as scratch, so that an idle connection needs none of ours.
         let bytes = buf.remaining().min(HEAD_READ_BYTES);

@@ -30,7 +30,7 @@ impl Pace {
         timeout_at(self.deadline, piece).await.map_err(|_| TooSlow)
     }
 
-    /// Counts what has arrived.
+    /// Counts the bytes that have arrived.
     pub(super) fn arrived(&mut self, bytes: usize) {
         self.missing_bytes = self.missing_bytes.saturating_sub(bytes);
         if self.missing_bytes == 0 {

@@ -29,7 +29,7 @@ fn hex_digit(byte: Option<u8>) -> Result<u8, BadEscape> {
     }
 }
 
-/// A path as it may stand in a `Location` header: what is not allowed in a path is percent-escaped.
+/// Escapes a path for a `Location` header: characters that a path may not contain are percent-escaped.
 pub(super) fn escape(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
     for byte in path.bytes() {

@@ -24,7 +24,6 @@ impl Query {
     /// Reads a query string, without its question mark.
     ///
     /// # Errors
-    ///
     /// When any part of it is malformed.
     pub fn parse(text: &str) -> Result<Self, InvalidQuery> {
         let mut pairs = Vec::new();

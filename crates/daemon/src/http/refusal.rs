@@ -1,15 +1,17 @@
-//! The answer to what is not HTTP.
+//! The answer to input that is not HTTP.
 //!
 //! Such input never becomes a request: hyper answers it by itself, without a body. NSQ's answer to it is a line of
 //! plain text, so the bare answer is completed on its way out.
 
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// How hyper's own refusals go on after their status line. Answers of routes never do: an empty one carries no
+/// The continuation of hyper's own refusals after their status line. Answers of routes never do: an empty one carries no
 /// refusal, and a refusal is never empty.
 const BARE: &[u8] = b"\r\nConnection: close\r\nContent-Length: 0\r\n";
 
@@ -22,7 +24,7 @@ const STATUS_LINES: [&str; 3] = [
 /// A connection on which bare refusals get a text.
 pub(super) struct WithRefusalText<T> {
     io: T,
-    /// What is being written instead of a bare refusal.
+    /// The page that is being written instead of a bare refusal.
     page: Option<Page>,
 }
 
@@ -101,7 +103,7 @@ mod tests {
 
     use super::*;
 
-    /// What arrives when `answer` is written through a pipe that holds three bytes.
+    /// Returns what arrives when `answer` is written through a pipe that holds three bytes.
     async fn arrives(answer: &str) -> String {
         let (near, mut far) = duplex(3);
         let mut near = WithRefusalText::new(near);

@@ -1,16 +1,20 @@
-//! What a handler is given.
+//! The request that a handler is given.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hyper::body::{Body as _, Incoming};
-use hyper::header::HeaderMap;
-use hyper::http::request::Parts;
-use hyper::{Method, Uri};
+use hyper::{
+    Method, Uri,
+    body::{Body as _, Incoming},
+    header::HeaderMap,
+    http::request::Parts,
+};
 
-use super::body::{Body, BodyError, Leftover};
-use super::budget::Budget;
-use super::query::{InvalidQuery, Query};
+use super::{
+    body::{Body, BodyError, Leftover},
+    budget::Budget,
+    query::{InvalidQuery, Query},
+};
 
 /// A request. Its body is still on the wire until a handler reads it.
 pub struct Request {
@@ -57,7 +61,6 @@ impl Request {
     /// The value of a `:name` in the route's path, percent-escapes replaced.
     ///
     /// # Panics
-    ///
     /// When the route's path has no such parameter.
     pub fn param(&self, name: &str) -> &str {
         let param = self.params.iter().find(|(key, _)| *key == name);
@@ -67,7 +70,6 @@ impl Request {
     /// The parameters of the query string.
     ///
     /// # Errors
-    ///
     /// When it is malformed. As an [`Error`](super::Error) that is 400 `INVALID_REQUEST`.
     pub fn query(&self) -> Result<Query, InvalidQuery> {
         self.parts.uri.query().map_or_else(|| Ok(Query::default()), Query::parse)
@@ -93,10 +95,9 @@ impl Request {
         &self.remote
     }
 
-    /// Reads the body, of at most `limit` bytes. A second call gives what the first left, usually nothing.
+    /// Reads the body, of at most `limit` bytes. A second call returns the rest, usually nothing.
     ///
     /// # Errors
-    ///
     /// [`BodyError::TooBig`] as soon as that is known, and then the rest stays unread;
     /// [`BodyError::TooSlow`] when the client does not send it in time;
     /// [`BodyError::NoRoom`] when other bodies take all the memory there is for bodies;

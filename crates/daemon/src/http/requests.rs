@@ -34,7 +34,7 @@ enum Stage {
     HeadEnd,
     Body(u64),
     Chunks(Chunks),
-    /// The requests cannot be told apart any more; hyper refuses what comes.
+    /// The requests cannot be told apart any more; hyper refuses the rest.
     Lost,
 }
 
@@ -68,22 +68,22 @@ impl Lines {
 }
 
 impl Requests {
-    /// Whether a request has begun whose head has not ended.
+    /// Returns whether a request has begun whose head has not ended.
     pub(super) fn is_within_head(&self) -> bool {
         matches!(self.stage, Stage::Method | Stage::Target | Stage::Headers(_))
     }
 
-    /// Whether the next byte that is not an empty line begins a request.
+    /// Returns whether the next byte that is not an empty line begins a request.
     pub(super) fn is_between(&self) -> bool {
         matches!(self.stage, Stage::Between)
     }
 
-    /// Whether the length of a body has to be known before [`Requests::pass`] goes on.
+    /// Returns whether the length of a body has to be known before [`Requests::pass`] goes on.
     pub(super) fn needs_body_length(&self) -> bool {
         matches!(self.stage, Stage::HeadEnd)
     }
 
-    /// Says how long the body behind the head is. `None`: hyper did not take the head.
+    /// Takes the length of the body behind the head; `None` when hyper did not accept the head.
     pub(super) fn body_follows(&mut self, length: Option<BodyLength>) {
         self.stage = match length {
             Some(BodyLength::Bytes(0)) => Stage::Between,
@@ -121,8 +121,8 @@ impl Requests {
         }
     }
 
-    /// Appends what hyper shall read for a prefix of `input` to `out`, and returns the length of that prefix. It is
-    /// shorter than `input` only behind a head.
+    /// Appends a prefix of `input` to `out`, targets escaped, and returns the length of that prefix. It is shorter
+    /// than `input` only behind a head.
     pub(super) fn pass(&mut self, input: &[u8], out: &mut Vec<u8>) -> usize {
         let mut passed = 0;
         while passed < input.len() && !self.needs_body_length() {
@@ -192,7 +192,7 @@ impl Chunks {
     }
 }
 
-/// Whether hyper would refuse a target with this byte, or cut it there.
+/// Returns whether hyper would refuse a target with this byte, or cut it there.
 fn needs_escape(byte: u8) -> bool {
     matches!(byte, b'"' | b'#' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | 0x80..)
 }

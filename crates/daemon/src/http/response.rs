@@ -1,17 +1,18 @@
-//! What a handler answers.
+//! The answers of handlers.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::StatusCode;
-use hyper::ext::ReasonPhrase;
-use hyper::header::{
-    ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, TRANSFER_ENCODING,
+use hyper::{
+    StatusCode,
+    ext::ReasonPhrase,
+    header::{
+        ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, TRANSFER_ENCODING,
+    },
 };
 
-use super::body::BodyError;
-use super::query::InvalidQuery;
+use super::{body::BodyError, query::InvalidQuery};
 use crate::json;
 
 /// An answer: status, headers and a body that is all there.
@@ -128,7 +129,7 @@ impl Response {
         let mut response = hyper::Response::new(Full::new(self.body));
         *response.status_mut() = self.status;
         if self.status == StatusCode::PAYLOAD_TOO_LARGE {
-            // NSQ says it in the words of the older standard, and tools show them.
+            // NSQ uses the words of the older standard, and tools show them.
             let reason = ReasonPhrase::from_static(b"Request Entity Too Large");
             response.extensions_mut().insert(reason);
         }
@@ -197,7 +198,7 @@ impl From<BodyError> for Error {
     }
 }
 
-/// What a handler may return.
+/// A type that a handler may return.
 pub trait IntoResponse {
     /// The answer.
     fn into_response(self) -> Response;

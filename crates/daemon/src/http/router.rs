@@ -1,20 +1,24 @@
-//! The route table: which handler serves a method and a path, and what is said when none does.
+//! The route table: the handler for a method and a path, and the answer when there is none.
 
-use std::collections::{BTreeSet, HashMap};
-use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+    future::Future,
+    pin::Pin,
+};
 
 use hyper::Method;
 
-use super::path::{clean, escape};
-use super::request::Request;
-use super::response::{IntoResponse, Response};
+use super::{
+    path::{clean, escape},
+    request::Request,
+    response::{IntoResponse, Response},
+};
 
 type BoxedHandler =
     Box<dyn Fn(Request) -> Pin<Box<dyn Future<Output = Response> + Send>> + Send + Sync>;
 
-/// What answers the requests of a route: a function from [`Request`] to a future of a [`Response`], an
+/// The handler of a route: a function from [`Request`] to a future of a [`Response`], an
 /// [`Error`](super::Error), or a `Result` of both.
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request.
@@ -32,7 +36,7 @@ where
     }
 }
 
-/// A method and a path, and what answers there.
+/// A method and a path, and their handler.
 pub struct Route {
     method: Method,
     path: &'static str,
@@ -75,7 +79,7 @@ impl Route {
         (self.handler)(request).await
     }
 
-    /// The parameters, if `path` is one of this route; `equal` compares what is not a parameter.
+    /// Returns the parameters, if `path` is one of this route; `equal` compares the elements that are no parameters.
     fn matches(&self, path: &str, equal: fn(&str, &str) -> bool) -> Option<Params> {
         let mut params = Vec::new();
         let mut elements = path.split('/');
@@ -123,7 +127,7 @@ pub struct Router {
     gate: Option<Gate>,
 }
 
-/// What the table says about a method and a path.
+/// The result of looking up a method and a path.
 pub(super) enum Found<'a> {
     Route(&'a Route, Params),
     /// The path to be redirected to, escaped.
@@ -142,7 +146,6 @@ impl Router {
     /// Adds a route.
     ///
     /// # Panics
-    ///
     /// When there is one with the same method and path, or the path does not start with a slash.
     #[must_use]
     pub fn route(mut self, route: Route) -> Self {

@@ -1,38 +1,49 @@
 //! The server: connections in, answers out.
 
-use std::convert::Infallible;
-use std::io;
-use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::{
+    convert::Infallible,
+    io,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::{Body as _, Incoming};
-use hyper::header::{EXPECT, HOST};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Method, StatusCode, Version};
+use hyper::{
+    Method, StatusCode, Version,
+    body::{Body as _, Incoming},
+    header::{EXPECT, HOST},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
-use rustix::io::Errno;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::task::JoinSet;
+use nsq_options::duration;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
-use super::body::{Leftover, Rest, discard};
-use super::budget::Budget;
-use super::intake::{BodyLengths, Intake};
-use super::listener::Listener;
-use super::path::{BadEscape, unescape};
-use super::refusal::WithRefusalText;
-use super::request::{Request, path_and_query};
-use super::requests::BodyLength;
-use super::response::{Error, IntoResponse, Response};
-use super::router::{Found, Route, Router};
-use crate::go_duration;
-use crate::log::{Level, Logger};
-use crate::panics::CatchPanic;
+use super::{
+    body::{Leftover, Rest, discard},
+    budget::Budget,
+    intake::{BodyLengths, Intake},
+    path::{BadEscape, unescape},
+    refusal::WithRefusalText,
+    request::{Request, path_and_query},
+    requests::BodyLength,
+    response::{Error, IntoResponse, Response},
+    router::{Found, Route, Router},
+};
+use crate::{
+    log::{Level, Logger},
+    net::{Listener, accept},
+    panics::CatchPanic,
+};
 
 /// The largest request head, its request line included; a larger one is refused with 431.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -44,17 +55,12 @@ pub const HEADERS_MAX: usize = 128;
 const DISCARD_BYTES_MAX: u64 = 256 << 10;
 
 /// How long a connection is read from after the last answer was sent on it. To close it with input unread would
-/// make the operating system throw away what the client has not taken yet.
+/// make the operating system discard the part of the answer that the client has not taken yet.
 const LINGER: Duration = Duration::from_millis(500);
-
-/// The pause after a failed accept, at first and at most; it doubles in between.
-const PAUSE_MIN: Duration = Duration::from_millis(5);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Serves HTTP until `shutdown` is cancelled and the requests that are then being served are answered.
 ///
 /// # Errors
-///
 /// When the listener fails for good.
 pub async fn serve(
     listener: impl Listener,
@@ -88,7 +94,7 @@ impl Server {
         self
     }
 
-    /// Changes what the server calls itself in the log.
+    /// Changes the name of the server in the log.
     #[must_use]
     pub fn named(mut self, protocol: &'static str) -> Self {
         self.protocol = protocol;
@@ -99,44 +105,20 @@ impl Server {
     /// Connections that wait for a request are closed. Dropping the future ends all connections at once.
     ///
     /// # Errors
-    ///
     /// When the listener fails for good; a shortage of descriptors or memory is waited out.
     pub async fn serve<L: Listener>(
         self,
-        mut listener: L,
+        listener: L,
         shutdown: CancellationToken,
     ) -> io::Result<()> {
-        let local = listener.local();
-        self.log.info(format_args!("{}: listening on {local}", self.protocol));
         let mut connections = JoinSet::new();
-        let mut pause = PAUSE_MIN;
-        let outcome = loop {
-            let accepted = tokio::select! {
-                biased;
-                () = shutdown.cancelled() => break Ok(()),
-                Some(_) = connections.join_next() => continue,
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((accepted, remote)) => {
-                    pause = PAUSE_MIN;
-                    let connection =
-                        self.clone().connection::<L>(accepted, remote, shutdown.clone());
-                    connections.spawn(connection);
-                }
-                Err(error) if is_temporary(&error) => {
-                    self.log.warn(format_args!("temporary Accept() failure - {error}"));
-                    tokio::select! {
-                        () = shutdown.cancelled() => break Ok(()),
-                        () = tokio::time::sleep(pause) => {}
-                    }
-                    pause = (pause * 2).min(PAUSE_MAX);
-                }
-                Err(error) => break Err(error),
-            }
-        };
-        drop(listener);
-        self.log.info(format_args!("{}: closing {local}", self.protocol));
+        let outcome = accept(self.protocol, listener, &self.log, &shutdown, |accepted, remote| {
+            // Connections that have ended are dropped when another one comes.
+            while connections.try_join_next().is_some() {}
+            let (server, remote) = (self.clone(), remote.to_string());
+            connections.spawn(server.connection::<L>(accepted, remote, shutdown.clone()));
+        });
+        let outcome = outcome.await;
         while connections.join_next().await.is_some() {}
         outcome
     }
@@ -290,7 +272,7 @@ impl Server {
     }
 }
 
-/// What the access log needs of a request that a handler will consume.
+/// The parts of a request that the access log needs after a handler has consumed it.
 struct Access {
     method: Method,
     uri: String,
@@ -308,12 +290,12 @@ impl Access {
 
     fn write(&self, log: &Logger, status: StatusCode, started: Instant) {
         let Self { method, uri, remote } = self;
-        let elapsed = go_duration::format(now() - started);
+        let elapsed = duration::format(now() - started);
         log.info(format_args!("{} {method} {uri} ({remote}) {elapsed}", status.as_u16()));
     }
 }
 
-/// Refuses what no route should see.
+/// Refuses requests that no route should see.
 fn refuse_head(request: &hyper::Request<Incoming>) -> Option<Response> {
     let hosts = request.headers().get_all(HOST).iter().count();
     if request.version() == Version::HTTP_11 && hosts == 0 {
@@ -332,20 +314,12 @@ fn refuse_head(request: &hyper::Request<Incoming>) -> Option<Response> {
         .then(Response::empty)
 }
 
-/// Whether accepting may work again by itself: the connection was gone, or the machine is short of something.
-fn is_temporary(error: &io::Error) -> bool {
-    !matches!(
-        Errno::from_io_error(error),
-        None | Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP | Errno::FAULT)
-    )
-}
-
 /// Ends a connection on which the client is still sending, so that it can take the last answer.
 async fn linger(mut io: impl AsyncRead + AsyncWrite + Unpin) {
     let _ = io.shutdown().await;
     let mut scratch = vec![0; 16 << 10];
     let drained = async { while matches!(io.read(&mut scratch).await, Ok(1..)) {} };
-    // What remains after that time is the client's loss.
+    // A client that still sends after that time loses its answer.
     let _ = tokio::time::timeout(LINGER, drained).await;
 }
 

@@ -1,17 +1,20 @@
-//! A server on a free port, and a client that says exactly what it is told to say.
+//! A server on a free port, and a client that sends exactly the bytes it is given.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use nsq_daemon::http::{Error, Method, Request, Response, Route, Router, StatusCode, serve};
-use nsq_daemon::log::{Capture, Level, Logger};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
+use nsq_daemon::{
+    http::{Error, Method, Request, Response, Route, Router, StatusCode, serve},
+    log::{Capture, Level, Logger},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 
-/// How long a test waits for what must happen.
+/// The longest that a test waits for an event.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The largest body that `/pub` takes.

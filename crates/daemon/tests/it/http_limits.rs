@@ -1,4 +1,4 @@
-//! Bodies and heads, and what is too much of them.
+//! The limits of bodies and heads.
 
 use crate::harness::{BODY_BYTES_MAX, TestServer};
 

@@ -1,4 +1,4 @@
-//! What single requests are answered.
+//! The answers to single requests.
 
 use crate::harness::TestServer;
 
@@ -145,7 +145,7 @@ async fn a_connection_serves_request_after_request() {
     client.send("GET /ping HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").await;
     let answer = client.answer().await;
     assert_eq!(answer.header("Connection").map(str::to_lowercase).as_deref(), Some("keep-alive"));
-    // Two requests in one write, the bodies of which nobody reads.
+    // Two requests in one write, whose bodies are not read.
     let unread = "POST /topic/create HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nabcdef";
     client.send(format!("{unread}{unread}")).await;
     for _ in 0..2 {

@@ -1,10 +1,12 @@
-//! How the server ends, and what it does not end.
+//! The end of the server, and the requests that it waits for.
 
-use std::collections::VecDeque;
-use std::io;
+use std::{collections::VecDeque, io};
 
-use nsq_daemon::http::{Listener, Response, Router, Server, StatusCode, serve};
-use nsq_daemon::log::{Capture, Level, Logger};
+use nsq_daemon::{
+    http::{Response, Router, Server, StatusCode, serve},
+    log::{Capture, Level, Logger},
+    net::Listener,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
@@ -98,10 +100,11 @@ struct Scripted(VecDeque<io::Result<tokio::io::DuplexStream>>);
 impl Listener for Scripted {
     type Accepted = tokio::io::DuplexStream;
     type Io = tokio::io::DuplexStream;
+    type Remote = &'static str;
 
-    async fn accept(&mut self) -> io::Result<(Self::Accepted, String)> {
+    async fn accept(&mut self) -> io::Result<(Self::Accepted, &'static str)> {
         match self.0.pop_front() {
-            Some(next) => Ok((next?, "peer".to_owned())),
+            Some(next) => Ok((next?, "peer")),
             None => std::future::pending().await,
         }
     }

@@ -45,14 +45,14 @@ fn head(bytes: usize) -> String {
     format!("POST /size HTTP/1.1\r\nHost: x\r\nContent-Length: {bytes}\r\n\r\n")
 }
 
-/// Everything that the server sends until it closes the connection.
+/// Returns everything that the server sends until it closes the connection.
 async fn read_all(client: &mut DuplexStream) -> String {
     let mut text = String::new();
     client.read_to_string(&mut text).await.unwrap();
     text
 }
 
-/// What the server has sent when nothing moves any more.
+/// Returns what the server sends next.
 async fn read_some(client: &mut DuplexStream) -> String {
     let mut bytes = vec![0; 4096];
     let read = client.read(&mut bytes).await.unwrap();

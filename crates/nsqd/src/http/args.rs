@@ -1,9 +1,9 @@
-//! What handlers take from the query.
+//! The parameters that handlers take from the query.
 
 use nsq_daemon::http::{Error, Query};
 use nsq_protocol::{ChannelName, TopicName};
 
-/// The topic's name as it was sent, for what only looks a topic up.
+/// Returns the topic's name as it was sent, for handlers that only look a topic up.
 pub(super) fn topic_text(query: &Query) -> Result<&str, Error> {
     query.get("topic").ok_or_else(|| Error::bad_request("MISSING_ARG_TOPIC"))
 }

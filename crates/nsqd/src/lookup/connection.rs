@@ -2,6 +2,7 @@
 
 use std::{io, time::Duration};
 
+use nsq_daemon::net::host_name;
 use nsq_protocol::{
     ClientError, MAGIC_V1,
     v1::{self, Command, ResponseError},
@@ -14,7 +15,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{VERSION, node::Node, options::host_name};
+use crate::{VERSION, node::Node};
 
 /// The time limit for connecting, for a write and for each response.
 const STEP_TIMEOUT: Duration = Duration::from_secs(1);

@@ -1,5 +1,6 @@
 //! nsqd as a process: how it starts, refuses to start, keeps its files and ends.
 
+mod config;
 mod folder;
 mod stop;
 

@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use jiff::{Timestamp, tz::TimeZone};
-use nsq_daemon::go_duration;
+use nsq_options::duration;
 
 use super::{ChannelStats, Connection, Stats, TopicStats};
 use crate::version_line;
@@ -13,7 +13,7 @@ impl fmt::Display for Stats {
         let zone = TimeZone::try_system().unwrap_or(TimeZone::UTC);
         writeln!(f, "{}", version_line())?;
         writeln!(f, "start_time {}", local_time(self.start_time, &zone))?;
-        writeln!(f, "uptime {}", go_duration::format(self.uptime))?;
+        writeln!(f, "uptime {}", duration::format(self.uptime))?;
         writeln!(f, "\nHealth: {}", self.health)?;
         if let Some(memory) = &self.memory {
             writeln!(f, "\nMemory:")?;
@@ -100,7 +100,7 @@ impl Connection {
             write!(f, "msgs: {total:<8} topics: {}", topics.collect::<Vec<_>>().join(","))?;
         }
         let connected = Duration::from_secs(now.saturating_sub(self.connect_ts));
-        writeln!(f, " connected: {}", go_duration::format(connected))
+        writeln!(f, " connected: {}", duration::format(connected))
     }
 }
 

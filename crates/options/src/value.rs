@@ -1,20 +1,46 @@
 //! Values of options, and how each kind is read from text.
 
-use std::num::IntErrorKind;
-use std::time::Duration;
+use std::{num::IntErrorKind, time::Duration};
 
-use super::def::Kind;
-use crate::go_duration;
+use super::duration;
+
+/// How the values of an option are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A switch: `-name`, `-name=false`.
+    Bool,
+    /// A 64-bit integer; `0x`, `0o`, `0b`, a leading `0` (octal) and `_` between digits are understood.
+    Int,
+    /// A number of bytes: an integer that is not negative.
+    Bytes,
+    /// A floating-point number.
+    Float,
+    /// A duration that is not negative, see [`duration`].
+    Duration,
+    /// Any text.
+    String,
+    /// Texts, one for each time the option is given.
+    List,
+    /// A text in a form of its own.
+    Custom,
+    /// A text in a form of its own that may be left out, which means `true`.
+    CustomSwitch,
+}
 
 /// A value of any kind.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Value {
+pub enum Value {
+    /// Of a switch.
     Bool(bool),
+    /// Of an integer or a number of bytes.
     Int(i64),
-    Bytes(u64),
+    /// Of a floating-point number.
     Float(f64),
+    /// Of a duration.
     Duration(Duration),
+    /// Of a text, in a form of its own or not.
     Text(String),
+    /// Of a list.
     List(Vec<String>),
 }
 
@@ -27,27 +53,20 @@ impl Value {
         Ok(match kind {
             Kind::Bool => Self::Bool(read_bool(text).ok_or(NOT_OF_THE_KIND)?),
             Kind::Int => Self::Int(read_int(text)?),
-            Kind::Bytes => Self::Bytes(u64::try_from(read_int(text)?).map_err(|_| OUT_OF_RANGE)?),
+            Kind::Bytes => match read_int(text)? {
+                value if value < 0 => return Err(OUT_OF_RANGE.to_owned()),
+                value => Self::Int(value),
+            },
             Kind::Float => Self::Float(read_float(text)?),
             Kind::Duration => {
-                Self::Duration(go_duration::parse(text).map_err(|error| match error {
-                    go_duration::Error::Negative { .. } => OUT_OF_RANGE,
+                Self::Duration(duration::parse(text).map_err(|error| match error {
+                    duration::Error::Negative { .. } => OUT_OF_RANGE,
                     _ => NOT_OF_THE_KIND,
                 })?)
             }
-            Kind::String | Kind::Address | Kind::Custom | Kind::CustomSwitch => {
-                Self::Text(text.to_owned())
-            }
+            Kind::String | Kind::Custom | Kind::CustomSwitch => Self::Text(text.to_owned()),
             Kind::List => Self::List(vec![text.to_owned()]),
         })
-    }
-
-    /// Takes a later value of the same option: a list grows, everything else is replaced.
-    pub(super) fn take(&mut self, later: Self) {
-        match (self, later) {
-            (Self::List(list), Self::List(more)) => list.extend(more),
-            (value, later) => *value = later,
-        }
     }
 }
 

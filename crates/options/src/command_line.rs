@@ -4,19 +4,20 @@ use std::ffi::OsString;
 
 use nsq_protocol::quote;
 
-use super::Options;
-use super::def::OptionDef;
-use super::parsed::{Parsed, Source};
-use super::usage::UsageError;
+use super::{
+    def::OptionDef,
+    parsed::{Parsed, Source},
+    table::Table,
+    usage::UsageError,
+};
 
-impl Options {
+impl<T> Table<T> {
     /// Reads the command line, without the program's own name.
     ///
     /// A repeated option: the last value wins, lists grow. Words after the options are kept as
     /// [`Parsed::rest`].
     ///
     /// # Errors
-    ///
     /// When a word is no option of this program, a value is missing or of the wrong kind, or the usage was asked
     /// for by `-h` or `-help`.
     pub fn parse<I>(&self, args: I) -> Result<Parsed, UsageError>
@@ -31,7 +32,7 @@ impl Options {
             })?);
         }
         let mut words = words.into_iter().peekable();
-        let mut parsed = Parsed::of_defaults(&self.defs);
+        let mut parsed = self.defaults();
         while let Some(word) = words.next_if(|word| word.len() > 1 && word.starts_with('-')) {
             if word == "--" {
                 break;
@@ -59,16 +60,16 @@ impl Options {
         Ok(parsed)
     }
 
-    fn set(&self, parsed: &mut Parsed, def: &OptionDef, text: &str) -> Result<(), UsageError> {
+    fn set(&self, parsed: &mut Parsed, def: &OptionDef<T>, text: &str) -> Result<(), UsageError> {
         let value = def.read(text).map_err(|error| {
-            let (name, quoted) = (def.name, quote(text.as_bytes()));
+            let (name, quoted) = (def.name(), quote(text.as_bytes()));
             self.wrong(if def.is_switch() {
                 format!("invalid boolean value {quoted} for -{name}: {error}")
             } else {
                 format!("invalid value {quoted} for flag -{name}: {error}")
             })
         })?;
-        parsed.set(def.name, value, Source::Flag);
+        parsed.set(def.name(), value, Source::Flag);
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nsq_protocol::quote;
 
-/// Why a text is not a duration. The texts are those that users of NSQ know.
+/// The reason why a text is not a duration, in texts that users of NSQ know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -26,7 +26,7 @@ pub enum Error {
     /// A number is followed by something that is not a unit.
     #[error("time: unknown unit {} in duration {}", quote(.unit.as_bytes()), quote(.text.as_bytes()))]
     UnknownUnit {
-        /// What stands where the unit should.
+        /// The text in the place of the unit.
         unit: String,
         /// The text that was to be read.
         text: String,
@@ -42,7 +42,6 @@ pub enum Error {
 /// Reads a duration of zero or more.
 ///
 /// # Errors
-///
 /// When the text is not a duration, or is one below zero.
 pub fn parse(text: &str) -> Result<Duration, Error> {
     let nanos = parse_nanos(text)?;
@@ -54,7 +53,6 @@ pub fn parse(text: &str) -> Result<Duration, Error> {
 /// Reads a duration in nanoseconds, for the places where a negative one (`-1ns`) has a meaning.
 ///
 /// # Errors
-///
 /// When the text is not a duration.
 pub fn parse_nanos(text: &str) -> Result<i64, Error> {
     let invalid = || Error::Invalid { text: text.to_owned() };
@@ -86,7 +84,7 @@ pub fn parse_nanos(text: &str) -> Result<i64, Error> {
 /// The magnitude of the most negative duration.
 const NANOS_END: u64 = 1 << 63;
 
-/// Reads one number with its unit from the front of `rest`: nanoseconds, and what follows.
+/// Reads one number with its unit from the front of `rest`; returns nanoseconds and the rest.
 fn parse_part<'a>(rest: &'a str, text: &str) -> Result<(u64, &'a str), Error> {
     let invalid = || Error::Invalid { text: text.to_owned() };
     let (whole, rest) = split_digits(rest);

@@ -1,16 +1,20 @@
 //! The usage text, and the error that carries it.
 
-use std::io::{self, Write};
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use nsq_protocol::quote;
 
-use super::Options;
-use super::def::{Kind, OptionDef};
-use super::value::Value;
-use crate::go_duration;
+use super::{
+    def::OptionDef,
+    duration,
+    table::Table,
+    value::{Kind, Value},
+};
 
-/// A command line that ends the program before it starts.
+/// A command line with which the program does not start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UsageError {
     /// The usage was asked for.
@@ -22,7 +26,7 @@ pub enum UsageError {
     /// Something in the command line is wrong.
     #[error("{message}")]
     Wrong {
-        /// What is wrong, in one line.
+        /// The mistake, in one line.
         message: String,
         /// The usage text, with a newline at its end.
         usage: String,
@@ -38,7 +42,7 @@ impl UsageError {
         }
     }
 
-    /// What to print: the mistake, if any, and the usage.
+    /// The text to print: the mistake, if any, and the usage.
     pub fn text(&self) -> String {
         match self {
             Self::Help { usage } => usage.clone(),
@@ -46,15 +50,15 @@ impl UsageError {
         }
     }
 
-    /// Prints the text on stderr and gives the exit code to return from `main`.
+    /// Prints the text on stderr and returns the exit code for `main`.
     pub fn report(&self) -> ExitCode {
-        // Nobody is left to tell when stderr is closed.
+        // A closed stderr leaves no way to tell.
         let _ = io::stderr().write_all(self.text().as_bytes());
         ExitCode::from(self.exit_code())
     }
 }
 
-impl Options {
+impl<T> Table<T> {
     /// The usage text: every option with its kind, meaning and default, sorted by name.
     pub fn usage(&self) -> String {
         let mut text = format!("Usage of {}:\n", self.program);
@@ -65,17 +69,17 @@ impl Options {
     }
 }
 
-fn push_option(def: &OptionDef, text: &mut String) {
+fn push_option<T>(def: &OptionDef<T>, text: &mut String) {
     text.push_str("  -");
-    text.push_str(def.name);
-    let word = value_word(def.kind);
+    text.push_str(def.name());
+    let word = value_word(def.kind());
     if !word.is_empty() {
         text.push(' ');
         text.push_str(word);
     }
     // A switch of one letter leaves room for its meaning on the same line.
-    text.push_str(if word.is_empty() && def.name.len() == 1 { "\t" } else { "\n    \t" });
-    text.push_str(&def.doc.replace('\n', "\n    \t"));
+    text.push_str(if word.is_empty() && def.name().len() == 1 { "\t" } else { "\n    \t" });
+    text.push_str(&def.help().replace('\n', "\n    \t"));
     let default = default_label(def);
     if !default.is_empty() {
         text.push_str(" (default ");
@@ -91,29 +95,28 @@ fn value_word(kind: Kind) -> &'static str {
         Kind::Int | Kind::Bytes => "int",
         Kind::Float => "float",
         Kind::Duration => "duration",
-        Kind::String | Kind::Address => "string",
+        Kind::String => "string",
         Kind::List | Kind::Custom => "value",
     }
 }
 
-/// The default as the usage shows it; empty when it is the value that goes without saying.
-fn default_label(def: &OptionDef) -> String {
-    if let Some(label) = &def.default_label {
-        return label.clone().into_owned();
+/// The default as the usage shows it; empty for zero, false and the empty text.
+fn default_label<T>(def: &OptionDef<T>) -> String {
+    if let Some(label) = def.default_label() {
+        return label.to_owned();
     }
-    match def.default_value() {
-        Value::Bool(false) | Value::Int(0) | Value::Bytes(0) => String::new(),
+    match def.default() {
+        Value::Bool(false) | Value::Int(0) => String::new(),
         Value::Bool(true) => "true".to_owned(),
         Value::Int(value) => value.to_string(),
-        Value::Bytes(value) => value.to_string(),
         Value::Float(0.0) => String::new(),
         Value::Float(value) => value.to_string(),
         Value::Duration(value) if value.is_zero() => String::new(),
-        Value::Duration(value) => go_duration::format(value),
-        Value::Text(value) if value.is_empty() => value,
-        Value::Text(value) => match def.kind {
-            Kind::String | Kind::Address => quote(value.as_bytes()),
-            _ => value,
+        Value::Duration(value) => duration::format(*value),
+        Value::Text(value) if value.is_empty() => String::new(),
+        Value::Text(value) => match def.kind() {
+            Kind::String => quote(value.as_bytes()),
+            _ => value.clone(),
         },
         Value::List(values) => values.join(", "),
     }

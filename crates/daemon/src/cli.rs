@@ -1,0 +1,153 @@
+//! The `main` of a daemon: command line, configuration file, log, runtime, exit code.
+
+use std::{error::Error, ffi::OsString, fmt::Display, io::Write, process::ExitCode};
+
+use nsq_options::{Ignored, InvalidOption, OptionDef, Parsed, Table, option};
+
+use crate::{
+    limits,
+    log::{Level, Logger},
+    version,
+};
+
+/// The options of the log, which all daemons have.
+#[derive(Debug, Clone)]
+pub struct LogOptions {
+    /// `--log-level`.
+    pub log_level: Level,
+    /// `--log-prefix`: the beginning of every line.
+    pub log_prefix: String,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self { log_level: Level::Info, log_prefix: String::new() }
+    }
+}
+
+impl LogOptions {
+    /// The options that all daemons have: those of the log, and those that [`run`] handles itself. Lines begin with
+    /// the name of `program` in brackets by default.
+    pub fn table(program: &str) -> Table<Self> {
+        let deprecated = "[deprecated] has no effect, use --log-level";
+        Table::new(
+            program,
+            vec![
+                OptionDef::config_file(),
+                OptionDef::without_effect("version", false, "print version string").not_in_file(),
+                OptionDef::without_effect("verbose", false, deprecated).not_in_file(),
+                option!(LogOptions.log_level, "debug, info, warn, error or fatal"),
+                option!(LogOptions.log_prefix, "beginning of every line of the log")
+                    .default_to(prefix(program)),
+            ],
+        )
+    }
+
+    /// The logger that the options ask for.
+    pub fn logger(&self) -> Logger {
+        Logger::new(self.log_prefix.as_str(), self.log_level)
+    }
+}
+
+/// The options of a daemon, with those of its log.
+#[derive(Default)]
+struct CommandLine<O> {
+    log: LogOptions,
+    options: O,
+}
+
+/// Runs a daemon as its binary does: `args` are the words after the program's name, `table` has the daemon's own
+/// options, and `serve` runs the daemon until it has stopped.
+///
+/// The exit code is 0 after a clean stop, 1 when the daemon cannot start or go on, and 2 when the command line is
+/// wrong.
+pub fn run<O, S>(
+    program: &str,
+    table: Table<O>,
+    args: impl IntoIterator<Item = OsString>,
+    serve: impl FnOnce(O, Logger) -> S,
+) -> ExitCode
+where
+    O: Default + 'static,
+    S: Future<Output = Result<(), Box<dyn Error>>>,
+{
+    let table = LogOptions::table(program)
+        .nested(|line: &CommandLine<O>| &line.log, |line| &mut line.log)
+        .and(table.nested(|line| &line.options, |line| &mut line.options));
+    let mut parsed = match table.parse(args) {
+        Ok(parsed) => parsed,
+        Err(error) => return error.report(),
+    };
+    if parsed.is_on("version") {
+        print(&format!("{}\n", version::line(program)));
+        return ExitCode::SUCCESS;
+    }
+    match configure(&table, &mut parsed).and_then(|(line, logger)| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(serve(line.options, logger))
+    }) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fatal(program, &error),
+    }
+}
+
+/// Resolves the options, and prepares the log and the process.
+fn configure<O: Default + 'static>(
+    table: &Table<CommandLine<O>>,
+    parsed: &mut Parsed,
+) -> Result<(CommandLine<O>, Logger), Box<dyn Error>> {
+    let ignored = table.load_file(parsed)?;
+    let line = table
+        .resolve(parsed)
+        .map_err(|source| CannotStart { program: table.program().to_owned(), source })?;
+    let logger = line.log.logger();
+    warn_of_ignored(&ignored, &logger);
+    raise_file_limit(&logger);
+    Ok((line, logger))
+}
+
+/// The options do not let the program start.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to instantiate {program} - {source}")]
+struct CannotStart {
+    program: String,
+    source: InvalidOption,
+}
+
+/// Warns of the keys of a configuration file that have no effect.
+pub fn warn_of_ignored(ignored: &[Ignored], logger: &Logger) {
+    for key in ignored {
+        match key {
+            Ignored::Absent(key) => {
+                logger.warn(format_args!(
+                    "config file: {key} is not supported yet, it has no effect"
+                ));
+            }
+            Ignored::Unknown(key) => {
+                logger.warn(format_args!("config file: {key} is not an option, it has no effect"));
+            }
+        }
+    }
+}
+
+/// Raises the limit on open files as far as it goes, and warns when it cannot be raised.
+pub fn raise_file_limit(logger: &Logger) {
+    if let Err(error) = limits::raise_file_limit() {
+        logger.warn(format_args!("cannot raise the limit of open files - {error}"));
+    }
+}
+
+/// Prints on stdout. A closed stdout is no error: the reader has seen enough.
+pub fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// Reports why the program ends. The options may be at fault, so the line does not follow them.
+fn fatal(program: &str, error: &dyn Display) -> ExitCode {
+    Logger::new(prefix(program), Level::Fatal).fatal(format_args!("{error}"));
+    ExitCode::FAILURE
+}
+
+fn prefix(program: &str) -> String {
+    format!("[{program}] ")
+}

@@ -1,0 +1,144 @@
+//! The option table of nsqd.
+
+use std::time::Duration;
+
+use nsq_log::Durability;
+use nsq_options::{OptionDef, Table, option};
+
+use super::{NODE_IDS, Options, absent::ABSENT};
+
+/// The durability levels by name.
+const DURABILITIES: [(&str, Durability); 3] =
+    [("memory", Durability::Memory), ("log", Durability::Log), ("fsync", Durability::Fsync)];
+
+/// The size of a body is a signed number of 32 bits on the wire.
+const BODY_BYTES_MAX: i64 = i32::MAX as i64;
+
+pub(super) fn table() -> Table<Options> {
+    let mut defs = addresses();
+    defs.extend(storage());
+    defs.extend(messages());
+    defs.extend(clients());
+    Table::new("nsqd", defs).without(ABSENT)
+}
+
+fn addresses() -> Vec<OptionDef<Options>> {
+    vec![
+        option!(Options.node_id, "unique number of this nsqd, from 0 to 1023")
+            .file_key("id")
+            .within_shown(0..=i64::from(NODE_IDS) - 1, "[0,1024)")
+            .default_shown_as("from the host name"),
+        OptionDef::without_effect("worker-id", false, "[deprecated] has no effect, use --node-id")
+            .not_in_file(),
+        option!(Options.tcp_address, "address to listen on for TCP clients"),
+        option!(Options.http_address, "address to listen on for HTTP clients; empty for none"),
+        option!(Options.broadcast_address, "address that this nsqd is known by to others")
+            .default_shown_as("the host name"),
+        option!(
+            Options.broadcast_tcp_port,
+            "TCP port that this nsqd is known by (default: the port it listens on)",
+        ),
+        option!(
+            Options.broadcast_http_port,
+            "HTTP port that this nsqd is known by (default: the port it listens on)",
+        ),
+        option!(
+            Options.lookupd_tcp_addresses,
+            "nsqlookupd to announce topics and channels to (may be given multiple times)",
+        )
+        .named("lookupd-tcp-address")
+        .file_key("nsqlookupd_tcp_addresses"),
+        option!(Options.http_client_connect_timeout, "time to connect to an HTTP server")
+            .positive(),
+        option!(Options.http_client_request_timeout, "time for an HTTP request").positive(),
+    ]
+}
+
+fn storage() -> Vec<OptionDef<Options>> {
+    let no_scan = "[without effect] deadlines are exact, no queue is scanned";
+    vec![
+        option!(
+            Options.data_path,
+            "folder to keep messages in; it must exist (default: current folder)",
+        )
+        .default_shown_as(""),
+        OptionDef::choice(
+            "durability",
+            |options: &Options| options.durability,
+            |options, level| options.durability = level,
+            &DURABILITIES,
+            "what OK promises for a message: memory (it is in memory), log (it is written, and survives a kill of nsqd) or fsync (it is on the disk, and survives a loss of power)",
+        ),
+        option!(
+            Options.mem_queue_size,
+            "messages kept in memory per topic, and the depth of an ephemeral channel",
+        ),
+        option!(Options.mem_bytes, "bytes kept in memory per topic").in_bytes(),
+        option!(Options.max_bytes_per_file, "bytes per file of a topic's log").in_bytes(),
+        option!(
+            Options.sync_every,
+            "messages of a topic per flush to disk; 0 flushes by --sync-timeout only",
+        ),
+        option!(Options.sync_timeout, "time per flush to disk").positive(),
+        OptionDef::without_effect("queue-scan-worker-pool-max", 4_i64, no_scan),
+        OptionDef::without_effect("queue-scan-selection-count", 20_i64, no_scan),
+    ]
+}
+
+fn messages() -> Vec<OptionDef<Options>> {
+    vec![
+        option!(
+            Options.msg_timeout,
+            "time a message may be in flight before it is delivered again",
+        )
+        .positive(),
+        option!(Options.max_msg_timeout, "the longest such time a client may ask for").positive(),
+        option!(Options.limits.message_bytes_max, "bytes of one message")
+            .named("max-msg-size")
+            .in_bytes()
+            .within(1..=BODY_BYTES_MAX),
+        OptionDef::new(
+            "max-req-timeout",
+            |options: &Options| options.max_req_timeout,
+            |options, delay: Duration| {
+                options.max_req_timeout = delay;
+                options.limits.req_timeout_ms_max =
+                    u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+            },
+            "the longest delay of a message",
+        ),
+        option!(Options.limits.body_bytes_max, "bytes of one command")
+            .named("max-body-size")
+            .in_bytes()
+            .within(1..=BODY_BYTES_MAX),
+        option!(
+            Options.requeue_on_disconnect,
+            "give messages in flight back at once when their client goes away",
+        ),
+    ]
+}
+
+fn clients() -> Vec<OptionDef<Options>> {
+    vec![
+        option!(
+            Options.max_heartbeat_interval,
+            "the longest interval of heartbeats a client may ask for",
+        )
+        .positive(),
+        option!(Options.limits.rdy_count_max, "messages a client may have in flight")
+            .named("max-rdy-count"),
+        option!(Options.max_output_buffer_size, "bytes of output buffer a client may ask for"),
+        option!(
+            Options.max_output_buffer_timeout,
+            "the longest flush interval a client may ask for",
+        ),
+        option!(
+            Options.min_output_buffer_timeout,
+            "the shortest flush interval a client may ask for",
+        ),
+        option!(Options.output_buffer_timeout, "upper bound of the time output waits in a buffer",),
+        option!(Options.max_deflate_level, "compression level a client may ask for")
+            .within_shown(1..=9, "[1,9]"),
+        option!(Options.max_channel_consumers, "consumers per channel; 0 for no limit"),
+    ]
+}
