@@ -60,6 +60,14 @@ impl TopicLog {
         if self.memory_only { Ok(None) } else { self.note_shortage(self.journal.compact()) }
     }
 
+    /// As [`Store::recover_space`](crate::Store::recover_space), for the owner of a topic.
+    ///
+    /// # Errors
+    /// When the free space cannot be found out.
+    pub fn recover_space(&self) -> Result<bool, Error> {
+        Ok(self.shared.space.recover()?)
+    }
+
     /// Forgets the delays of deferred messages below a sequence number: the journal has every channel's due times
     /// for them.
     pub fn forget_deferrals(&self, below: u64) {

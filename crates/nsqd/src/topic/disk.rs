@@ -37,6 +37,9 @@ enum MendError {
     /// They cannot be flushed.
     #[error("flush - {0}")]
     Flush(#[from] SyncError),
+    /// There is no room for messages; journals still have some.
+    #[error("no space left on the file system of the data path")]
+    Full,
 }
 
 /// The background work of a topic.
@@ -259,6 +262,7 @@ impl TopicDisk {
         catch_up: impl FnOnce() -> Result<(), nsq_log::Error>,
     ) -> Result<(), MendError> {
         release();
+        let roomy = self.log.recover_space()?;
         let reopened = self.log.reopen()?;
         for notice in &reopened.notices {
             self.services.logger.warn(format_args!("{notice}"));
@@ -271,7 +275,7 @@ impl TopicDisk {
         catch_up()?;
         let end = self.log.sync()?;
         self.note_synced(end);
-        Ok(())
+        if roomy { Ok(()) } else { Err(MendError::Full) }
     }
 
     /// Forgets failures and losses: the topic is gone.

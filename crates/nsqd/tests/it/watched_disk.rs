@@ -110,6 +110,10 @@ impl Disk for WatchedDisk {
         RealDisk.remove_dir(path)
     }
 
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        RealDisk.free_bytes(path)
+    }
+
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.note("sync_dir");
         RealDisk.sync_dir(path)
@@ -141,6 +145,10 @@ impl File for WatchedFile {
 
     fn len(&self) -> io::Result<u64> {
         self.file.len()
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        self.file.allocate(bytes)
     }
 
     fn truncate(&self, bytes: u64) -> io::Result<()> {
