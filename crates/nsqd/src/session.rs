@@ -14,6 +14,7 @@
 mod answers;
 mod commands;
 mod create;
+mod failure;
 mod gather;
 mod handle;
 mod identify;
@@ -36,8 +37,8 @@ use tokio::{
 use self::{
     answers::{Answers, FlushFailed},
     commands::Subscription,
+    create::Stop,
     gather::Gathered,
-    handle::Stop,
     input::Input,
     liveness::{Check, Liveness},
     output::Output,

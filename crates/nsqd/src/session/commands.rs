@@ -1,13 +1,18 @@
 //! The effect of each command. Publishes and FINs are only gathered here, to be carried out together.
 
-use std::{fmt::Display, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use nsq_broker::Refusal;
 use nsq_log::{SegmentSpan, split_id};
 use nsq_protocol::{CLOSE_WAIT, ClientError, Code, Command, MessageId, OK, Phase};
 use tokio::time::Instant;
 
-use super::{Session, gather, handle::Stop};
+use super::{
+    Session,
+    create::Stop,
+    failure::{failed, not_answered},
+    gather,
+};
 use crate::{
     session::identify::Identify,
     topic::Topic,
@@ -188,22 +193,4 @@ impl Session {
         }
         Ok(())
     }
-}
-
-/// The error of a command that was well formed and failed.
-pub(super) fn failed(code: Code, why: impl Display) -> ClientError {
-    ClientError::new(code, format!("{} failed {why}", command_of(code)))
-}
-
-/// The error of a FIN, REQ or TOUCH.
-pub(super) fn not_answered(code: Code, id: MessageId, why: Refusal) -> ClientError {
-    let (command, why) = (command_of(code), why.to_string());
-    let text = [command.as_bytes(), b" ", &id.0, b" failed ", why.as_bytes()].concat();
-    ClientError::new(code, text)
-}
-
-/// The command that a code is about.
-fn command_of(failure: Code) -> &'static str {
-    let code = failure.as_str();
-    code.strip_prefix("E_").and_then(|code| code.strip_suffix("_FAILED")).unwrap_or(code)
 }

@@ -8,11 +8,19 @@ use std::sync::Arc;
 use nsq_protocol::{ChannelName, ClientError, Code, InvalidName, TopicName};
 use tokio::task::spawn_blocking;
 
-use super::{Session, commands::failed, handle::Stop};
+use super::{Session, failure::failed};
 use crate::{node::Node, topic::PublishError};
 
 /// How often a command may find that what was created for it is already being deleted.
 const TRIES_MAX: u32 = 10;
+
+/// Why the session stops working through its input.
+pub(super) enum Stop {
+    /// This has to be created first. The command that needs it stays in the input.
+    Create(Box<Creation>),
+    /// The connection is over.
+    Close,
+}
 
 /// A topic, or a channel with its topic, to be created for a command.
 #[derive(Debug)]

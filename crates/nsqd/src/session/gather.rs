@@ -9,7 +9,7 @@ use nsq_broker::{ClientId, Refusal};
 use nsq_log::BatchBuilder;
 use nsq_protocol::{ClientError, Code, Command, MessageId};
 
-use super::commands::failed;
+use super::failure::failed;
 use crate::{node::Node, topic::Topic, topic::channel::Channel};
 
 /// A batch is appended when it has grown to this, even if the read brought more.

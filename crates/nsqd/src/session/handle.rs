@@ -6,15 +6,12 @@ use nsq_protocol::{
 };
 use tokio::time::Instant;
 
-use super::{Session, commands::not_answered, create::Creation, gather::Published};
-
-/// Why the session stops working through its input.
-pub(super) enum Stop {
-    /// This has to be created first. The command that needs it stays in the input.
-    Create(Box<Creation>),
-    /// The connection is over.
-    Close,
-}
+use super::{
+    Session,
+    create::{Creation, Stop},
+    failure::not_answered,
+    gather::Published,
+};
 
 impl Session {
     /// Handles every whole command of the input; none is left gathered.

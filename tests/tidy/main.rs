@@ -1,6 +1,8 @@
 //! What the repository promises about itself.
 #![expect(clippy::unwrap_used, reason = "a test helper that fails fails the test")]
 
+mod modules;
+
 use std::{collections::BTreeMap, path::Path, process::Command};
 
 use serde_json::Value;
