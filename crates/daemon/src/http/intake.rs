@@ -70,6 +70,7 @@ impl<T: AsyncRead + Unpin> Intake<T> {
             // hyper reads on only after it has handed the head to the service, or has refused it.
             self.requests.body_follows(self.lengths.take());
         }
+        self.ready.reserve(self.raw.len());
         let passed = self.requests.pass(&self.raw, &mut self.ready);
         self.raw.drain(..passed);
         self.is_fresh &= self.requests.is_between();
