@@ -39,13 +39,18 @@ impl TopicLog {
     /// since after a failed flush the old one cannot be trusted. Nothing happens if the topic is not stopped.
     ///
     /// # Errors
-    /// When the disk still fails. The topic stays stopped.
+    /// When the disk still fails. The topic stays stopped. If its newest file cannot even be read,
+    /// [`TopicLog::quarantine`] of the last message written lets the next try go on without it.
     pub fn reopen(&self) -> Result<Reopened, Error> {
         let _turn = lock(&self.flushing);
         let mut reopened = Reopened::default();
         let Some(numbers) = self.appender.begin_reopen(&self.site())? else { return Ok(reopened) };
         for suspect in self.suspects(&numbers) {
-            self.renew(&suspect, &mut reopened)?;
+            if suspect.segment.is_given_up() {
+                self.abandon(&suspect, &mut reopened);
+            } else {
+                self.renew(&suspect, &mut reopened)?;
+            }
         }
         self.flush_names()?;
         self.appender.end_reopen(&self.site())?;
@@ -115,18 +120,28 @@ impl TopicLog {
             BatchAt { first: walked.end, offset: walked.extent.bytes },
             BatchAt { first: suspect.end, offset: suspect.bytes },
         );
-        let synced = self.synced();
         for hole in walked.holes.iter().cloned().chain([tail]) {
             let lost = hole.lost.clone();
             if self.segments.add_hole(lost.clone()) == 0 {
                 continue;
             }
             reopened.notices.push(Notice { path: path.to_owned(), event: Event::lost(hole) });
-            let unflushed = lost.start.max(synced)..lost.end;
-            if !unflushed.is_empty() {
-                lock(&self.lost).add(unflushed.clone());
-                reopened.lost.push(unflushed);
-            }
+            self.note_lost(lost, reopened);
+        }
+    }
+
+    /// Goes on without a segment that cannot be read. Its file is left as it is.
+    fn abandon(&self, suspect: &Suspect, reopened: &mut Reopened) {
+        self.appender.abandon(suspect.segment.number);
+        self.note_lost(suspect.segment.first..suspect.end, reopened);
+    }
+
+    /// Notes messages whose publishers must not be told that they survive a power cut.
+    fn note_lost(&self, lost: Range<u64>, reopened: &mut Reopened) {
+        let unflushed = lost.start.max(self.synced())..lost.end;
+        if !unflushed.is_empty() {
+            lock(&self.lost).add(unflushed.clone());
+            reopened.lost.push(unflushed);
         }
     }
 }

@@ -7,7 +7,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard},
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use crate::{
@@ -108,6 +111,8 @@ pub(crate) struct Segment {
     pub(crate) key: u32,
     pub(crate) first: u64,
     extent: Mutex<Extent>,
+    /// The file cannot be read, and is not tried again where that can be avoided.
+    given_up: AtomicBool,
 }
 
 impl Segment {
@@ -117,7 +122,16 @@ impl Segment {
             key: segment_key(header.number, &header.node_id),
             first: header.first,
             extent: Mutex::new(extent),
+            given_up: AtomicBool::new(false),
         }
+    }
+
+    pub(crate) fn give_up(&self) {
+        self.given_up.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up.load(Relaxed)
     }
 
     pub(crate) fn extent(&self) -> MutexGuard<'_, Extent> {

@@ -52,9 +52,9 @@ pub struct Options {
     pub tail_bytes: usize,
     /// When an append counts as done.
     pub durability: Durability,
-    /// Cold reads of all topics together hold about this many bytes.
+    /// Cold reads of all topics together hold about this many bytes; beyond it each reads little at once.
     pub read_bytes_max: usize,
-    /// This many segment files stay open.
+    /// At most this many segment files of all topics are open, a quarter of them for cold reads.
     pub open_files_max: usize,
 }
 

@@ -315,14 +315,12 @@ impl TopicLog {
     }
 
     /// Gives up the segment that holds message `seq` since its file cannot be read: those of its messages that are not
-    /// in memory are lost from now on. `None` when they were lost already.
+    /// in memory are lost from now on, and [`TopicLog::reopen`] goes on without it. `None` if that costs no message.
     pub fn quarantine(&self, seq: u64) -> Option<Notice> {
-        let (segment, next) = self.segments.holding(seq)?;
+        let (segment, next) = self.segments.holding(seq).filter(|_| !self.memory_only)?;
+        segment.give_up();
         let end = next.unwrap_or_else(|| self.written()).min(self.tail.first());
         let lost = segment.first..end;
-        if self.memory_only || !lost.contains(&seq) {
-            return None;
-        }
         let messages = self.segments.add_hole(lost.clone());
         let path = self.segment_path(segment.number);
         (messages > 0).then_some(Notice { path, event: Event::Quarantined { lost, messages } })

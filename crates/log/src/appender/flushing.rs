@@ -78,6 +78,12 @@ impl Appender {
         }
     }
 
+    /// Appends no more to a segment.
+    pub(crate) fn abandon(&self, segment: u32) {
+        let mut inner = lock(&self.inner);
+        inner.active.take_if(|active| active.segment.number == segment);
+    }
+
     /// Takes appends again: everything written so far has been checked and flushed.
     pub(crate) fn end_reopen(&self, site: &Site<'_>) -> Result<(), Error> {
         let mut inner = lock(&self.inner);

@@ -339,3 +339,34 @@ fn damage_is_reported_by_the_load_that_reaches_it_and_not_before() {
         assert_eq!(read_all(&log, 1).into_keys().collect::<Vec<_>>(), kept);
     }
 }
+
+#[test]
+fn a_topic_goes_on_without_a_newest_segment_that_can_be_neither_written_nor_read() {
+    let disk = disk();
+    let options = Options { tail_messages: 1, tail_bytes: 0, ..Options::default() };
+    let opened = open(&disk, options);
+    let log = topic(&opened.store);
+    append(&log, &[b"flushed"]);
+    log.sync().unwrap();
+    append(&log, &[b"lost"]);
+    let path = segment_files(&disk).remove(0).0;
+    disk.deny(Denied { write: Some(Errno::IO), ..Denied::default() });
+    try_append(&log, &[b"refused"], None).unwrap_err();
+    disk.deny(Denied::default());
+    disk.break_path(&path, Some(Errno::IO));
+    log.rest().unwrap();
+    assert!(log.reopen().is_err(), "it may come back");
+    let notice = log.quarantine(log.written() - 1).unwrap();
+    assert_eq!(notice.event, Event::Quarantined { lost: 0..2, messages: 2 });
+    assert_eq!(log.reopen().unwrap().lost, [1..2]);
+    assert_eq!(append(&log, &[b"next"]), 2..3);
+    assert_eq!(log.sync().unwrap(), 3);
+    assert!(log.survived(0..1) && !log.survived(1..2) && log.survived(2..3));
+    assert_eq!(bodies(&read_all(&log, 1)), [(2, b"next".to_vec())]);
+    opened.store.close().unwrap();
+    drop((opened, log));
+    let opened = open(&disk, options);
+    let log = recovered(&opened);
+    assert_eq!(append(&log, &[b"more"]), 3..4);
+    assert_eq!(bodies(&read_all(&log, 1)), [(2, b"next".to_vec()), (3, b"more".to_vec())]);
+}
