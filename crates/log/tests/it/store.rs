@@ -57,6 +57,17 @@ fn a_topic_whose_newest_segment_cannot_be_read_fails_alone() {
 }
 
 #[test]
+fn a_stop_with_a_topic_that_could_not_be_opened_is_no_clean_one() {
+    let disk = two_topics();
+    disk.break_path(&dir(), Some(Errno::IO));
+    let opened = open(&disk, small_segments());
+    opened.store.close().unwrap();
+    let incarnation = opened.store.incarnation();
+    drop(opened);
+    assert_eq!(open(&disk, small_segments()).store.incarnation(), incarnation + 1);
+}
+
+#[test]
 fn a_topic_whose_journal_or_directory_cannot_be_read_fails_alone_and_can_be_deleted() {
     for path in [dir().join("journal.00000001"), dir()] {
         let disk = two_topics();
