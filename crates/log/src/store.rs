@@ -81,7 +81,7 @@ pub struct Store {
     _lock: DirLock,
 }
 
-/// What the logs of a store share.
+/// The parts that the logs of a store share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) disk: Arc<dyn Disk>,
@@ -103,7 +103,7 @@ impl Shared {
     }
 }
 
-/// An opened store and what it holds.
+/// An opened store and its topics.
 #[derive(Debug)]
 pub struct Opened {
     /// The store.
@@ -225,8 +225,8 @@ impl Store {
         Ok(Some(DeletedTopic { disk, dir: Some(doomed) }))
     }
 
-    /// Tries again to recover a topic that failed when the store was opened. Returns it with what was found to be
-    /// damaged or lost; `None` if no topic of that name has failed.
+    /// Tries again to recover a topic that failed when the store was opened. Returns it with the damage and loss
+    /// found; `None` if no topic of that name has failed.
     ///
     /// # Errors
     /// When it still cannot be recovered.
