@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use nsq_log::{
     ChannelState, Error, Event, JournalRecord, Options, Read,
-    testing::{FaultyDisk, Stop},
+    testing::{Denied, FaultyDisk, Stop},
 };
 use nsq_protocol::ChannelName;
 use rustix::io::Errno;
@@ -174,4 +174,15 @@ fn topics_are_created_once_by_whoever_comes_first() {
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert!(logs.iter().all(|log| std::sync::Arc::ptr_eq(log, &logs[0])));
+}
+
+#[test]
+fn a_topic_that_cannot_be_created_leaves_nothing_behind() {
+    let disk = disk();
+    let opened = open(&disk, Options::default());
+    disk.deny(Denied { open: Some(Errno::MFILE), ..Denied::default() });
+    assert!(opened.store.create_topic(&name(TOPIC)).is_err());
+    disk.deny(Denied::default());
+    assert!(open(&disk.restart(Stop::Kill), Options::default()).topics.is_empty());
+    append(&topic(&opened.store), &[b"x"]);
 }
