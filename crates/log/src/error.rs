@@ -1,4 +1,4 @@
-//! What can go wrong, told apart by what a caller can do about it.
+//! Errors, told apart by what a caller can do about them.
 
 use std::{
     io,
@@ -6,15 +6,15 @@ use std::{
     sync::Arc,
 };
 
-/// An I/O error with what was being done to which file.
+/// An I/O error with the operation and the file.
 #[derive(Debug, thiserror::Error)]
 #[error("{operation} {}: {source}", path.display())]
 pub struct IoError {
-    /// What was being done, as a verb.
+    /// The operation, as a verb.
     pub operation: &'static str,
-    /// The file or directory it was done to.
+    /// The file or directory.
     pub path: PathBuf,
-    /// What the operating system answered.
+    /// The operating system's error.
     pub source: io::Error,
 }
 
@@ -23,7 +23,7 @@ impl IoError {
         Self { operation, path: path.to_owned(), source }
     }
 
-    /// Whether this is a shortage (of disk, quota, descriptors or memory) that may pass by itself.
+    /// Returns true for a shortage (of disk, quota, descriptors or memory) that may pass by itself.
     pub fn is_temporary(&self) -> bool {
         is_shortage(&self.source)
     }
@@ -47,10 +47,10 @@ pub enum LockError {
     Open {
         /// The data directory.
         path: PathBuf,
-        /// What the operating system answered.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// Somebody else holds the lock, or the file system has no locks.
+    /// Another process holds the lock, or the file system has no locks.
     #[error(
         "failed to lock data-path: cannot flock directory {} - {} (possibly in use by another instance of nsqd)",
         path.display(), plain(source)
@@ -58,7 +58,7 @@ pub enum LockError {
     Flock {
         /// The data directory.
         path: PathBuf,
-        /// What the operating system answered.
+        /// The operating system's error.
         source: io::Error,
     },
 }
@@ -130,7 +130,7 @@ pub enum Error {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SyncError {
-    /// The topic takes no appends, or what level `memory` has gathered cannot be written.
+    /// The topic takes no appends, or the batches gathered at level `memory` cannot be written.
     #[error(transparent)]
     Append(#[from] AppendError),
     /// A file could not be opened. If that is for lack of descriptors, the same flush may succeed later.
@@ -184,7 +184,7 @@ pub enum AppendError {
         /// The error that stopped it.
         reason: Arc<IoError>,
     },
-    /// The batch is beyond what one batch may hold: 4 GiB or 2^22 messages.
+    /// The batch is larger than a batch may be: 4 GiB or 2^22 messages.
     #[error("a batch of {count} messages and {bytes} bytes is too large")]
     TooLarge {
         /// Messages in the batch.
@@ -204,10 +204,10 @@ pub enum AppendError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// The position is at or behind the end of what is on disk.
+    /// The position is at or behind the end of the messages on disk.
     #[error("sequence {first} is not before the end {end} of what is on disk")]
     Beyond {
-        /// What was asked for.
+        /// The position.
         first: u64,
         /// The end of the messages on disk.
         end: u64,

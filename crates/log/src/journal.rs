@@ -6,8 +6,8 @@
 //! # Invariants
 //! 1. Records carry consecutive numbers over all files.
 //! 2. A record that could not be written stays in memory, in front of everything recorded later.
-//! 3. The stream's lock is held for writes to the page cache, never for a flush or a change of names. Whoever
-//!    begins, removes or replaces files holds `maintenance`.
+//! 3. The stream's lock is held for writes to the page cache, never for a flush or a change of names. The lock
+//!    `maintenance` serializes the creation, removal and replacement of files.
 
 mod channel;
 mod compaction;
@@ -54,11 +54,11 @@ pub(crate) struct Journal {
     stream: Mutex<Stream>,
     /// Deferred batches that no waypoint covers yet.
     noted: Mutex<Vec<Deferral>>,
-    /// Held while files begin, go or are replaced.
+    /// Held while files are created, removed or replaced.
     maintenance: Mutex<()>,
-    /// Whether the stream has records that are not in a file.
+    /// Set while the stream has records that are not in a file.
     behind: AtomicBool,
-    /// Whether [`Stream::owed`] is a state.
+    /// Set while [`Stream::owed`] is a state.
     owes_snapshot: AtomicBool,
     /// How many bytes the log had appended in this run at the last waypoint …
     waypoint_at: AtomicU64,
@@ -141,8 +141,8 @@ impl Journal {
         *lock(&self.noted) = deferrals;
     }
 
-    /// Fails while the files contradict what recovery has found, for lack of space to replace them: new messages
-    /// must not take sequence numbers that the files speak of.
+    /// Fails while the files contradict the recovered state, for lack of space to replace them: new messages must not
+    /// take sequence numbers that the files mention.
     pub(crate) fn check_append(&self) -> Result<(), AppendError> {
         if self.owes_snapshot.load(Acquire) {
             let full = std::io::ErrorKind::StorageFull.into();
@@ -232,7 +232,7 @@ impl Journal {
         lock(&self.stream).closed = true;
     }
 
-    /// Takes [`Journal::close`] back.
+    /// Undoes [`Journal::close`].
     pub(crate) fn unclose(&self) {
         lock(&self.stream).closed = false;
     }

@@ -1,4 +1,4 @@
-//! A topic's journal as its users see it, and the waypoints that bound what recovery has to walk.
+//! The public side of a topic's journal, and the waypoints that bound the work of a recovery.
 
 use std::sync::atomic::Ordering::Acquire;
 
@@ -10,7 +10,7 @@ use crate::{
     topic_log::TopicLog,
 };
 
-/// A waypoint is due when this much has been appended since the last one: so much a recovery may have to walk.
+/// A waypoint is due when this much has been appended since the last one: the most that a recovery has to walk.
 const WAYPOINT_BYTES: u64 = 4 << 20;
 /// A sync that has caught up with the log adds a waypoint when this much has been appended since the last one.
 const WAYPOINT_BYTES_AT_REST: u64 = 256 << 10;
@@ -80,7 +80,7 @@ impl TopicLog {
         !self.memory_only && appended.saturating_sub(self.journal.waypoint_at()) >= WAYPOINT_BYTES
     }
 
-    /// Records where the log ends, so that the next start need not walk what comes before. Counts only until
+    /// Records the end of the log, so that the next start need not walk anything before it. Counts only until
     /// the machine reboots, unlike the waypoints of [`TopicLog::sync`].
     ///
     /// # Errors

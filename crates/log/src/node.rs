@@ -155,7 +155,8 @@ struct Numbers {
 }
 
 impl Node {
-    /// Takes over from what was found and marks the node as running. No segment number below `unused` is given out.
+    /// Continues from the state in the file and marks the node as running. No segment number below `unused` is
+    /// given out.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -229,7 +230,7 @@ impl Node {
         Ok(())
     }
 
-    /// Starts node time; returns what it is now.
+    /// Starts node time; returns its value now.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -274,7 +275,7 @@ fn difference(a: u64, b: u64) -> i64 {
     a.cast_signed().wrapping_sub(b.cast_signed())
 }
 
-/// The file and what is in it.
+/// The file and its contents.
 #[derive(Debug)]
 struct NodeFile {
     disk: Arc<dyn Disk>,

@@ -1,19 +1,19 @@
-//! What was cut, set aside, rebuilt or reset, and where: nothing of that happens silently.
+//! Notices of damage and loss: everything that was cut, set aside, rebuilt or reset, and in which file.
 
 use std::{fmt, ops::Range, path::PathBuf};
 
 use crate::extent::Hole;
 
-/// One thing that was not as it should be, with the file it was found in.
+/// A fault found in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     /// The file.
     pub path: PathBuf,
-    /// What was found and done.
+    /// The fault and its repair.
     pub event: Event,
 }
 
-/// What was found in a file and what was done about it.
+/// A fault found in a file, and its repair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -61,7 +61,7 @@ pub enum Event {
         /// Its length.
         bytes: u64,
     },
-    /// A journal ended in an incomplete or damaged record; what came after is gone, so messages may come again.
+    /// A journal has an incomplete or damaged record; later records are lost, so messages may come again.
     JournalCut {
         /// Where the last good record ends.
         offset: u64,
@@ -73,11 +73,11 @@ pub enum Event {
         /// Why.
         reason: &'static str,
     },
-    /// The journal spoke of messages behind the end of the log; its state was cut to fit.
+    /// The journal mentioned messages behind the end of the log; its state was cut to fit.
     StateCut {
         /// Where the log ends.
         end: u64,
-        /// What the journal spoke of.
+        /// The end in the journal.
         claimed: u64,
     },
     /// The node file was missing or damaged; id and counters were taken from the segments or made anew.
@@ -161,7 +161,7 @@ impl fmt::Display for Notice {
                 write!(f, "{reason}: all kept messages will be delivered again")
             }
             Event::StateCut { end, claimed } => {
-                write!(f, "speaks of sequence {claimed}, but the log ends at {end}: cut to fit")
+                write!(f, "mentions sequence {claimed}, but the log ends at {end}: cut to fit")
             }
             Event::NodeRebuilt { id_kept: true } => {
                 f.write_str("missing or damaged, rebuilt with the node id found in the segments")

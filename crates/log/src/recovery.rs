@@ -1,4 +1,4 @@
-//! Recovery of a topic: what its directory holds after a stop of any kind.
+//! Recovery of a topic from its directory after a stop of any kind.
 
 mod files;
 mod segments;
@@ -81,7 +81,7 @@ pub(crate) fn recover_topic(
 enum ReadJournal {
     /// There are no files.
     None,
-    /// There are files, and nothing can be made of them.
+    /// There are files, but none can be used.
     Lost {
         path: PathBuf,
         reason: &'static str,

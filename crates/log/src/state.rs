@@ -1,4 +1,4 @@
-//! The state of a topic and its channels, as the journal keeps it.
+//! The state of a topic and its channels, as the journal stores it.
 
 use std::{ops::Range, time::Duration};
 
@@ -9,7 +9,7 @@ use nsq_protocol::ChannelName;
 pub struct TopicState {
     /// Where a new channel starts.
     pub fanout: u64,
-    /// Whether channels get nothing more from the topic.
+    /// Whether the topic is paused: channels get no further messages from it.
     pub paused: bool,
     /// Messages that were published to be delivered later, with the delay.
     pub deferred: Vec<(Range<u64>, Duration)>,
@@ -25,9 +25,9 @@ pub struct ChannelState {
     pub end: u64,
     /// The first message that was never handed out.
     pub cursor: u64,
-    /// Messages from `cursor` on that are finished all the same; in order, without overlap.
+    /// Messages from `cursor` on that are finished already; in order, without overlap.
     pub finished: Vec<Range<u64>>,
-    /// What was handed out or put aside and is not finished; in order, without overlap.
+    /// Messages that were handed out or deferred and are not finished; in order, without overlap.
     pub outstanding: Vec<Outstanding>,
     /// Whether the channel is paused.
     pub paused: bool,
@@ -40,12 +40,12 @@ pub struct Outstanding {
     pub range: Range<u64>,
     /// How often they were delivered.
     pub attempts: u16,
-    /// When they are to be delivered, ns since 1970; `None` for at once.
+    /// When they are to be delivered, in node time; `None` for at once.
     pub due_ns: Option<u64>,
 }
 
-/// What changed in a channel. What `cursor` passes has been delivered once, unless the state before or the other
-/// fields say otherwise.
+/// A change of a channel. Messages that `cursor` passes have been delivered once, unless the previous state or the
+/// other fields say otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChannelDelta {
     /// How far the channel may read.

@@ -81,7 +81,7 @@ pub struct Store {
     _lock: DirLock,
 }
 
-/// What the logs of a store share.
+/// The parts that the logs of a store share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) disk: Arc<dyn Disk>,
@@ -103,7 +103,7 @@ impl Shared {
     }
 }
 
-/// An opened store and what it holds.
+/// An opened store and its topics.
 #[derive(Debug)]
 pub struct Opened {
     /// The store.
@@ -173,8 +173,7 @@ impl Store {
         let id = self.shared.random()?;
         let journal = Journal::new(Arc::clone(&self.shared.disk), &dir, id);
         if !name.is_ephemeral() {
-            self.shared.disk.create_dir(&dir).context("create directory", &dir)?;
-            journal.begin()?;
+            self.create_files(&dir, &journal)?;
         }
         let start = Start {
             id,
@@ -187,6 +186,18 @@ impl Store {
         let log = Arc::new(TopicLog::new(name.clone(), dir, Arc::clone(&self.shared), start));
         claim.put(Arc::clone(&log));
         Ok(log)
+    }
+
+    /// Creates the directory of a topic and the first file in it.
+    fn create_files(&self, dir: &Path, journal: &Journal) -> Result<(), Error> {
+        let disk = &*self.shared.disk;
+        let created = disk.create_dir(dir).context("create directory", dir);
+        let created = created.map_err(Error::from).and_then(|()| journal.begin());
+        if created.is_err() {
+            // Best effort: the next start would take an empty directory for a topic.
+            let _ = disk.remove_dir(dir);
+        }
+        created
     }
 
     /// Deletes a topic with all its messages. No-op when there is none.
@@ -225,8 +236,8 @@ impl Store {
         Ok(Some(DeletedTopic { disk, dir: Some(doomed) }))
     }
 
-    /// Tries again to recover a topic that failed when the store was opened. Returns it with what was found to be
-    /// damaged or lost; `None` if no topic of that name has failed.
+    /// Tries again to recover a topic that failed when the store was opened. Returns it with the damage and loss
+    /// found; `None` if no topic of that name has failed.
     ///
     /// # Errors
     /// When it still cannot be recovered.

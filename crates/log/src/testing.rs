@@ -1,7 +1,7 @@
-//! A disk in memory that lies: it runs out of space, fails, tears writes, and forgets what was not synced.
+//! A disk in memory that lies: it runs out of space, fails, tears writes, and forgets unflushed writes.
 //!
-//! It holds two images. *Live* is what programs see, and what is left when the process is killed. *Durable* is what a
-//! power cut leaves: synced bytes and names, and any part of what was not synced.
+//! It holds two images. Programs see the *live* one, which also survives a kill of the process. A power cut leaves the
+//! *durable* one: flushed bytes and names, and any part of those that were not flushed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,10 +26,9 @@ pub struct FaultyDisk(Arc<Mutex<Inner>>);
 /// How the process comes to its end.
 #[derive(Copy, Clone, Debug)]
 pub enum Stop {
-    /// It is killed: what was written stays.
+    /// It is killed: everything written stays.
     Kill,
-    /// The machine loses power: what was not synced may be gone, in part or as a whole, in any order; the seed
-    /// decides.
+    /// The machine loses power: unflushed writes may be lost, in part or as a whole, in any order; the seed decides.
     PowerCut {
         /// Where the dice start.
         seed: u64,
@@ -121,7 +120,7 @@ impl FaultyDisk {
         Clocks { boot_id, since_boot_ns: 1 << 40, wall_ns: 1 << 60 }
     }
 
-    /// Says which operations fail.
+    /// Sets which operations fail.
     pub fn deny(&self, denied: Denied) {
         lock(&self.0).denied = denied;
     }
@@ -165,7 +164,7 @@ impl FaultyDisk {
         lock(&self.0).crash_at = Some(change);
     }
 
-    /// Whether the world has stopped.
+    /// Returns true if the world has stopped.
     pub fn crashed(&self) -> bool {
         lock(&self.0).crashed
     }
@@ -180,7 +179,7 @@ impl FaultyDisk {
             Stop::PowerCut { seed } => inner.after_power_cut(&mut Dice(seed)),
         };
         let settled = |bytes: Vec<u8>| match stop {
-            // What a killed process wrote is still only in the operating system's memory.
+            // Writes of a killed process are still only in the operating system's memory.
             Stop::Kill => Contents {
                 pending: vec![Change::Write(0, bytes.clone())],
                 live: bytes,
@@ -211,7 +210,7 @@ impl FaultyDisk {
         Self(Arc::new(Mutex::new(restarted)))
     }
 
-    /// The files below `dir`, with what they hold.
+    /// The files below `dir` and their contents.
     pub fn files(&self, dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
         let inner = lock(&self.0);
         let below = inner.live.iter().filter(|(path, _)| path.starts_with(dir));
@@ -222,7 +221,7 @@ impl FaultyDisk {
         files.collect()
     }
 
-    /// Changes what a file holds, as a fault of the device would.
+    /// Changes a file's contents, as a fault of the device would.
     ///
     /// # Panics
     /// When there is no such file.

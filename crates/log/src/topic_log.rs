@@ -164,11 +164,6 @@ impl TopicLog {
         &self.name
     }
 
-    /// The random id that tells this topic from others that had its name before.
-    pub fn topic_id(&self) -> u64 {
-        self.id
-    }
-
     /// The sequence number that the next message gets.
     pub fn end(&self) -> u64 {
         self.marks.end()

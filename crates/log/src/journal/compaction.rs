@@ -33,7 +33,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Goes on behind what a replay of the files in `found` has arrived at.
+    /// Continues the stream after the last record that a replay of the files in `found` has applied.
     ///
     /// # Errors
     /// When a new file is needed and cannot be created. A shortage is no error; the next [`Journal::retry`]
@@ -48,7 +48,7 @@ impl Journal {
         pass_over_shortage(self.begin_or_spoil())
     }
 
-    /// Puts a snapshot of `state` in place of all files: they do not say what recovery has found.
+    /// Replaces all files by a snapshot of `state`, which they do not agree with.
     ///
     /// # Errors
     /// When the snapshot cannot be written. A shortage is no error; nothing is recorded before

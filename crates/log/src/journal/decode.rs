@@ -92,7 +92,7 @@ impl<'a> RecordReader<'a> {
     }
 }
 
-/// The number of a record and what it says.
+/// Decodes a record and its number.
 fn decode_record(summed: &[u8]) -> Option<(u64, OwnedRecord)> {
     let mut payload = Payload(summed);
     let number = payload.u64()?;

@@ -17,7 +17,7 @@ use crate::{
 
 /// Bytes of a journal or snapshot file before its first record.
 pub(crate) const HEADER_BYTES: usize = 32;
-/// Bytes of a record before what its checksum covers.
+/// Bytes of a record before those that its checksum covers.
 pub(super) const RECORD_HEAD_BYTES: usize = 8;
 /// A due time of `None`.
 pub(super) const NO_DUE_TIME: u64 = u64::MAX;
@@ -25,7 +25,7 @@ pub(super) const NO_DUE_TIME: u64 = u64::MAX;
 const JOURNAL_MAGIC: [u8; 4] = *b"NSQJ";
 const SNAPSHOT_MAGIC: [u8; 4] = *b"NSQK";
 
-/// What a journal or snapshot file says about itself.
+/// The header of a journal or snapshot file.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct FileHeader {
     pub(super) topic_id: u64,

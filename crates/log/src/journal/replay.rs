@@ -106,7 +106,7 @@ impl Replayed {
     pub(crate) fn passed(&self) -> u64 {
         let given = self.channels.values().map(|channel| channel.end).min();
         match given {
-            // The recorded fan-out may be old: while channels follow the log, nobody records it.
+            // The recorded fan-out may be old: while channels follow the log, it is not recorded.
             Some(given) if !self.paused => given,
             given => given.unwrap_or(u64::MAX).min(self.fanout),
         }

@@ -1,4 +1,4 @@
-//! The end of a journal's stream of records: what is in the newest file, and what still has to get there.
+//! The end of a journal's stream of records: the newest file, and the records that are not in it yet.
 
 use std::{path::Path, sync::Arc};
 
@@ -73,7 +73,7 @@ impl Default for Stream {
 }
 
 impl Stream {
-    /// Takes over from what a replay has found.
+    /// Continues after a replay.
     pub(super) fn resume(&mut self, replay: &Replay, newest: u32) {
         self.generation = newest;
         self.bytes = replay.newest_bytes;
@@ -172,7 +172,7 @@ impl Stream {
         self.unsynced.dedup();
         if error.stops().is_some() {
             self.suspect = true;
-            // What failed may be in the newest file: the compaction has to begin behind it.
+            // The newest file may be the one that failed, so the compaction has to replace it too.
             self.boundary = None;
         }
     }

@@ -1,4 +1,4 @@
-//! Looking around in a data folder, without trusting what is there.
+//! Reading a data folder without trusting its contents.
 
 use std::path::{Path, PathBuf};
 

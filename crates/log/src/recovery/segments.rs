@@ -1,4 +1,4 @@
-//! The segments of a topic during recovery: their headers, and a walk over what no waypoint vouches for.
+//! The segments of a topic during recovery: their headers, and a walk over those that no waypoint covers.
 
 use std::{ops::Range, path::Path, sync::Arc};
 
@@ -42,13 +42,14 @@ pub(super) struct Newest {
     holes: Vec<Range<u64>>,
 }
 
-/// The result of walking what no waypoint vouches for.
+/// The result of walking the segments that no waypoint covers.
 #[derive(Default)]
 pub(super) struct Walked {
     pub(super) newest: Option<Newest>,
     pub(super) deferrals: Vec<Deferral>,
-    /// Segments that may not survive a power cut, and the end of what does.
+    /// Segments that may not be flushed.
     pub(super) unsynced: Vec<u32>,
+    /// The end of the messages that are flushed.
     pub(super) synced: u64,
 }
 
@@ -195,7 +196,7 @@ impl<'a> Segments<'a> {
         self.files.is_empty()
     }
 
-    /// Walks what no usable waypoint vouches for: the older segments for their deferred batches, the newest one
+    /// Walks the segments behind the last usable waypoint: the older ones for their deferred batches, the newest one
     /// also for its end.
     ///
     /// # Errors
@@ -276,7 +277,7 @@ impl<'a> Segments<'a> {
         walker.walk_from(start, trust).context("read", &path)
     }
 
-    /// Finds the end of the log, and cuts off what a power cut or a kill has torn.
+    /// Finds the end of the log, and cuts off a batch that a power cut or a kill has torn.
     fn walk_newest(
         &self,
         file: &SegmentFile,
@@ -338,7 +339,7 @@ impl<'a> Segments<'a> {
                     self.walk_file(&self.files[before], self.beginning(before), Trust::Headers);
                 found.map_or(end, |found| found.end)
             }
-            // Only the journal knows what the oldest files were still needed for.
+            // Only the journal knows which messages of the oldest files were still needed.
             None => journal.map_or(end, Replayed::low),
         };
         start.min(end)..end

@@ -61,7 +61,7 @@ impl TopicLog {
     /// Writes and flushes everything, and refuses appends from now on.
     fn close(&self) -> Result<(), Error> {
         let written = self.write_all();
-        // Also after a failure: recovery checks what is on disk.
+        // Also after a failure: recovery checks the files.
         let closed = self.appender.close(&self.site());
         written.and(closed)
     }

@@ -137,12 +137,12 @@ fn recover_all(
     results.into_iter().map(|(_, recovered)| recovered).collect()
 }
 
-/// Removes what deleted topics left, and lists the others.
+/// Removes the directories of deleted topics, and lists the others.
 fn clean_and_list(disk: &dyn Disk, topics: &Path) -> Result<Vec<TopicName>, IoError> {
     let mut names = Vec::new();
     for entry in disk.list(topics).context("list", topics)? {
         if entry.ends_with(".deleted") {
-            // Best effort: it is in nobody's way.
+            // Best effort: it does no harm.
             let _ = remove_tree(disk, &topics.join(&entry));
         } else if let Some(name) = entry.strip_suffix(".topic") {
             // Other directories were not made by us, and are left alone.

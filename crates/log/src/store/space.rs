@@ -31,7 +31,7 @@ pub(crate) struct Space {
     dir: PathBuf,
     /// The size that the ballast should have.
     size: u64,
-    /// Whether the ballast is there.
+    /// Whether the ballast exists.
     ballast: Mutex<bool>,
     short: AtomicBool,
 }
@@ -60,7 +60,7 @@ impl Space {
         Ok(())
     }
 
-    /// Notes that space is short, if that is what an error says.
+    /// Notes that space is short if an error says so.
     pub(crate) fn note(&self, error: &IoError) {
         if is_out_of_space(&error.source) {
             self.short.store(true, Release);

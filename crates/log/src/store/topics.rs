@@ -1,5 +1,5 @@
-//! The topics of a store by name. The map is locked for look-ups only: whoever does file work for a name claims it,
-//! and others who want the same name wait for that one.
+//! The topics of a store by name. The map is locked for look-ups only: file work for a name is done under a claim to
+//! it, and other callers that want the same name wait for the claim.
 
 use std::{
     collections::HashMap,
@@ -118,7 +118,7 @@ impl Topics {
 pub(super) struct Claim<'a> {
     topics: &'a Topics,
     name: TopicName,
-    /// What the name stands for afterwards.
+    /// The topic under the name afterwards, if any.
     settle: Option<Topic>,
 }
 

@@ -1,4 +1,4 @@
-//! Whatever stops the process, and wherever: what was acknowledged is there, in order, under its own id.
+//! Crashes at every change: all acknowledged messages are there, in order, under their ids.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,7 +14,7 @@ use nsq_protocol::{ChannelName, MessageId};
 
 use crate::support::*;
 
-/// What a topic must hold after a crash.
+/// The contents that a topic must have after a crash.
 #[derive(Clone, Debug, Default)]
 struct Promise {
     /// Every batch that was tried, acknowledged or not: the last may be either.
@@ -99,7 +99,7 @@ impl World {
         Some(())
     }
 
-    /// Compares what was recovered with what was promised, and takes over what there is.
+    /// Compares the recovered topics with the promises, and continues from them.
     fn check(&mut self, opened: &Opened, stop: Stop, durability: Durability) {
         for topic in TOPICS {
             let promise = self.topics.entry(topic).or_default();
@@ -398,7 +398,7 @@ fn a_lost_node_file_is_rebuilt_without_giving_ids_twice() {
 }
 
 /// Publishes deferred messages that no journal hears of, with snapshots between them that are older than they are.
-/// Answers how many were acknowledged.
+/// Returns how many were acknowledged.
 fn defer_until_stopped(opened: &Opened) -> u64 {
     let mut acknowledged = 0;
     let Ok(log) = opened.store.create_topic(&name("orders")) else { return 0 };

@@ -68,7 +68,7 @@ fn a_flipped_bit_anywhere_costs_its_own_batch_at_most_and_never_gives_a_wrong_bo
     for (at, bit) in (0..bytes.len()).map(|at| (at, at % 8)) {
         for hot in [true, false] {
             let flipped = disk.restart(Stop::Kill);
-            // Either the newest segment is damaged, or an older one that nobody looks at before it is read.
+            // Either the newest segment is damaged, or an older one, which is not checked before it is read.
             if !hot {
                 let opened = open(&flipped, Options::default());
                 append(&recovered(&opened), &[b"later"]);

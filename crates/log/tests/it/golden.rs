@@ -41,7 +41,7 @@ fn a_segment_file_is_what_the_format_says() {
     assert_eq!(&header[8..12], [0, 1, 0, 0], "version, log number");
     assert_eq!(be(&header[12..16]), 0, "segment number");
     assert_eq!(header[16..32], opened.store.node_id());
-    assert_eq!(be(&header[32..40]), log.topic_id());
+    let topic_id = &header[32..40];
     assert_eq!(be(&header[40..48]), 0, "first sequence number");
     assert_eq!(be(&header[48..56]), 0x0102_0304_0506_0708, "created");
     assert_eq!(be(&header[56..60]), 1, "incarnation");
@@ -53,7 +53,7 @@ fn a_segment_file_is_what_the_format_says() {
     assert_eq!(be(&first[8..12]), 36 + 34, "length of the records");
     assert_eq!(be(&first[12..16]), 2, "count");
     assert_eq!(be(&first[16..24]), 0, "first sequence number");
-    assert_eq!(be(&first[24..32]), log.topic_id());
+    assert_eq!(&first[24..32], topic_id);
     assert_eq!(be(&first[32..40]), 0x0102_0304_0506_0708, "wall time");
     assert_eq!(be(&first[40..48]), 0, "defer delay");
     assert_eq!(be(&first[48..52]), 1, "incarnation");
@@ -166,7 +166,8 @@ fn a_journal_is_what_the_format_says() {
     assert_eq!(&header[..4], b"NSQJ");
     assert_eq!(be(&header[4..8]), u64::from(crc32c::crc32c(&header[8..])));
     assert_eq!(&header[8..16], [0, 1, 0, 0, 0, 0, 0, 0], "version, log number, zero");
-    assert_eq!(be(&header[16..24]), log.topic_id());
+    let segment = file(&disk, "topics/orders.topic/00000000.seg");
+    assert_eq!(header[16..24], segment[32..40], "topic id");
     assert_eq!(be(&header[24..]), 1, "number of the first record");
 
     let u32s = |value: u32| value.to_be_bytes().to_vec();

@@ -156,7 +156,7 @@ fn deferred_batches_are_found_again_whatever_was_journaled() {
             None => {
                 opened.store.close().unwrap();
                 drop(opened);
-                // Twice: what a clean start takes from the checkpoint must last for the next one.
+                // Twice: the second clean start must find as much as the first.
                 open(&disk, small_segments()).store.close().unwrap();
                 open(&disk, small_segments()).topics.remove(0).state
             }
@@ -478,7 +478,7 @@ fn record(log: &TopicLog, step: &Step) {
     log.journal(&[record], NOW).unwrap();
 }
 
-/// What a message is to a channel, by the words of the format: the model that replay is held to.
+/// The state of a message in a channel, by the words of the format: the model for replay.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Fate {
     Waiting,

@@ -90,7 +90,7 @@ fn a_journal_that_must_be_replaced_at_the_start_waits_for_space_and_appends_wait
     finish(&log, end).unwrap();
     drop((opened, log));
     let disk = disk.restart(Stop::Kill);
-    // The last message is lost, and with it the end that the journal speaks of.
+    // The last message is lost, although the journal mentions it.
     let newest = segment_files(&disk).last().unwrap().0.clone();
     disk.edit(&newest, |bytes| bytes.truncate(bytes.len() - 1));
     // Cutting the torn message off frees less than this.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use nsq_log::{
     ChannelState, Error, Event, JournalRecord, Options, Read,
-    testing::{FaultyDisk, Stop},
+    testing::{Denied, FaultyDisk, Stop},
 };
 use nsq_protocol::ChannelName;
 use rustix::io::Errno;
@@ -54,6 +54,17 @@ fn a_topic_whose_newest_segment_cannot_be_read_fails_alone() {
     let again = opened.store.create_topic(&name(TOPIC)).unwrap();
     append(&again, &[b"y"]);
     assert_eq!(topic.log.end(), 11);
+}
+
+#[test]
+fn a_stop_with_a_topic_that_could_not_be_opened_is_no_clean_one() {
+    let disk = two_topics();
+    disk.break_path(&dir(), Some(Errno::IO));
+    let opened = open(&disk, small_segments());
+    opened.store.close().unwrap();
+    let incarnation = opened.store.incarnation();
+    drop(opened);
+    assert_eq!(open(&disk, small_segments()).store.incarnation(), incarnation + 1);
 }
 
 #[test]
@@ -163,4 +174,15 @@ fn topics_are_created_once_by_whoever_comes_first() {
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert!(logs.iter().all(|log| std::sync::Arc::ptr_eq(log, &logs[0])));
+}
+
+#[test]
+fn a_topic_that_cannot_be_created_leaves_nothing_behind() {
+    let disk = disk();
+    let opened = open(&disk, Options::default());
+    disk.deny(Denied { open: Some(Errno::MFILE), ..Denied::default() });
+    assert!(opened.store.create_topic(&name(TOPIC)).is_err());
+    disk.deny(Denied::default());
+    assert!(open(&disk.restart(Stop::Kill), Options::default()).topics.is_empty());
+    append(&topic(&opened.store), &[b"x"]);
 }

@@ -45,6 +45,54 @@ fn appends_reads_and_journal_records_go_on_during_a_flush() {
 }
 
 #[test]
+fn appends_and_journal_records_go_on_during_every_step_of_a_compaction() {
+    for step in ["create", "sync", "rename", "remove"] {
+        let disk = watched();
+        let opened = open_watched(&disk, Options::default());
+        let log = topic(&opened.store);
+        log.journal(&[topic_record()], 0).unwrap();
+        std::thread::scope(|scope| {
+            let held = disk.hold(step);
+            let compaction = scope.spawn(|| log.compact());
+            held.wait();
+            log.journal(&[JournalRecord::Topic { fanout: 0, paused: true, deferred: &[] }], 0)
+                .unwrap();
+            if step != "create" {
+                try_append(&log, &[b"x"], Some(Duration::from_secs(1))).unwrap();
+                log.waypoint().unwrap();
+            }
+            assert!(!log.journal_behind() && !compaction.is_finished(), "{step}");
+            drop(held);
+            assert_eq!(compaction.join().unwrap().unwrap(), None);
+        });
+        let killed = disk.disk.restart(nsq_log::testing::Stop::Kill);
+        assert!(open(&killed, Options::default()).topics[0].state.paused, "{step}");
+    }
+}
+
+#[test]
+fn other_topics_come_and_work_while_one_is_deleted() {
+    for step in ["rename", "sync", "remove"] {
+        let disk = watched();
+        let opened = open_watched(&disk, Options::default());
+        append(&topic(&opened.store), &[b"x"]);
+        let other = opened.store.create_topic(&name("other")).unwrap();
+        std::thread::scope(|scope| {
+            let held = disk.hold(step);
+            let deletion = scope.spawn(|| opened.store.delete_topic(&name(TOPIC)));
+            held.wait();
+            append(&other, &[b"y"]);
+            other.journal(&[topic_record()], 0).unwrap();
+            append(&opened.store.create_topic(&name("new")).unwrap(), &[b"z"]);
+            assert!(!deletion.is_finished(), "{step}");
+            drop(held);
+            deletion.join().unwrap().unwrap();
+        });
+        assert_eq!(topic(&opened.store).end(), 0);
+    }
+}
+
+#[test]
 fn a_removal_holds_nothing_up() {
     let disk = watched();
     let opened = open_watched(&disk, small_segments());

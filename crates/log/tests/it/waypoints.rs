@@ -1,4 +1,4 @@
-//! Waypoints: a recovery walks what follows the last one that can be relied on, and nothing before it.
+//! Waypoints: a recovery walks only the part of the log behind the last usable one.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn fill(log: &nsq_log::TopicLog, bytes: u64) {
     }
 }
 
-/// What a start has to read.
+/// The number of bytes that a start reads.
 fn read_by_start(disk: &FaultyDisk) -> u64 {
     let opened = open(disk, Options::default());
     assert_eq!(opened.report, []);
