@@ -18,7 +18,7 @@ use crate::{
     journal::{Position, nanos},
     lock,
     segment::SEGMENT_HEADER_BYTES,
-    topic_log::{Append, Site},
+    site::{Append, Site},
 };
 
 mod active;

@@ -16,6 +16,7 @@ mod encode;
 mod files;
 mod record;
 mod replay;
+mod snapshot;
 mod stream;
 mod waypoint;
 

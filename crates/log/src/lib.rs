@@ -60,6 +60,9 @@ mod reopen;
 mod scan;
 mod segment;
 mod segments;
+mod shared;
+mod site;
+mod space;
 mod state;
 mod store;
 mod sync;
@@ -82,10 +85,12 @@ pub use crate::{
     pool::Pool,
     reopen::Reopened,
     segment::{FORMAT_VERSION, SEGMENT_HEADER_BYTES, SegmentSpan},
+    shared::{Durability, Options},
+    site::Append,
     state::{ChannelDelta, ChannelState, Outstanding, TopicState},
-    store::{DeletedTopic, Durability, FailedTopic, Opened, Options, RecoveredTopic, Store},
+    store::{DeletedTopic, FailedTopic, Opened, RecoveredTopic, Store},
     tail::{Read, Slice},
-    topic_log::{Append, TopicLog},
+    topic_log::TopicLog,
 };
 
 /// Locks a mutex, also one that was poisoned: no code here leaves a lock's data half changed across a call that can

@@ -21,8 +21,8 @@ use crate::{
     open_files::KeptFile,
     segment::segment_path,
     segments::Table,
+    shared::Shared,
     state::TopicState,
-    store::Shared,
     topic_log::{Start, TopicLog},
 };
 

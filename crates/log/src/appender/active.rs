@@ -7,8 +7,8 @@ use crate::{
     extent::{BatchAt, Extent},
     open_files::KeptFile,
     segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, segment_path, spare_header},
-    store::Durability,
-    topic_log::Site,
+    shared::Durability,
+    site::Site,
 };
 
 /// At level `memory`, batches gather up to this size before they are written.

@@ -11,7 +11,7 @@ use crate::{
     journal::Position,
     lock,
     open_files::KeptFile,
-    topic_log::Site,
+    site::Site,
 };
 
 /// The files that one flush covers.

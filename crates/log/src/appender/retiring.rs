@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Appender, Inner, Spare};
-use crate::{error::Error, lock, topic_log::Site};
+use crate::{error::Error, lock, site::Site};
 
 /// A segment whose messages are all finished is retired at once if it is longer than this …
 const DRAINED_BYTES_MAX: u64 = 4 << 20;

@@ -14,7 +14,7 @@ use crate::{
         parse_segment_name, segment_path, spare_header,
     },
     segments::Table,
-    store::Shared,
+    shared::Shared,
     walk::{Expected, Trust, Walked as Found, Walker},
 };
 

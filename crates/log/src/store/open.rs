@@ -13,7 +13,6 @@ use nsq_protocol::TopicName;
 
 use super::{
     FailedTopic, Opened, Options, RecoveredTopic, Shared, Store, remove_tree,
-    space::Space,
     topics::{Topic, Topics},
 };
 use crate::{
@@ -27,6 +26,7 @@ use crate::{
     read_budget::ReadBudget,
     recovery::{Recovered, newest_writer, next_segment, read_file, recover_topic},
     segment::{FORMAT_VERSION, HeaderDefect},
+    space::Space,
     topic_log::topic_dir,
 };
 
