@@ -1,6 +1,7 @@
 //! What the repository promises about itself.
 #![expect(clippy::unwrap_used, reason = "a test helper that fails fails the test")]
 
+mod layout;
 mod modules;
 
 use std::{collections::BTreeMap, path::Path, process::Command};

@@ -16,7 +16,6 @@ use crate::panics::CatchPanic;
 /// The tasks of one daemon and the token that asks them to end. Clones share both.
 ///
 /// # Invariants
-///
 /// 1. A task spawned here is known by name until its future has been dropped.
 /// 2. After [`drain`](Tasks::drain) has returned no task of this set makes progress any more: it has ended, or
 ///    it was told to abort.

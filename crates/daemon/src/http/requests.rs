@@ -14,7 +14,6 @@ pub(super) enum BodyLength {
 /// The state machine over the bytes of a connection.
 ///
 /// # Invariants
-///
 /// 1. Bytes outside of request targets are passed on unchanged.
 /// 2. No byte behind a head is looked at before the length of its body is known.
 #[derive(Debug, Default)]
