@@ -56,17 +56,22 @@ impl Deadlines {
                 continue;
             };
             tokio::select! {
-                () = tokio::time::sleep_until(clock.instant(next)) => self.fire(clock.now()),
+                () = tokio::time::sleep_until(clock.instant(next)) => self.fire(clock).await,
                 () = self.earlier.notified() => {}
             }
         }
     }
 
-    fn fire(&self, now: Time) {
-        while let Some(target) = self.pop_due(now) {
+    /// Expires every due target and lets other tasks of this thread run in between: a target with much to do does it in
+    /// parts.
+    async fn fire(&self, clock: &Clock) {
+        loop {
+            let now = clock.now();
+            let Some(target) = self.pop_due(now) else { return };
             if let Some(target) = target.upgrade() {
                 target.expire(now);
             }
+            tokio::task::yield_now().await;
         }
     }
 
