@@ -113,6 +113,11 @@ impl Node {
         self.topics().get(name).cloned()
     }
 
+    /// The topic, unless it is being deleted.
+    pub(crate) fn live_topic(&self, name: &str) -> Option<Arc<Topic>> {
+        self.existing_topic(name).filter(|topic| !topic.is_exiting())
+    }
+
     /// Every topic, by name.
     pub(crate) fn all_topics(&self) -> Vec<Arc<Topic>> {
         let mut topics: Vec<_> = self.topics().values().cloned().collect();
@@ -120,7 +125,8 @@ impl Node {
         topics
     }
 
-    /// The topic, created when there is none of that name. Blocks while its files are created.
+    /// The topic, created when there is none of that name. Blocks while its files are created, or those of the one before
+    /// are deleted.
     ///
     /// # Errors
     /// When nsqd stops, or the data folder does not take a new topic.
@@ -128,11 +134,12 @@ impl Node {
         self: &Arc<Self>,
         name: &TopicName,
     ) -> Result<Arc<Topic>, PublishError> {
-        if let Some(topic) = self.existing_topic(name.as_str()) {
+        if let Some(topic) = self.live_topic(name.as_str()) {
             return Ok(topic);
         }
+        // Whoever deletes a topic holds its name until nothing of it is left here.
         let _taken = self.names.take(name);
-        if let Some(topic) = self.existing_topic(name.as_str()) {
+        if let Some(topic) = self.live_topic(name.as_str()) {
             return Ok(topic);
         }
         if self.is_stopping() {

@@ -74,7 +74,7 @@ async fn publish(
 /// Returns the topic of the query. One that exists, which is the common case, is found without leaving the thread.
 async fn topic_or_create(node: &Arc<Node>, query: &Query) -> Result<Arc<Topic>, Error> {
     let name = args::topic(query)?;
-    if let Some(topic) = node.existing_topic(name.as_str()) {
+    if let Some(topic) = node.live_topic(name.as_str()) {
         return Ok(topic);
     }
     blocking(node, move |node| node.topic_or_create(&name)).await?.map_err(|_| exiting())

@@ -74,7 +74,7 @@ impl Session {
     ) -> Result<(), Stop> {
         let publishes = &mut self.gathered.publishes;
         if publishes.is_empty() && !publishes.are_for(topic) {
-            match self.node.existing_topic(topic) {
+            match self.node.live_topic(topic) {
                 Some(topic) => publishes.begin(topic),
                 None => return self.create_first(topic, None, failure),
             }

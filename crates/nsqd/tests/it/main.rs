@@ -19,4 +19,3 @@ mod protocol;
 mod restart;
 mod session;
 mod support;
-mod watched_disk;

@@ -1,15 +1,11 @@
 //! One connection beside others: it is woken when it has to be, waits for no disk but its own, and loses nothing
 //! when its client goes.
 
-use std::{fs, sync::Arc};
+use std::fs;
 
 use nsq_protocol::{Command, MessageId};
-use nsqd::World;
 
-use crate::{
-    support::{NsqdProcess, Received, Server, eventually},
-    watched_disk::WatchedDisk,
-};
+use crate::support::{NsqdProcess, Received, eventually};
 
 fn ok() -> Received {
     Received::Response("OK".to_owned())
@@ -139,75 +135,4 @@ fn a_deferred_publish_is_refused_only_if_it_will_not_be_delivered() {
     if stored {
         assert_eq!(consumer.finish_next(1), [b"late"]);
     }
-}
-
-fn start_watched() -> (WatchedDisk, Server) {
-    let disk = WatchedDisk::default();
-    let world = World { disk: Arc::new(disk.clone()), ..World::default() };
-    let server = Server::in_world(world, tempfile::tempdir().unwrap(), |_| ());
-    (disk, server)
-}
-
-#[test]
-fn a_topic_that_takes_its_time_to_be_created_holds_up_no_other_connection() {
-    let (disk, server) = start_watched();
-    server.client().publish("t", b"x");
-    disk.hold_folders();
-    let commands = [
-        Command::Pub { topic: "u", body: b"x" },
-        Command::Sub { topic: "v", channel: "c" },
-        Command::DeferredPub { topic: "w", delay_ms: 5, body: b"x" },
-    ];
-    let mut waiting = commands.map(|command| {
-        let mut client = server.client();
-        client.send(command);
-        client
-    });
-    disk.wait_for_a_caller();
-    // Some for every thread that serves connections.
-    let threads = std::thread::available_parallelism().unwrap().get();
-    for _ in 0..2 * threads {
-        server.client().publish("t", b"x");
-    }
-    disk.release_folders();
-    for client in &mut waiting {
-        assert_eq!(client.receive(), ok());
-    }
-}
-
-#[test]
-fn connections_create_flush_and_remove_no_files_on_the_thread_that_serves_them() {
-    let (disk, server) = start_watched();
-    let mut client = server.client();
-    for topic in ["t", "u", "e#ephemeral"] {
-        client.publish(topic, b"first");
-        client.ok(Command::DeferredPub { topic, delay_ms: 3_600_000, body: b"x" });
-    }
-    client.send_bytes(b"MPUB refused\n\0\0\0\x08\0\0\0\x01\0\0\0\0");
-    assert!(client.error().starts_with("E_BAD_MESSAGE"));
-    for (topic, channel, has_messages) in [
-        ("t", "c", true),
-        ("new", "c", false),
-        ("t", "c#ephemeral", false),
-        ("e#ephemeral", "c#ephemeral", true),
-    ] {
-        let mut consumer = server.consumer(topic, channel, 5);
-        if has_messages {
-            let message = consumer.message();
-            consumer.req(message.id, 0);
-            let again = consumer.message();
-            consumer.fin(again.id);
-        }
-        consumer.settle();
-    }
-    // The ephemeral ones go with their last client.
-    eventually(|| server.stats()["topics"].as_array().unwrap().len() == 4);
-    let calls = disk.take_calls();
-    assert!(calls.iter().any(|(_, call)| *call == "create_dir"), "{calls:?}");
-    let is_worker = |thread: &str| {
-        let number = thread.strip_prefix("nsqd-");
-        number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
-    };
-    let by_workers: Vec<_> = calls.iter().filter(|(thread, _)| is_worker(thread)).collect();
-    assert!(by_workers.is_empty(), "{by_workers:?}");
 }

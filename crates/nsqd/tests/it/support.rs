@@ -57,6 +57,15 @@ impl Server {
         folder: TempDir,
         change: impl FnOnce(&mut Options),
     ) -> Self {
+        Self::logging_to(Logger::discard(), world, folder, change)
+    }
+
+    pub(crate) fn logging_to(
+        logger: Logger,
+        world: World,
+        folder: TempDir,
+        change: impl FnOnce(&mut Options),
+    ) -> Self {
         let mut options = Options {
             data_path: folder.path().to_owned(),
             tcp_address: "127.0.0.1:0".to_owned(),
@@ -73,7 +82,7 @@ impl Server {
                 .build()
                 .unwrap();
             runtime.block_on(async move {
-                let nsqd = Nsqd::start_in(world, options, Logger::discard()).await.unwrap();
+                let nsqd = Nsqd::start_in(world, options, logger).await.unwrap();
                 started.send((nsqd.tcp_address(), nsqd.http_address().unwrap())).unwrap();
                 nsqd.run(async {
                     // Dropped or sent: both mean stop.

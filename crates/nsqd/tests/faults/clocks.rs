@@ -1,0 +1,153 @@
+//! Clocks that are wrong, and are put right: timestamps follow the wall clock, delays do not.
+
+use std::time::Duration;
+
+use nsq_log::testing::Stop;
+use nsq_protocol::Command;
+use nsqd::Clocks as _;
+
+use crate::{
+    machine::Machine,
+    support::{Client, Server},
+};
+
+/// The longest delay that can be asked for.
+const HOUR: Duration = Duration::from_secs(3600);
+const HALF: Duration = Duration::from_secs(1800);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap()
+}
+
+fn defer(server: &Server, delay: Duration, body: &[u8]) {
+    server.client().ok(Command::DeferredPub { topic: "t", delay_ms: millis(delay), body });
+}
+
+/// Publishes a message, and requeues it with a delay.
+fn requeue(server: &Server, consumer: &mut Client, delay: Duration) {
+    server.client().publish("t", b"requeued");
+    let message = consumer.message();
+    assert_eq!(message.body, b"requeued");
+    consumer.req(message.id, millis(delay));
+    consumer.settle();
+}
+
+fn sorted(mut bodies: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    bodies.sort();
+    bodies
+}
+
+#[test]
+fn timestamps_follow_the_wall_clock_wherever_it_is_set() {
+    let machine = Machine::new();
+    let server = machine.start(|_| ());
+    let mut consumer = server.consumer("t", "c", 1);
+    let start = machine.clocks.wall();
+    let mut last = None;
+    for wall in [start, start + DAY, start + HOUR, start - HOUR] {
+        machine.clocks.set_wall(wall);
+        server.client().publish("t", b"x");
+        let message = consumer.message();
+        consumer.fin(message.id);
+        assert_eq!(u128::from(message.timestamp_ns.cast_unsigned()), wall.as_nanos());
+        assert!(last < Some(message.id), "ids go on whatever the clock says");
+        last = Some(message.id);
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_while_nsqd_runs_changes_no_delay_and_no_timeout() {
+    let machine = Machine::new();
+    let server = machine.start(|options| options.msg_timeout = Duration::from_millis(50));
+    let mut consumer = server.consumer("t", "c", 10);
+    let start = machine.clocks.wall();
+    for wall in [start + DAY, start - 30 * DAY] {
+        defer(&server, HOUR, b"later");
+        machine.clocks.set_wall(wall);
+        consumer.expect_nothing();
+        defer(&server, Duration::from_millis(50), b"deferred");
+        requeue(&server, &mut consumer, Duration::from_millis(50));
+        let bodies = sorted(consumer.finish_next(2));
+        assert_eq!(bodies, [b"deferred", b"requeued"]);
+        server.client().publish("t", b"times out");
+        assert_eq!(consumer.message().attempts, 1);
+        let again = consumer.message();
+        assert_eq!((again.body.as_slice(), again.attempts), (b"times out".as_slice(), 2));
+        consumer.fin(again.id);
+        consumer.settle();
+    }
+}
+
+#[test]
+fn within_a_boot_delays_go_on_over_a_restart_whatever_the_wall_clock_says() {
+    let machine = Machine::new();
+    let mut server = machine.start(|_| ());
+    let mut consumer = server.consumer("t", "c", 10);
+    let start = machine.clocks.wall();
+    for wall in [start + 30 * DAY, start - 30 * DAY] {
+        defer(&server, HOUR, b"deferred");
+        requeue(&server, &mut consumer, HOUR);
+        machine.clocks.pass(HALF);
+        machine.clocks.set_wall(wall);
+        drop(consumer);
+        server.stop();
+        server = machine.start(|_| ());
+        consumer = server.consumer("t", "c", 10);
+        assert_eq!(server.channel_stats("c")["deferred_count"], 2, "half of it is left");
+        machine.clocks.pass(HALF);
+        drop(consumer);
+        server.stop();
+        server = machine.start(|_| ());
+        consumer = server.consumer("t", "c", 10);
+        let bodies = sorted(consumer.finish_next(2));
+        assert_eq!(bodies, [b"deferred", b"requeued"]);
+        consumer.settle();
+    }
+}
+
+#[test]
+fn over_a_boot_delays_go_on_by_the_wall_clock() {
+    let machine = Machine::new();
+    let server = machine.start(|_| ());
+    let mut consumer = server.consumer("t", "c", 10);
+    defer(&server, HOUR, b"deferred");
+    requeue(&server, &mut consumer, HOUR);
+    drop(consumer);
+    server.stop();
+    for left in [2, 0] {
+        machine.clocks.pass(HALF);
+        machine.clocks.boot();
+        let server = machine.start(|_| ());
+        let mut consumer = server.consumer("t", "c", 10);
+        if left > 0 {
+            assert_eq!(server.channel_stats("c")["deferred_count"], left);
+        } else {
+            let bodies = sorted(consumer.finish_next(2));
+            assert_eq!(bodies, [b"deferred", b"requeued"]);
+        }
+        consumer.settle();
+    }
+}
+
+#[test]
+fn a_clock_that_was_ahead_or_behind_makes_nothing_wait_longer_than_was_asked_for() {
+    for (was_ahead, reboots) in [(true, true), (true, false), (false, true), (false, false)] {
+        let machine = Machine::new();
+        let right = machine.clocks.wall();
+        machine.clocks.set_wall(if was_ahead { right + 30 * DAY } else { right - 30 * DAY });
+        let server = machine.start(|_| ());
+        let mut consumer = server.consumer("t", "c", 10);
+        defer(&server, Duration::from_millis(500), b"deferred");
+        requeue(&server, &mut consumer, Duration::from_millis(500));
+
+        let machine = machine.after(Stop::Kill);
+        machine.clocks.set_wall(right);
+        if reboots {
+            machine.clocks.boot();
+        }
+        let server = machine.start(|_| ());
+        let bodies = sorted(server.consumer("t", "c", 10).finish_next(2));
+        assert_eq!(bodies, [b"deferred", b"requeued"], "{was_ahead} {reboots}");
+    }
+}
