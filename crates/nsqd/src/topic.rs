@@ -115,6 +115,7 @@ impl Topic {
         });
         if let Some(recovered) = recovered {
             topic.restore_channels(recovered);
+            topic.disk.resume();
         }
         topic
     }

@@ -134,10 +134,22 @@ impl Topic {
         self.disk.record(|told| {
             existed = self.remove_channel(channel);
             told.unwritten.remove(&channel.name);
-            if existed { vec![Record::Deleted(channel.name.clone())] } else { Vec::new() }
+            if !existed {
+                return Vec::new();
+            }
+            let mut records = vec![Record::Deleted(channel.name.clone())];
+            if !self.has_durable_channels() {
+                // No channel tells any more how far the topic has got.
+                records.push(self.topic_record(told));
+            }
+            records
         })?;
         self.disk.keep_soon();
         Ok(existed)
+    }
+
+    fn has_durable_channels(&self) -> bool {
+        lock(&self.routes).channels.keys().any(|name| !name.is_ephemeral())
     }
 
     fn remove_channel(&self, channel: &Channel) -> bool {

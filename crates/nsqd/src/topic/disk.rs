@@ -174,6 +174,15 @@ impl TopicDisk {
         lock(&self.told).unwritten.contains(channel)
     }
 
+    /// Has the journal retried if recovery could not write it.
+    pub(super) fn resume(&self) {
+        if self.log.journal_behind()
+            && let Err(error) = self.log.retry_journal()
+        {
+            self.journal_failed(&error);
+        }
+    }
+
     fn journal_failed(&self, error: &nsq_log::Error) {
         if !matches!(error, nsq_log::Error::Deleted(_) | nsq_log::Error::Closed) {
             self.mark_failed("journal not written", error);

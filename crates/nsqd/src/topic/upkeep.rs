@@ -85,7 +85,7 @@ impl Topic {
         self.disk.record(|told| vec![self.topic_record(told)])
     }
 
-    fn topic_record(&self, told: &mut Told) -> Record {
+    pub(super) fn topic_record(&self, told: &mut Told) -> Record {
         let routes = lock(&self.routes);
         let fan = routes.fan.state();
         told.fanout = fan.fanout;

@@ -14,7 +14,7 @@ use std::{
 use nsq_protocol::Command;
 
 use self::load::{Load, Random};
-use crate::support::{NsqdProcess, eventually};
+use crate::support::{NsqdProcess, eventually, http};
 
 const ROUNDS: u64 = 25;
 /// A kill comes at most after so many answers and deliveries.
@@ -175,6 +175,25 @@ fn an_ephemeral_channel_does_not_make_its_topic_forget_how_far_it_got() {
     let nsqd = NsqdProcess::start(folder.path(), &[]);
     nsqd.client().publish("t", b"4");
     let mut consumer = nsqd.consumer("t", "tail#ephemeral", 100);
+    assert_eq!(consumer.message().body, b"4");
+    consumer.expect_nothing();
+}
+
+#[test]
+fn messages_of_a_deleted_last_channel_do_not_come_again_after_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let nsqd = NsqdProcess::start(folder.path(), &[]);
+    let post = |nsqd: &NsqdProcess, target| {
+        assert_eq!(http(nsqd.http, "POST", target, b"").0, 200, "{target}");
+    };
+    post(&nsqd, "/topic/create?topic=t");
+    post(&nsqd, "/channel/create?topic=t&channel=c");
+    nsqd.client().publish_all("t", &["1", "2", "3"]);
+    post(&nsqd, "/channel/delete?topic=t&channel=c");
+    let _ = nsqd.kill();
+    let nsqd = NsqdProcess::start(folder.path(), &[]);
+    let mut consumer = nsqd.consumer("t", "d", 100);
+    nsqd.client().publish("t", b"4");
     assert_eq!(consumer.message().body, b"4");
     consumer.expect_nothing();
 }
