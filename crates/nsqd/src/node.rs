@@ -183,11 +183,12 @@ impl Node {
         topic: &Arc<Topic>,
         channel: &ChannelName,
     ) -> Result<Arc<Channel>, PublishError> {
-        let (channel, created) = topic.channel_or_create(channel)?;
-        if created {
-            self.changed(&topic.name, channel.name.is_ephemeral());
+        let created = topic.channel_or_create(channel);
+        // Also after an error: the channel is there, and the journal gets it later.
+        if matches!(created, Ok((_, true)) | Err(PublishError::Journal(_))) {
+            self.changed(&topic.name, channel.is_ephemeral());
         }
-        Ok(channel)
+        Ok(created?.0)
     }
 
     /// Publishes to a topic; to a new one of its name when it has gone with its last channel meanwhile, which
@@ -241,14 +242,15 @@ impl Node {
         topic: &Topic,
         channel: &Channel,
     ) -> Result<bool, nsq_log::Error> {
-        let existed = topic.delete_channel(channel)?;
-        if existed {
+        let deleted = topic.delete_channel(channel);
+        // Also after an error: the channel is gone, though the journal does not know it yet.
+        if !matches!(deleted, Ok(false)) {
             self.changed(&topic.name, channel.name.is_ephemeral());
             if topic.name.is_ephemeral() {
                 self.delete_if_unused(topic)?;
             }
         }
-        Ok(existed)
+        deleted
     }
 
     /// Deletes an ephemeral topic unless somebody has made a channel of it meanwhile.
