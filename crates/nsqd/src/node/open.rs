@@ -16,7 +16,7 @@ use nsq_protocol::{ChannelName, TopicName};
 
 use super::{
     Node,
-    adopt::adopt_channels,
+    adopt::{adopt_channels, topic_of},
     metadata::{Catalog, CatalogTopic, Metadata, MetadataError},
     names::Names,
     news::News,
@@ -118,7 +118,9 @@ impl Node {
         for notice in notices {
             self.services.logger.warn(format_args!("{notice}"));
             if notice.is_loss() {
-                self.services.health.lost(&notice.path.display().to_string(), notice);
+                let topic = topic_of(&notice.path).map(|topic| format!("TOPIC({topic})"));
+                let owner = topic.unwrap_or_else(|| notice.path.display().to_string());
+                self.services.health.lost(&owner, notice);
             }
         }
     }
@@ -167,9 +169,9 @@ impl Node {
         let _taken = self.names.take(name);
         match self.store.retry_topic(name) {
             Ok(Some((RecoveredTopic { name, log, state }, notices))) => {
+                self.services.health.forget(&format!("TOPIC({name})"));
                 self.report(&notices);
                 let topic = Topic::new(name.clone(), log, Some(state), &self.services);
-                self.services.health.forget(&format!("TOPIC({name})"));
                 self.services.logger.info(format_args!("TOPIC({name}): opened"));
                 self.topics_mut().insert(name, topic.clone());
                 self.changed(&topic.name, false);
