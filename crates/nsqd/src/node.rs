@@ -7,9 +7,9 @@ pub(crate) mod news;
 mod open;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
-        Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -17,7 +17,7 @@ use std::{
 
 use foldhash::fast::RandomState;
 use nsq_broker::ClientId;
-use nsq_log::{BatchBuilder, DeletedTopic, Store};
+use nsq_log::{BatchBuilder, Store};
 use nsq_protocol::{ChannelName, TopicName};
 
 pub use self::{metadata::MetadataError, open::OpenError};
@@ -28,6 +28,7 @@ use self::{
 };
 use crate::{
     chores::queue::Errand,
+    lock::lock,
     topic::{PublishError, Topic, channel::Channel, client::Clients, services::Services},
 };
 
@@ -52,6 +53,8 @@ pub(crate) struct Node {
     pub(crate) news: News,
     store: Store,
     topics: RwLock<Topics>,
+    /// The entries in `nsqd.dat` of topics that could not be opened.
+    isolated: Mutex<BTreeMap<TopicName, CatalogTopic>>,
     /// Names of topics that are being created or deleted.
     names: Names,
     /// Writes `nsqd.dat`.
@@ -145,17 +148,22 @@ impl Node {
         if self.is_stopping() {
             return Err(PublishError::Exiting);
         }
-        let log = self.store.create_topic(name).inspect_err(|error| {
-            self.services.health.failed(CATALOG, error);
-            // Writing to the same folder shows when it works again.
-            self.write_metadata_after(RETRY);
-        })?;
+        let log = self.store.create_topic(name).inspect_err(|error| self.not_created(error))?;
         let topic = Topic::new(name.clone(), log, None, &self.services);
         self.news.created(&topic);
         self.topics_mut().insert(name.clone(), topic.clone());
         self.services.logger.info(format_args!("TOPIC({name}): created"));
         self.changed(name, name.is_ephemeral());
         Ok(topic)
+    }
+
+    /// Notes that the files of a topic could not be created. One that could not be opened has an entry of its own.
+    fn not_created(&self, error: &nsq_log::Error) {
+        if !matches!(error, nsq_log::Error::Failed { .. }) {
+            self.services.health.failed(CATALOG, error);
+            // Writing to the same folder shows when it works again.
+            self.write_metadata_after(RETRY);
+        }
     }
 
     /// Notes that a topic or a channel of it was created or deleted. An ephemeral one is not in `nsqd.dat`.
@@ -219,12 +227,17 @@ impl Node {
     /// the next start does.
     pub(crate) fn delete_topic(&self, name: &TopicName) -> Result<bool, nsq_log::Error> {
         let taken = self.names.take(name);
-        let Some(topic) = self.existing_topic(name.as_str()) else { return Ok(false) };
-        let deleted = self.store.detach_topic(name)?;
+        // Also one that could not be opened: there is nothing of it but files.
+        let Some(deleted) = self.store.detach_topic(name)? else { return Ok(false) };
         self.services.logger.info(format_args!("TOPIC({name}): deleting"));
-        topic.exit();
-        topic.forget();
-        self.topics_mut().remove(name);
+        if let Some(topic) = self.existing_topic(name.as_str()) {
+            topic.exit();
+            topic.forget();
+            self.topics_mut().remove(name);
+        }
+        if lock(&self.isolated).remove(name).is_some() {
+            self.services.health.forget(&format!("TOPIC({name})"));
+        }
         self.news.changed(name);
         if !name.is_ephemeral() {
             // At once: a topic that the file still lists would be back after a crash.
@@ -232,7 +245,7 @@ impl Node {
         }
         // A topic of the same name may come: its files have another name.
         drop(taken);
-        deleted.map_or(Ok(()), DeletedTopic::remove)?;
+        deleted.remove()?;
         Ok(true)
     }
 
@@ -309,7 +322,9 @@ impl Node {
     fn catalog(&self) -> Catalog {
         let topics = self.all_topics();
         let durable = topics.iter().filter(|topic| !topic.name.is_ephemeral());
-        Catalog::new(durable.map(|topic| catalog_topic(topic)).collect())
+        let isolated = lock(&self.isolated);
+        let all = durable.map(|topic| catalog_topic(topic)).chain(isolated.values().cloned());
+        Catalog::new(all.collect())
     }
 
     /// Records in the data folder how far the wall clock is from node time, now and whenever it is set: after a reboot

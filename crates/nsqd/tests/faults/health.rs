@@ -45,6 +45,14 @@ impl Sink for CountingLog {
     }
 }
 
+/// Whether `nsqd.dat` lists a topic or channel of this name.
+fn lists(machine: &Machine, name: &str) -> bool {
+    let files = machine.disk.files(Path::new(FOLDER));
+    let catalog = files.into_iter().find(|(path, _)| path.ends_with("nsqd.dat"));
+    let text = catalog.map(|(_, bytes)| String::from_utf8(bytes).unwrap());
+    text.is_some_and(|text| text.contains(&format!("\"name\":\"{name}\"")))
+}
+
 #[test]
 fn a_flush_that_finds_its_topic_deleted_is_no_failure() {
     let machine = Machine::new();
@@ -89,13 +97,7 @@ fn a_channel_that_reaches_the_journal_late_is_listed_like_any_other() {
     let machine = Machine::new();
     let server = machine.start(|_| ());
     server.consumer("t", "c", 0).settle();
-    let listed = |channel: &str| {
-        let files = machine.disk.files(Path::new(FOLDER));
-        let catalog = files.into_iter().find(|(path, _)| path.ends_with("nsqd.dat"));
-        let text = catalog.map(|(_, bytes)| String::from_utf8(bytes).unwrap());
-        text.is_some_and(|text| text.contains(&format!("\"name\":\"{channel}\"")))
-    };
-    eventually(|| listed("c"));
+    eventually(|| lists(&machine, "c"));
     machine.disk.limit_space(Some(0));
     let mut client = server.client();
     client.send(Command::Sub { topic: "t", channel: "late" });
@@ -106,5 +108,26 @@ fn a_channel_that_reaches_the_journal_late_is_listed_like_any_other() {
         client.send(Command::Sub { topic: "t", channel: "late" });
         client.receive() == Received::Response("OK".to_owned())
     });
-    eventually(|| listed("late"));
+    eventually(|| lists(&machine, "late"));
+}
+
+#[test]
+fn a_topic_that_cannot_be_opened_stays_listed_until_it_is_deleted() {
+    let machine = Machine::new();
+    let server = machine.start(|_| ());
+    server.consumer("broken", "c", 0).settle();
+    server.client().publish("broken", b"x");
+    server.stop();
+    let folder = Path::new(FOLDER).join("topics/broken.topic");
+    let segment = machine.disk.files(&folder).into_iter().map(|(path, _)| path);
+    let segment = segment.into_iter().find(|path| path.extension() == Some("seg".as_ref()));
+    machine.disk.break_path(&segment.unwrap(), Some(Errno::IO));
+    let server = machine.start(|_| ());
+    server.client().publish("t", b"x");
+    eventually(|| lists(&machine, "t"));
+    assert!(lists(&machine, "broken") && lists(&machine, "c"));
+    server.post("/topic/delete?topic=broken");
+    assert!(!lists(&machine, "broken"));
+    assert_eq!(server.stats()["health"], "OK");
+    server.client().publish("broken", b"a new one");
 }
