@@ -217,6 +217,13 @@ pub enum ReadError {
     Io(#[from] IoError),
 }
 
+impl ReadError {
+    /// Returns true for a shortage (of descriptors or memory) that may pass by itself.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Io(error) if error.is_temporary())
+    }
+}
+
 /// Returns true if a file system or quota is full.
 pub(crate) fn is_out_of_space(error: &io::Error) -> bool {
     use rustix::io::Errno;

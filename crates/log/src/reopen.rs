@@ -91,7 +91,12 @@ impl TopicLog {
             return Ok(());
         }
         self.settle(suspect, &walked, &path, reopened);
-        self.appender.renewed(number, walked.extent.bytes);
+        if walked.extent.bytes < suspect.bytes {
+            // The journal may have waypoints behind the cut. They must not point into later batches.
+            self.appender.abandon(number);
+        } else {
+            self.appender.renewed(number);
+        }
         Ok(())
     }
 

@@ -7,9 +7,9 @@ pub(crate) mod news;
 mod open;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
-        Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -17,7 +17,7 @@ use std::{
 
 use foldhash::fast::RandomState;
 use nsq_broker::ClientId;
-use nsq_log::{BatchBuilder, DeletedTopic, Store};
+use nsq_log::{BatchBuilder, Store};
 use nsq_protocol::{ChannelName, TopicName};
 
 pub use self::{metadata::MetadataError, open::OpenError};
@@ -28,6 +28,7 @@ use self::{
 };
 use crate::{
     chores::queue::Errand,
+    lock::lock,
     topic::{PublishError, Topic, channel::Channel, client::Clients, services::Services},
 };
 
@@ -52,6 +53,8 @@ pub(crate) struct Node {
     pub(crate) news: News,
     store: Store,
     topics: RwLock<Topics>,
+    /// The entries in `nsqd.dat` of topics that could not be opened.
+    isolated: Mutex<BTreeMap<TopicName, CatalogTopic>>,
     /// Names of topics that are being created or deleted.
     names: Names,
     /// Writes `nsqd.dat`.
@@ -145,17 +148,22 @@ impl Node {
         if self.is_stopping() {
             return Err(PublishError::Exiting);
         }
-        let log = self.store.create_topic(name).inspect_err(|error| {
-            self.services.health.failed(CATALOG, error);
-            // Writing to the same folder shows when it works again.
-            self.write_metadata_after(RETRY);
-        })?;
+        let log = self.store.create_topic(name).inspect_err(|error| self.not_created(error))?;
         let topic = Topic::new(name.clone(), log, None, &self.services);
         self.news.created(&topic);
         self.topics_mut().insert(name.clone(), topic.clone());
         self.services.logger.info(format_args!("TOPIC({name}): created"));
         self.changed(name, name.is_ephemeral());
         Ok(topic)
+    }
+
+    /// Notes that the files of a topic could not be created. One that could not be opened has an entry of its own.
+    fn not_created(&self, error: &nsq_log::Error) {
+        if !matches!(error, nsq_log::Error::Failed { .. }) {
+            self.services.health.failed(CATALOG, error);
+            // Writing to the same folder shows when it works again.
+            self.write_metadata_after(RETRY);
+        }
     }
 
     /// Notes that a topic or a channel of it was created or deleted. An ephemeral one is not in `nsqd.dat`.
@@ -183,11 +191,12 @@ impl Node {
         topic: &Arc<Topic>,
         channel: &ChannelName,
     ) -> Result<Arc<Channel>, PublishError> {
-        let (channel, created) = topic.channel_or_create(channel)?;
-        if created {
-            self.changed(&topic.name, channel.name.is_ephemeral());
+        let created = topic.channel_or_create(channel);
+        // Also after an error: the channel is there, and the journal gets it later.
+        if matches!(created, Ok((_, true)) | Err(PublishError::Journal(_))) {
+            self.changed(&topic.name, channel.is_ephemeral());
         }
-        Ok(channel)
+        Ok(created?.0)
     }
 
     /// Publishes to a topic; to a new one of its name when it has gone with its last channel meanwhile, which
@@ -218,12 +227,17 @@ impl Node {
     /// the next start does.
     pub(crate) fn delete_topic(&self, name: &TopicName) -> Result<bool, nsq_log::Error> {
         let taken = self.names.take(name);
-        let Some(topic) = self.existing_topic(name.as_str()) else { return Ok(false) };
-        let deleted = self.store.detach_topic(name)?;
+        // Also one that could not be opened: there is nothing of it but files.
+        let Some(deleted) = self.store.detach_topic(name)? else { return Ok(false) };
         self.services.logger.info(format_args!("TOPIC({name}): deleting"));
-        topic.exit();
-        topic.forget();
-        self.topics_mut().remove(name);
+        if let Some(topic) = self.existing_topic(name.as_str()) {
+            topic.exit();
+            topic.forget();
+            self.topics_mut().remove(name);
+        }
+        if lock(&self.isolated).remove(name).is_some() {
+            self.services.health.forget(&format!("TOPIC({name})"));
+        }
         self.news.changed(name);
         if !name.is_ephemeral() {
             // At once: a topic that the file still lists would be back after a crash.
@@ -231,7 +245,7 @@ impl Node {
         }
         // A topic of the same name may come: its files have another name.
         drop(taken);
-        deleted.map_or(Ok(()), DeletedTopic::remove)?;
+        deleted.remove()?;
         Ok(true)
     }
 
@@ -241,14 +255,15 @@ impl Node {
         topic: &Topic,
         channel: &Channel,
     ) -> Result<bool, nsq_log::Error> {
-        let existed = topic.delete_channel(channel)?;
-        if existed {
+        let deleted = topic.delete_channel(channel);
+        // Also after an error: the channel is gone, though the journal does not know it yet.
+        if !matches!(deleted, Ok(false)) {
             self.changed(&topic.name, channel.name.is_ephemeral());
             if topic.name.is_ephemeral() {
                 self.delete_if_unused(topic)?;
             }
         }
-        Ok(existed)
+        deleted
     }
 
     /// Deletes an ephemeral topic unless somebody has made a channel of it meanwhile.
@@ -307,7 +322,9 @@ impl Node {
     fn catalog(&self) -> Catalog {
         let topics = self.all_topics();
         let durable = topics.iter().filter(|topic| !topic.name.is_ephemeral());
-        Catalog::new(durable.map(|topic| catalog_topic(topic)).collect())
+        let isolated = lock(&self.isolated);
+        let all = durable.map(|topic| catalog_topic(topic)).chain(isolated.values().cloned());
+        Catalog::new(all.collect())
     }
 
     /// Records in the data folder how far the wall clock is from node time, now and whenever it is set: after a reboot

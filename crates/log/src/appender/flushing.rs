@@ -24,7 +24,7 @@ pub(crate) struct FlushPlan {
     pub(crate) names: bool,
     /// The position up to which the segments are flushed then.
     pub(crate) position: Option<Position>,
-    /// [`Marks::appended_bytes`](crate::topic_log::Marks::appended_bytes) there.
+    /// [`Marks::appended_bytes`](crate::site::Marks::appended_bytes) there.
     pub(crate) appended_bytes: u64,
 }
 
@@ -68,12 +68,11 @@ impl Appender {
         Ok(Some(numbers.chain(active.map(|active| active.segment.number)).collect()))
     }
 
-    /// Notes that the file of a segment was replaced and how long it is now.
-    pub(crate) fn renewed(&self, segment: u32, bytes: u64) {
-        if let Some(active) = lock(&self.inner).active.as_mut()
+    /// Notes that the file of a segment was replaced by a copy of the same length.
+    pub(crate) fn renewed(&self, segment: u32) {
+        if let Some(active) = lock(&self.inner).active.as_ref()
             && active.segment.number == segment
         {
-            active.bytes = bytes;
             active.file.iter().for_each(|file| file.close());
         }
     }

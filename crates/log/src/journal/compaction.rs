@@ -178,8 +178,8 @@ impl Journal {
         let mut stream = lock(&self.stream);
         stream.snapshot_bytes = snapshot_bytes;
         stream.older_bytes = 0;
-        stream.boundary = None;
-        stream.suspect = false;
+        // A flush that failed meanwhile has taken the boundary away: the new file may have lost records too.
+        stream.suspect &= stream.boundary.take().is_none();
         // The directory was flushed with the snapshot.
         stream.names_dirty = false;
         stream.unsynced.retain(|unsynced| *unsynced >= generation);

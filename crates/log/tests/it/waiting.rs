@@ -2,7 +2,8 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use nsq_log::{Chunk, JournalRecord, Opened, Options, Read, Store};
+use nsq_log::{Chunk, JournalRecord, Opened, Options, Read, Store, testing::Denied};
+use rustix::io::Errno;
 
 use crate::{support::*, watched::WatchedDisk};
 
@@ -68,6 +69,28 @@ fn appends_and_journal_records_go_on_during_every_step_of_a_compaction() {
         let killed = disk.disk.restart(nsq_log::testing::Stop::Kill);
         assert!(open(&killed, Options::default()).topics[0].state.paused, "{step}");
     }
+}
+
+#[test]
+fn a_flush_that_fails_beside_a_compaction_is_mended_by_the_next_one() {
+    let disk = watched();
+    let opened = open_watched(&disk, Options::default());
+    let log = topic(&opened.store);
+    std::thread::scope(|scope| {
+        let held = disk.hold("rename");
+        let compaction = scope.spawn(|| log.compact());
+        held.wait();
+        log.sync().unwrap();
+        log.journal(&[topic_record()], 0).unwrap();
+        disk.disk.deny(Denied { sync: Some(Errno::IO), ..Denied::default() });
+        log.sync().unwrap_err();
+        disk.disk.deny(Denied::default());
+        drop(held);
+        assert_eq!(compaction.join().unwrap().unwrap(), None);
+    });
+    assert!(log.needs_compaction(), "the record may be lost");
+    assert_eq!(log.compact().unwrap(), None);
+    assert!(!log.needs_compaction());
 }
 
 #[test]

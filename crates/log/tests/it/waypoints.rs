@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use nsq_log::{
     Options,
-    testing::{FaultyDisk, Stop},
+    testing::{Denied, FaultyDisk, Stop},
 };
+use rustix::io::Errno;
 
 use crate::support::*;
 
@@ -89,6 +90,29 @@ fn a_clean_stop_after_a_crash_spares_the_next_start_the_walk() {
     let before = second.bytes_read();
     assert!(before > 2 * MIB, "the crash made it walk");
     assert!(read_by_start(&second) - before < 64 << 10);
+}
+
+#[test]
+fn a_waypoint_behind_a_cut_hides_nothing_that_was_appended_after_it() {
+    let disk = disk();
+    let opened = open(&disk, Options { tail_bytes: 0, ..Options::default() });
+    let log = topic(&opened.store);
+    append(&log, &[b"flushed"]);
+    log.sync().unwrap();
+    append(&log, &[b"kept"]);
+    append(&log, &[&[b'x'; 1000]]);
+    log.waypoint().unwrap();
+    disk.deny(Denied { sync: Some(Errno::IO), ..Denied::default() });
+    log.sync().unwrap_err();
+    disk.deny(Denied::default());
+    disk.edit(&segment_files(&disk)[0].0, |bytes| bytes.truncate(bytes.len() - 1));
+    assert_eq!(log.reopen().unwrap().lost, [2..3]);
+    for seq in 3..30 {
+        assert_eq!(append(&log, &[&[b'y'; 100]]), seq..seq + 1);
+    }
+    let opened = open(&disk.restart(Stop::Kill), Options::default());
+    let found = read_all(&recovered(&opened), 1);
+    assert!(found.into_keys().eq((0..2).chain(3..30)));
 }
 
 #[test]

@@ -36,7 +36,7 @@ pub(crate) fn adopt_channels(
 fn lost_its_journal(topic: &RecoveredTopic, report: &[Notice]) -> bool {
     report.iter().any(|notice| {
         let lost = matches!(notice.event, Event::JournalCut { .. } | Event::JournalReset { .. });
-        lost && is_in(&notice.path, topic)
+        lost && topic_of(&notice.path) == Some(topic.name.as_str())
     })
 }
 
@@ -51,8 +51,8 @@ fn adopt(topic: &mut RecoveredTopic, listed: &CatalogChannel, start: u64) -> Opt
     Some(name)
 }
 
-/// Whether a file lies in the folder of a topic.
-fn is_in(path: &Path, topic: &RecoveredTopic) -> bool {
+/// The name of the topic that a file belongs to; `None` for a file of the node.
+pub(super) fn topic_of(path: &Path) -> Option<&str> {
     let folder = path.parent().and_then(Path::file_name).and_then(|name| name.to_str());
-    folder.and_then(|folder| folder.strip_suffix(".topic")) == Some(topic.name.as_str())
+    folder.and_then(|folder| folder.strip_suffix(".topic"))
 }

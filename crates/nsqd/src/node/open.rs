@@ -1,9 +1,8 @@
 //! Opening a data folder: recovered topics, what `nsqd.dat` lists, and what is reported of both.
 
 use std::{
-    collections::BTreeMap,
     sync::{
-        Arc, OnceLock, RwLock, Weak,
+        Arc, Mutex, OnceLock, RwLock, Weak,
         atomic::{AtomicBool, AtomicU64},
     },
     time::Duration,
@@ -16,7 +15,7 @@ use nsq_protocol::{ChannelName, TopicName};
 
 use super::{
     Node,
-    adopt::adopt_channels,
+    adopt::{adopt_channels, topic_of},
     metadata::{Catalog, CatalogTopic, Metadata, MetadataError},
     names::Names,
     news::News,
@@ -24,6 +23,7 @@ use super::{
 use crate::{
     chores::queue::Errand,
     clock::{Clock, Reading, nanos},
+    lock::lock,
     options::Options,
     topic::{PublishError, Topic, client::Clients, services::Services},
     world::World,
@@ -81,8 +81,6 @@ impl Node {
             log_options(&options),
             clocks,
         )?;
-        let mut topics = opened.topics;
-        let adopted = adopt_channels(&mut topics, &opened.report, &catalog);
         let services = Arc::new(Services {
             options,
             clock: Clock::new(world.clocks, start, Time(opened.now_ns)),
@@ -102,15 +100,16 @@ impl Node {
             news: News::default(),
             store: opened.store,
             topics: RwLock::default(),
+            isolated: Mutex::default(),
             names: Names::default(),
             next_client: AtomicU64::new(1),
             stopping: AtomicBool::new(false),
             ports: OnceLock::new(),
         });
         node.report(&opened.report);
-        node.add_recovered(topics, &adopted)?;
-        node.isolate(&opened.failed);
-        node.load_catalog(&catalog, &opened.failed)?;
+        node.add_recovered(opened.topics, &opened.report, &catalog);
+        node.isolate(&opened.failed, &catalog);
+        node.load_catalog(&catalog)?;
         Ok(node)
     }
 
@@ -118,16 +117,16 @@ impl Node {
         for notice in notices {
             self.services.logger.warn(format_args!("{notice}"));
             if notice.is_loss() {
-                self.services.health.lost(&notice.path.display().to_string(), notice);
+                let topic = topic_of(&notice.path).map(|topic| format!("TOPIC({topic})"));
+                let owner = topic.unwrap_or_else(|| notice.path.display().to_string());
+                self.services.health.lost(&owner, notice);
             }
         }
     }
 
-    fn add_recovered(
-        &self,
-        topics: Vec<RecoveredTopic>,
-        adopted: &BTreeMap<TopicName, Vec<ChannelName>>,
-    ) -> Result<(), OpenError> {
+    /// Adds topics that were opened, with the channels that `catalog` lists and their journals have lost.
+    fn add_recovered(&self, mut topics: Vec<RecoveredTopic>, report: &[Notice], catalog: &Catalog) {
+        let adopted = adopt_channels(&mut topics, report, catalog);
         for RecoveredTopic { name, log, state } in topics {
             let topic = Topic::new(name.clone(), log, Some(state), &self.services);
             if let Some(channels) = adopted.get(&name) {
@@ -136,12 +135,15 @@ impl Node {
             }
             self.topics_mut().insert(name, topic);
         }
-        Ok(())
     }
 
     /// Reports topics that could not be opened, and tries them again in the background. All others are served.
-    fn isolate(self: &Arc<Self>, failed: &[FailedTopic]) {
+    fn isolate(self: &Arc<Self>, failed: &[FailedTopic], catalog: &Catalog) {
         for FailedTopic { name, error } in failed {
+            let mut listed = catalog.topics.iter().flatten();
+            let listed = listed.find(|listed| listed.name == name.as_str()).cloned();
+            let unlisted = || CatalogTopic { name: name.to_string(), ..CatalogTopic::default() };
+            lock(&self.isolated).insert(name.clone(), listed.unwrap_or_else(unlisted));
             self.services
                 .logger
                 .error(format_args!("TOPIC({name}): not opened, retrying - {error}"));
@@ -166,13 +168,17 @@ impl Node {
         }
         let _taken = self.names.take(name);
         match self.store.retry_topic(name) {
-            Ok(Some((RecoveredTopic { name, log, state }, notices))) => {
-                self.report(&notices);
-                let topic = Topic::new(name.clone(), log, Some(state), &self.services);
+            Ok(Some((topic, notices))) => {
                 self.services.health.forget(&format!("TOPIC({name})"));
+                self.report(&notices);
+                let listed = lock(&self.isolated).remove(name);
+                self.add_recovered(
+                    vec![topic],
+                    &notices,
+                    &Catalog::new(listed.into_iter().collect()),
+                );
                 self.services.logger.info(format_args!("TOPIC({name}): opened"));
-                self.topics_mut().insert(name, topic.clone());
-                self.changed(&topic.name, false);
+                self.changed(name, false);
             }
             Ok(None) => {}
             Err(error) => {
@@ -183,11 +189,7 @@ impl Node {
     }
 
     /// Creates what `nsqd.dat` lists and the folder does not hold.
-    fn load_catalog(
-        self: &Arc<Self>,
-        catalog: &Catalog,
-        failed: &[FailedTopic],
-    ) -> Result<(), OpenError> {
+    fn load_catalog(self: &Arc<Self>, catalog: &Catalog) -> Result<(), OpenError> {
         for listed in catalog.topics.iter().flatten() {
             let Ok(name) = TopicName::new(&listed.name) else {
                 self.services
@@ -195,7 +197,7 @@ impl Node {
                     .warn(format_args!("skipping creation of invalid topic {}", listed.name));
                 continue;
             };
-            let known = failed.iter().any(|failed| failed.name == name);
+            let known = lock(&self.isolated).contains_key(&name);
             if !known && self.existing_topic(name.as_str()).is_none() {
                 self.create_listed(&name, listed).map_err(|error| OpenError::Create {
                     topic: name.to_string(),

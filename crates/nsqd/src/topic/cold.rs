@@ -73,10 +73,10 @@ impl ColdReads {
         }
     }
 
-    /// Notes a failed load; returns how many have failed in a row.
-    pub(super) fn failed(&mut self) -> u32 {
+    /// Notes a failed load; returns how many have failed in a row. One that failed for a shortage does not count.
+    pub(super) fn failed(&mut self, is_temporary: bool) -> u32 {
         self.loading = false;
-        self.failures += 1;
+        self.failures += u32::from(!is_temporary);
         self.failures
     }
 

@@ -10,7 +10,7 @@ use std::{
     fmt::Display,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -71,6 +71,17 @@ struct Synced {
     error: Option<Arc<str>>,
 }
 
+/// The failures of a topic's disk.
+#[derive(Debug, Default)]
+struct Trouble {
+    /// What failed is being retried.
+    retrying: bool,
+    /// How often something has failed.
+    failures: u64,
+    /// The topic has been deleted: nothing of it counts any more.
+    gone: bool,
+}
+
 /// The disk side of a topic.
 pub(super) struct TopicDisk {
     log: Arc<TopicLog>,
@@ -80,7 +91,8 @@ pub(super) struct TopicDisk {
     /// Messages since the last flush began.
     unsynced: AtomicU64,
     synced: watch::Sender<Synced>,
-    failed: AtomicBool,
+    /// Taken after `told`.
+    trouble: Mutex<Trouble>,
 }
 
 impl TopicDisk {
@@ -97,7 +109,7 @@ impl TopicDisk {
             told: Mutex::new(Told { fanout, ..Told::default() }),
             unsynced: AtomicU64::new(0),
             synced: watch::Sender::new(Synced::default()),
-            failed: AtomicBool::new(false),
+            trouble: Mutex::default(),
         }
     }
 
@@ -236,9 +248,14 @@ impl TopicDisk {
 
     /// Has what failed retried in the background, and everything else with it.
     pub(super) fn mark_failed(&self, what: &str, error: &dyn Display) {
+        let mut trouble = lock(&self.trouble);
+        if trouble.gone {
+            return;
+        }
         let owner = self.owner();
         self.services.health.failed(&owner, error);
-        if !self.failed.swap(true, Ordering::AcqRel) {
+        trouble.failures += 1;
+        if !std::mem::replace(&mut trouble.retrying, true) {
             self.services.logger.error(format_args!("{owner}: {what}, retrying - {error}"));
             self.services.tidier.ask(&self.errands.mend, RETRY);
         }
@@ -251,18 +268,25 @@ impl TopicDisk {
         release: impl FnOnce(),
         catch_up: impl FnOnce() -> Result<(), nsq_log::Error>,
     ) {
+        let failures = lock(&self.trouble).failures;
+        let mended = self.try_to_mend(release, catch_up);
+        let mut trouble = lock(&self.trouble);
+        if trouble.gone {
+            return;
+        }
         let owner = self.owner();
-        match self.try_to_mend(release, catch_up) {
-            Ok(()) => {
-                self.failed.store(false, Ordering::Release);
+        match mended {
+            Ok(()) if trouble.failures == failures => {
+                trouble.retrying = false;
                 self.services.health.recovered(&owner);
                 self.services.logger.info(format_args!("{owner}: writing works again"));
+                return;
             }
-            Err(error) => {
-                self.services.health.failed(&owner, &error);
-                self.services.tidier.ask(&self.errands.mend, RETRY);
-            }
+            // Something else has failed since.
+            Ok(()) => {}
+            Err(error) => self.services.health.failed(&owner, &error),
         }
+        self.services.tidier.ask(&self.errands.mend, RETRY);
     }
 
     fn try_to_mend(
@@ -275,6 +299,9 @@ impl TopicDisk {
         let reopened = self.log.reopen()?;
         for notice in &reopened.notices {
             self.services.logger.warn(format_args!("{notice}"));
+            if notice.is_loss() {
+                self.services.health.lost(&self.owner(), notice);
+            }
         }
         {
             let mut told = lock(&self.told);
@@ -287,8 +314,10 @@ impl TopicDisk {
         if roomy { Ok(()) } else { Err(MendError::Full) }
     }
 
-    /// Forgets failures and losses: the topic is gone.
+    /// Forgets failures and losses, also those still to come: the topic is gone.
     pub(super) fn forget(&self) {
+        let mut trouble = lock(&self.trouble);
+        trouble.gone = true;
         self.services.health.forget(&self.owner());
     }
 }

@@ -9,6 +9,7 @@ mod descriptors;
 mod flushes;
 mod full;
 mod gone;
+mod health;
 mod held_disk;
 mod machine;
 mod slow;

@@ -43,8 +43,8 @@ impl Channel {
             let loaded = tokio::task::spawn_blocking(move || log.load(first, bytes)).await;
             match loaded {
                 Ok(Ok(chunk)) => channel.loaded(chunk, put_aside),
-                Ok(Err(error)) => channel.not_loaded(first, &error).await,
-                Err(error) => channel.not_loaded(first, &error).await,
+                Ok(Err(error)) => channel.not_loaded(first, &error, error.is_temporary()).await,
+                Err(panic) => channel.not_loaded(first, &panic, false).await,
             }
             channel.wake_stalled();
         });
@@ -57,12 +57,16 @@ impl Channel {
         inner.cold.loaded(wanted.then_some(chunk), put_aside);
     }
 
-    /// Has the load retried in a moment. After some tries the segment is given up, so that what is behind it comes.
-    async fn not_loaded(&self, first: u64, error: &(dyn Display + Sync)) {
+    /// Has the load retried in a moment. After some tries the segment is given up, so that what is behind it comes;
+    /// never for a shortage, which says nothing about the segment.
+    async fn not_loaded(&self, first: u64, error: &(dyn Display + Sync), is_temporary: bool) {
+        if self.is_exiting() {
+            return;
+        }
         let (topic, name) = (self.log.name(), &self.name);
         self.services.logger.error(format_args!("CHANNEL({topic}:{name}): reading back - {error}"));
         tokio::time::sleep(COLD_RETRY).await;
-        let failures = lock(&self.inner).cold.failed();
+        let failures = lock(&self.inner).cold.failed(is_temporary);
         if failures >= COLD_TRIES
             && let Some(notice) = self.log.quarantine(first)
         {
@@ -71,6 +75,10 @@ impl Channel {
     }
 
     fn report_loss(&self, notice: &Notice) {
+        if self.is_exiting() {
+            // Its topic may have been deleted, and the files with it.
+            return;
+        }
         self.services.logger.error(format_args!("{notice}"));
         self.services.health.lost(&format!("TOPIC({})", self.log.name()), notice);
     }
