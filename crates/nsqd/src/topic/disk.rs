@@ -152,7 +152,7 @@ impl TopicDisk {
     ) -> Result<(), nsq_log::Error> {
         let mut told = lock(&self.told);
         if self.log.journal_behind() {
-            self.log.retry_journal().inspect_err(|error| self.journal_failed(error))?;
+            self.log.write_journal().inspect_err(|error| self.journal_failed(error))?;
             told.unwritten.clear();
         }
         let records = collect(&mut told);
@@ -267,9 +267,11 @@ impl TopicDisk {
         for notice in &reopened.notices {
             self.services.logger.warn(format_args!("{notice}"));
         }
+        self.log.retry_journal()?;
         {
             let mut told = lock(&self.told);
-            self.log.retry_journal()?;
+            // Of what was recorded since.
+            self.log.write_journal()?;
             told.unwritten.clear();
         }
         catch_up()?;
