@@ -102,17 +102,23 @@ impl Journal {
         self.behind.load(Acquire)
     }
 
-    /// Writes the records that a failed write left in memory.
+    /// Writes the records that a failed write left in memory, unless that takes a new file.
+    ///
+    /// # Errors
+    /// When they still cannot be written, or not to the newest file.
+    pub(crate) fn write_pending(&self) -> Result<(), Error> {
+        let mut stream = lock(&self.stream);
+        self.check_open(&stream)?;
+        self.write(&mut stream)
+    }
+
+    /// Writes the records that a failed write left in memory, to a new file if the newest cannot be relied on.
     ///
     /// # Errors
     /// When they still cannot be written.
     pub(crate) fn retry(&self) -> Result<(), Error> {
-        {
-            let mut stream = lock(&self.stream);
-            self.check_open(&stream)?;
-            if stream.spoiled.is_none() {
-                return self.write(&mut stream);
-            }
+        if lock(&self.stream).spoiled.is_none() {
+            return self.write_pending();
         }
         let _maintenance = lock(&self.maintenance);
         let owed = lock(&self.stream).owed.take();

@@ -35,6 +35,14 @@ impl TopicLog {
         self.journal.is_behind()
     }
 
+    /// Writes the records that wait in memory if that takes no new file: nothing is waited for but that write.
+    ///
+    /// # Errors
+    /// When they still cannot be written, or [`TopicLog::retry_journal`] is needed.
+    pub fn write_journal(&self) -> Result<(), Error> {
+        if self.journal_behind() { self.journal.write_pending() } else { Ok(()) }
+    }
+
     /// Writes the records that wait in memory. Blocks: call it on a background thread.
     ///
     /// # Errors

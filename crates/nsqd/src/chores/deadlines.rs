@@ -87,3 +87,25 @@ impl fmt::Debug for Deadlines {
         f.debug_struct("Deadlines").field("count", &lock(&self.entries).len()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Target;
+
+    impl Expire for Target {
+        fn expire(self: Arc<Self>, _now: Time) {}
+    }
+
+    #[test]
+    fn a_target_has_one_entry_and_leaves_none_behind() {
+        let (deadlines, target, key) = (Deadlines::default(), Arc::new(Target), Birth::next());
+        let entered = || Arc::downgrade(&target) as Weak<dyn Expire>;
+        deadlines.arm(key, None, Time(20), entered());
+        deadlines.arm(key, Some(Time(20)), Time(10), entered());
+        assert_eq!(lock(&deadlines.entries).len(), 1);
+        deadlines.disarm(key, Time(10));
+        assert_eq!((lock(&deadlines.entries).len(), Arc::weak_count(&target)), (0, 0));
+    }
+}

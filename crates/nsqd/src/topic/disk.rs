@@ -164,7 +164,7 @@ impl TopicDisk {
     ) -> Result<(), nsq_log::Error> {
         let mut told = lock(&self.told);
         if self.log.journal_behind() {
-            self.log.retry_journal().inspect_err(|error| self.journal_failed(error))?;
+            self.log.write_journal().inspect_err(|error| self.journal_failed(error))?;
             told.unwritten.clear();
         }
         let records = collect(&mut told);
@@ -303,9 +303,11 @@ impl TopicDisk {
                 self.services.health.lost(&self.owner(), notice);
             }
         }
+        self.log.retry_journal()?;
         {
             let mut told = lock(&self.told);
-            self.log.retry_journal()?;
+            // Of what was recorded since.
+            self.log.write_journal()?;
             told.unwritten.clear();
         }
         catch_up()?;

@@ -1,14 +1,17 @@
 //! Clocks that are wrong, and are put right: timestamps follow the wall clock, delays do not.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use nsq_log::testing::Stop;
 use nsq_protocol::Command;
 use nsqd::Clocks as _;
 
 use crate::{
-    machine::Machine,
-    support::{Client, Server},
+    machine::{FOLDER, Machine},
+    support::{Client, Server, eventually},
 };
 
 /// The longest delay that can be asked for.
@@ -128,6 +131,33 @@ fn over_a_boot_delays_go_on_by_the_wall_clock() {
         }
         consumer.settle();
     }
+}
+
+#[test]
+fn over_a_boot_a_clock_that_was_set_before_changes_no_delay() {
+    let machine = Machine::new();
+    let server = machine.start(|_| ());
+    server.consumer("t", "c", 0).settle();
+    defer(&server, HOUR, b"deferred");
+    let node = || machine.disk.files(Path::new(FOLDER)).into_iter().find(is_node_file);
+    let before = node();
+    machine.clocks.set_wall(machine.clocks.wall() + 30 * DAY);
+    eventually(|| node() != before);
+
+    for left in [1, 0] {
+        machine.clocks.pass(HALF);
+        machine.clocks.boot();
+        let server = machine.after(Stop::Kill).start(|_| ());
+        if left > 0 {
+            assert_eq!(server.channel_stats("c")["deferred_count"], left);
+        } else {
+            assert_eq!(server.consumer("t", "c", 1).finish_next(1), [b"deferred"]);
+        }
+    }
+}
+
+fn is_node_file((path, _): &(PathBuf, Vec<u8>)) -> bool {
+    path == &Path::new(FOLDER).join("node")
 }
 
 #[test]

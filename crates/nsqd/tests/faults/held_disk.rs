@@ -1,4 +1,4 @@
-//! The real disk, with a note of every call that may take long, and with kinds of calls that wait until the test lets
+//! A disk with a note of every call that may take long, and with kinds of calls that wait until the test lets
 //! them go: whatever completes meanwhile did not wait for them.
 
 use std::{
@@ -37,9 +37,19 @@ pub(crate) struct Made {
     pub(crate) thread: String,
 }
 
-/// The real disk, watched and held.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct HeldDisk(Arc<Shared>);
+/// A disk, watched and held.
+#[derive(Clone, Debug)]
+pub(crate) struct HeldDisk {
+    disk: Arc<dyn Disk>,
+    shared: Arc<Shared>,
+}
+
+impl Default for HeldDisk {
+    /// The real disk.
+    fn default() -> Self {
+        Self::of(RealDisk)
+    }
+}
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -64,7 +74,7 @@ impl Hold<'_> {
     /// Waits until `count` calls wait whose paths contain `part`.
     #[track_caller]
     pub(crate) fn wait_for(&self, call: Call, part: &str, count: usize) {
-        let shared = &self.0.0;
+        let shared = &*self.0.shared;
         let is_meant = |made: &&Made| made.call == call && made.path.contains(part);
         let fewer = |state: &mut State| state.waiting.iter().filter(is_meant).count() < count;
         let state = shared.state.lock().unwrap();
@@ -75,12 +85,16 @@ impl Hold<'_> {
 
 impl Drop for Hold<'_> {
     fn drop(&mut self) {
-        self.0.0.state.lock().unwrap().held = &[];
-        self.0.0.changed.notify_all();
+        self.0.shared.state.lock().unwrap().held = &[];
+        self.0.shared.changed.notify_all();
     }
 }
 
 impl HeldDisk {
+    pub(crate) fn of(disk: impl Disk + 'static) -> Self {
+        Self { disk: Arc::new(disk), shared: Arc::default() }
+    }
+
     /// Makes calls of these kinds wait.
     pub(crate) fn hold(&self, calls: &'static [Call]) -> Hold<'_> {
         self.hold_in("", calls)
@@ -88,27 +102,27 @@ impl HeldDisk {
 
     /// Makes calls of these kinds wait whose paths contain `part`.
     pub(crate) fn hold_in(&self, part: &'static str, calls: &'static [Call]) -> Hold<'_> {
-        let mut state = self.0.state.lock().unwrap();
+        let mut state = self.shared.state.lock().unwrap();
         (state.held, state.held_part) = (calls, part);
         Hold(self)
     }
 
     /// The calls since the last time this was asked.
     pub(crate) fn take_calls(&self) -> Vec<Made> {
-        std::mem::take(&mut self.0.state.lock().unwrap().made)
+        std::mem::take(&mut self.shared.state.lock().unwrap().made)
     }
 
     /// Notes a call, and waits as long as it is held.
     fn enter(&self, call: Call, path: &Path) {
         let thread = thread::current().name().unwrap_or_default().to_owned();
         let made = Made { call, path: path.display().to_string(), thread };
-        let mut state = self.0.state.lock().unwrap();
+        let mut state = self.shared.state.lock().unwrap();
         state.made.push(made.clone());
         state.waiting.push(made.clone());
-        self.0.changed.notify_all();
+        self.shared.changed.notify_all();
         let held =
             |state: &mut State| state.held.contains(&call) && made.path.contains(state.held_part);
-        let mut state = self.0.changed.wait_while(state, held).unwrap();
+        let mut state = self.shared.changed.wait_while(state, held).unwrap();
         let is_this = |waiting: &Made| waiting.call == call && waiting.path == made.path;
         let place = state.waiting.iter().position(is_this).unwrap();
         state.waiting.swap_remove(place);
@@ -122,58 +136,58 @@ impl HeldDisk {
 impl Disk for HeldDisk {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         self.enter(Call::CreateDir, path);
-        RealDisk.create_dir(path)
+        self.disk.create_dir(path)
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
         self.enter(Call::List, path);
-        RealDisk.list(path)
+        self.disk.list(path)
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         self.enter(Call::Create, path);
-        self.watch(path, RealDisk.create(path))
+        self.watch(path, self.disk.create(path))
     }
 
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         self.enter(Call::Create, path);
-        self.watch(path, RealDisk.create_new(path))
+        self.watch(path, self.disk.create_new(path))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        self.watch(path, RealDisk.open(path))
+        self.watch(path, self.disk.open(path))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.enter(Call::Rename, from);
-        RealDisk.rename(from, to)
+        self.disk.rename(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.enter(Call::Remove, path);
-        RealDisk.remove(path)
+        self.disk.remove(path)
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
         self.enter(Call::Remove, path);
-        RealDisk.remove_dir(path)
+        self.disk.remove_dir(path)
     }
 
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
-        RealDisk.free_bytes(path)
+        self.disk.free_bytes(path)
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.enter(Call::SyncDir, path);
-        RealDisk.sync_dir(path)
+        self.disk.sync_dir(path)
     }
 
     fn lock(&self, path: &Path) -> Result<DirLock, LockError> {
-        RealDisk.lock(path)
+        self.disk.lock(path)
     }
 
     fn entropy(&self) -> io::Result<[u8; 16]> {
-        RealDisk.entropy()
+        self.disk.entropy()
     }
 }
 

@@ -1,12 +1,14 @@
 //! Nothing waits for a disk that is not its own: calls of the disk are held, and everything else goes on.
 
-use std::{sync::Arc, thread};
+use std::{path::Path, sync::Arc, thread};
 
 use nsq_protocol::Command;
 use nsqd::{Options, World};
+use rustix::io::Errno;
 
 use crate::{
     held_disk::{Call, HeldDisk, SLOW},
+    machine::{FOLDER, Machine},
     support::{Client, Received, Server, eventually, http},
 };
 
@@ -144,6 +146,27 @@ fn grow_journal(server: &Server, topic: &str) {
         producer.send_bytes(&bytes);
         (0..500).for_each(|_| assert_eq!(producer.receive(), ok()));
     }
+}
+
+#[test]
+fn a_journal_that_is_given_a_new_file_after_a_failure_holds_up_nobody() {
+    let machine = Machine::new();
+    let disk = HeldDisk::of(machine.disk.clone());
+    let world = World { disk: Arc::new(disk.clone()), ..World::default() };
+    let server = Server::in_world(world, tempfile::tempdir().unwrap(), |options| {
+        options.data_path = FOLDER.into();
+    });
+    create(&server, "t");
+    exercise(&server, "t");
+    let journal = Path::new(FOLDER).join("topics/t.topic/journal.00000001");
+    machine.disk.break_path(&journal, Some(Errno::IO));
+    let held = disk.hold_in("journal.00000002", &[Call::Create]);
+    exercise(&server, "t");
+    held.wait_for(Call::Create, "t.topic", 1);
+    exercise_everywhere(&server, &["t"]);
+    drop(held);
+    machine.disk.break_path(&journal, None);
+    eventually(|| http(server.http, "GET", "/ping", b"").0 == 200);
 }
 
 #[test]
