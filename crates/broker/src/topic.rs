@@ -64,7 +64,7 @@ impl Topic {
         Topic::recover(TopicState { end: start, fanout: start, ..TopicState::default() })
     }
 
-    /// Recreates a topic. Call [`Topic::fan_out`] once its channels are there.
+    /// Recreates a topic. Call [`Topic::take_fan_out`] once its channels are there.
     pub fn recover(state: TopicState) -> Topic {
         let TopicState { end, fanout, paused, channels, deferred } = state;
         let deferred = deferred.into_iter().map(|(range, delay)| (range.start, (range.end, delay)));
@@ -111,7 +111,7 @@ impl Topic {
         while let Some(early) = self.early.first_entry().filter(|early| *early.key() <= self.end) {
             self.end = self.end.max(early.remove());
         }
-        self.fan_out()
+        self.take_fan_out()
     }
 
     /// Removes and returns the messages waiting at the topic, if they may go to its channels.
@@ -132,7 +132,7 @@ impl Topic {
     /// Ends a pause; returns the messages that have waited.
     pub fn unpause(&mut self) -> Option<FanOut> {
         self.paused = false;
-        self.fan_out()
+        self.take_fan_out()
     }
 
     /// Returns whether messages wait at the topic because of [`Topic::pause`].
@@ -144,7 +144,7 @@ impl Topic {
     /// the topic is paused; later ones get those published from then on.
     pub fn add_channel(&mut self) -> ChannelStart {
         self.channels += 1;
-        ChannelStart { start: self.fanout, fan_out: self.fan_out() }
+        ChannelStart { start: self.fanout, fan_out: self.take_fan_out() }
     }
 
     /// Counts a channel as deleted. Without channels, messages wait at the topic.

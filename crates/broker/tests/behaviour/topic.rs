@@ -106,7 +106,7 @@ fn a_topic_comes_back_as_it_was() {
     let expected = TopicState { end: 14, fanout: 12, paused: true, channels: 1, deferred };
     assert_eq!(state, expected);
     let mut topic = Topic::recover(state);
-    assert_eq!(topic.fan_out(), None);
+    assert_eq!(topic.take_fan_out(), None);
     let deferred = vec![(12..14, seconds(5))];
     assert_eq!(topic.unpause(), Some(FanOut { range: 12..14, deferred }));
 }
@@ -115,6 +115,6 @@ fn a_topic_comes_back_as_it_was() {
 fn a_recovered_topic_hands_its_channels_what_they_have_not_seen() {
     let state = TopicState { end: 9, fanout: 4, paused: false, channels: 2, deferred: Vec::new() };
     let mut topic = Topic::recover(state);
-    assert_eq!(topic.fan_out(), fan_out(4..9));
-    assert_eq!(topic.fan_out(), None);
+    assert_eq!(topic.take_fan_out(), fan_out(4..9));
+    assert_eq!(topic.take_fan_out(), None);
 }

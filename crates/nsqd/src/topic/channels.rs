@@ -22,7 +22,7 @@ impl Topic {
             routes.channels.insert(name, channel);
         }
         // Messages published after the journal was last written.
-        if let Some(fan_out) = routes.fan.fan_out() {
+        if let Some(fan_out) = routes.fan.take_fan_out() {
             routes.hand_out(&fan_out, self.services.clock.now());
         }
         for channel in routes.channels.values() {
