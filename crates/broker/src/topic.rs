@@ -115,7 +115,7 @@ impl Topic {
     }
 
     /// Removes and returns the messages waiting at the topic, if they may go to its channels.
-    pub fn fan_out(&mut self) -> Option<FanOut> {
+    pub fn take_fan_out(&mut self) -> Option<FanOut> {
         if self.paused || self.channels == 0 || self.fanout == self.end {
             return None;
         }

@@ -51,6 +51,11 @@ impl Source<'_> {
 }
 
 impl TopicLog {
+    /// Returns true if cold reads hold as much memory as they may: only what is needed now should be loaded.
+    pub fn reads_are_exhausted(&self) -> bool {
+        self.shared.reads.is_exhausted()
+    }
+
     /// Reads whole batches from disk, from the one that holds `first`: about `bytes` or, where the memory for cold
     /// reads is short, less; at least one batch.
     ///

@@ -20,6 +20,11 @@ impl ReadBudget {
         Arc::new(Self { max, used: AtomicUsize::new(0) })
     }
 
+    /// Returns true if everything is taken. Loads get the least then, and reading ahead should wait.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.used.load(Relaxed) >= self.max
+    }
+
     /// Takes `wanted` bytes or a share of what is left, but always `least`.
     pub(crate) fn take(self: &Arc<Self>, wanted: usize, least: usize) -> Lease {
         let left = self.max.saturating_sub(self.used.load(Relaxed));

@@ -40,8 +40,14 @@ impl ColdReads {
     }
 
     /// Where to load from next, and how much, given that memory holds everything from `tail_start`; `None` when
-    /// there is enough or a load is under way. The caller has to load it and report.
-    pub(super) fn wanted(&mut self, offer: &Offer, tail_start: u64) -> Option<(u64, usize)> {
+    /// there is enough or a load is under way. The caller has to load it and report. `sparing` leaves out what is not
+    /// needed yet.
+    pub(super) fn wanted(
+        &mut self,
+        offer: &Offer,
+        tail_start: u64,
+        sparing: bool,
+    ) -> Option<(u64, usize)> {
         if self.loading {
             return None;
         }
@@ -55,7 +61,7 @@ impl ColdReads {
             Some((first, AHEAD_BYTES))
         } else {
             let next = self.ahead.back().map_or(first, |chunk| chunk.range().end);
-            (self.ahead.len() < 2 && next < tail_start).then_some((next, AHEAD_BYTES))
+            (self.ahead.len() < 2 && next < tail_start && !sparing).then_some((next, AHEAD_BYTES))
         };
         self.loading = wanted.is_some();
         wanted

@@ -30,7 +30,8 @@ impl Channel {
             return read;
         }
         let read = inner.cold.read(offer, bytes_max, &mut inner.slices);
-        if let Some((first, bytes)) = inner.cold.wanted(offer, self.log.tail_start()) {
+        let (tail_start, sparing) = (self.log.tail_start(), self.log.reads_are_exhausted());
+        if let Some((first, bytes)) = inner.cold.wanted(offer, tail_start, sparing) {
             self.load(first, bytes, offer.was_put_aside());
         }
         read
