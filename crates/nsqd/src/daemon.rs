@@ -6,6 +6,7 @@ use nsq_daemon::{http, log::Logger, tasks::Tasks};
 use tokio::net::TcpListener;
 
 use crate::{
+    chores::queue::Queue,
     http::{router, starting},
     lookup::Lookup,
     node::{Node, OpenError},
@@ -71,7 +72,7 @@ pub struct Nsqd {
     tcp: TcpListener,
     tcp_address: SocketAddr,
     http: Option<(TcpListener, SocketAddr)>,
-    threads: Vec<JoinHandle<()>>,
+    chores: Vec<Chores>,
     tasks: Tasks,
     workers: Workers,
 }
@@ -113,14 +114,14 @@ impl Nsqd {
         };
         let node = node.map_err(StartError::Panicked)??;
         node.listens_on(tcp_address.port(), http.as_ref().map_or(0, |(_, address)| address.port()));
-        let threads = start_threads(&node).map_err(StartError::Thread)?;
+        let chores = start_chores(&node).map_err(StartError::Thread)?;
         let tasks = Tasks::new();
         let workers = Workers::start(&node, &tasks).map_err(StartError::Thread)?;
         let path = node.metadata.path().display();
         logger.info(format_args!("NSQ: persisting topic/channel metadata to {path}"));
         node.write_metadata();
         node.watch_clock();
-        Ok(Self { node, tcp, tcp_address, http, threads, tasks, workers })
+        Ok(Self { node, tcp, tcp_address, http, chores, tasks, workers })
     }
 
     /// The address clients connect to.
@@ -139,7 +140,7 @@ impl Nsqd {
     /// # Errors
     /// When a listener broke or the last writes failed; nsqd has stopped all the same.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Self { node, tcp, tcp_address, http, threads, tasks, workers } = self;
+        let Self { node, tcp, tcp_address, http, chores, tasks, workers } = self;
         let token = tasks.shutdown_token();
         let services = node.services.clone();
         let deadlines_token = token.clone();
@@ -199,7 +200,7 @@ impl Nsqd {
         }
         let closed = tokio::task::spawn_blocking(move || {
             workers.stop();
-            close(&node, threads)
+            close(&node, chores)
         })
         .await;
         let closed = closed.map_err(RunError::Panicked)?;
@@ -209,22 +210,41 @@ impl Nsqd {
     }
 }
 
-fn start_threads(node: &Node) -> io::Result<Vec<JoinHandle<()>>> {
-    let services = &node.services;
-    let mut threads = services.keeper.serve("nsqd-journal", KEEPERS)?;
-    threads.extend(services.syncer.serve("nsqd-sync", SYNCERS)?);
-    threads.extend(services.tidier.serve("nsqd-tidy", TIDIERS)?);
-    Ok(threads)
+/// A queue of background work and the threads that serve it.
+struct Chores {
+    queue: Arc<Queue>,
+    threads: Vec<JoinHandle<()>>,
 }
 
-fn close(node: &Node, threads: Vec<JoinHandle<()>>) -> Result<(), nsq_log::Error> {
-    node.services.keeper.stop();
-    node.services.syncer.stop();
-    node.services.tidier.stop();
-    for thread in threads {
-        if thread.join().is_err() {
-            node.services.logger.error(format_args!("a background thread panicked"));
+impl Chores {
+    fn start(queue: &Arc<Queue>, name: &str, count: usize) -> io::Result<Self> {
+        Ok(Self { queue: queue.clone(), threads: queue.serve(name, count)? })
+    }
+
+    /// Waits until everything that was asked for is done.
+    fn stop(self, logger: &Logger) {
+        self.queue.stop();
+        for thread in self.threads {
+            if thread.join().is_err() {
+                logger.error(format_args!("a background thread panicked"));
+            }
         }
+    }
+}
+
+/// Starts the background work, in the order in which it is to be stopped: the keeper asks the tidier for more.
+fn start_chores(node: &Node) -> io::Result<Vec<Chores>> {
+    let services = &node.services;
+    Ok(vec![
+        Chores::start(&services.keeper, "nsqd-journal", KEEPERS)?,
+        Chores::start(&services.syncer, "nsqd-sync", SYNCERS)?,
+        Chores::start(&services.tidier, "nsqd-tidy", TIDIERS)?,
+    ])
+}
+
+fn close(node: &Node, chores: Vec<Chores>) -> Result<(), nsq_log::Error> {
+    for chores in chores {
+        chores.stop(&node.services.logger);
     }
     let closed = node.close();
     node.services.logger.info(format_args!("NSQ: bye"));

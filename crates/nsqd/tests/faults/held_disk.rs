@@ -23,6 +23,7 @@ pub(crate) enum Call {
     Remove,
     Rename,
     SyncDir,
+    Write,
 }
 
 /// Every call that a thread that serves connections must neither make nor wait for.
@@ -205,6 +206,7 @@ impl File for HeldFile {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.disk.enter(Call::Write, &self.path);
         self.file.write_all_at(bytes, offset)
     }
 

@@ -1,6 +1,6 @@
 //! Nothing waits for a disk that is not its own: calls of the disk are held, and everything else goes on.
 
-use std::{path::Path, sync::Arc, thread};
+use std::{net::TcpStream, path::Path, sync::Arc, thread};
 
 use nsq_protocol::Command;
 use nsqd::{Options, World};
@@ -204,6 +204,32 @@ fn segments_that_are_being_removed_hold_up_nobody() {
         held.wait_for(Call::Remove, ".seg", 1);
     }
     exercise_everywhere(&server, &["t"]);
+}
+
+#[test]
+fn a_stop_removes_segments_however_late_it_learns_that_nobody_needs_them() {
+    let (disk, server) = start(|options| options.max_bytes_per_file = 20_000);
+    create(&server, "t");
+    let mut producer = server.client();
+    (0..100).for_each(|_| producer.publish("t", &[b'x'; 1000]));
+    let mut consumer = server.consumer("t", "c", 100);
+    let messages = consumer.messages(100);
+    consumer.settle();
+    let (held, address) = (disk.hold_in("journal.", &[Call::Write]), server.tcp);
+    messages.iter().for_each(|message| consumer.fin(message.id));
+    consumer.settle();
+    held.wait_for(Call::Write, "t.topic", 1);
+    let stopping = thread::spawn(|| server.stop());
+    eventually(|| TcpStream::connect(address).is_err());
+    drop((consumer, producer));
+    // Enough for threads that would not wait.
+    (0..1000).for_each(|_| thread::yield_now());
+    drop(held);
+    let folder = stopping.join().unwrap();
+    let files = std::fs::read_dir(folder.path().join("topics/t.topic")).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let segments: Vec<_> = names.filter(|name| name.ends_with(".seg")).collect();
+    assert_eq!(segments.len(), 1, "{segments:?}");
 }
 
 #[test]
