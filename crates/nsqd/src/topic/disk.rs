@@ -61,6 +61,8 @@ pub(super) struct Told {
     pub(super) fanout: u64,
     /// Channels whose creation has not reached the journal.
     pub(super) unwritten: BTreeSet<ChannelName>,
+    /// Records were lost on disk: the next one has to be the whole state.
+    pub(super) incomplete: bool,
 }
 
 /// How far a log is on the disk.
@@ -120,6 +122,11 @@ impl TopicDisk {
     /// The errand that writes the journal, for channels to ask for.
     pub(super) fn keep_errand(&self) -> Arc<Errand> {
         Arc::clone(&self.errands.keep)
+    }
+
+    /// Notes that the journal has lost records on disk.
+    pub(super) fn mark_incomplete(&self) {
+        lock(&self.told).incomplete = true;
     }
 
     /// Has the journal written soon.

@@ -98,6 +98,9 @@ impl Topic {
             let routes = lock(&self.routes);
             (routes.channels.values().cloned().collect::<Vec<_>>(), routes.fan.fanout())
         };
+        if std::mem::take(&mut told.incomplete) {
+            return (self.everything(told), fanout);
+        }
         let mut durable = false;
         let mut records = Vec::new();
         for channel in channels {
@@ -162,8 +165,9 @@ impl Topic {
             Ok(None) => {}
             Ok(Some(notice)) => {
                 self.services.logger.error(format_args!("{notice}"));
-                // The journal has lost records, but memory has not.
-                let _ = self.disk.record(|told| self.everything(told));
+                // Memory has lost nothing. Failures are retried by `mend`.
+                self.disk.mark_incomplete();
+                let _ = self.write_changes();
             }
             Err(error) => self.disk.mark_failed("journal not compacted", &error),
         }
@@ -172,8 +176,12 @@ impl Topic {
     /// The whole state of the topic and its durable channels.
     fn everything(&self, told: &mut Told) -> Vec<Record> {
         let mut records = vec![self.topic_record(told)];
-        for channel in self.channels().iter().filter(|channel| !channel.name.is_ephemeral()) {
-            records.push(Record::Created(channel.name.clone(), channel.journal_state()));
+        for channel in self.channels() {
+            // Ephemeral channels are asked too, as in `collect`.
+            let state = channel.journal_state();
+            if !channel.name.is_ephemeral() {
+                records.push(Record::Created(channel.name.clone(), state));
+            }
         }
         records
     }
