@@ -1,5 +1,5 @@
-//! What is done for a topic in the background: its journal is written, its files are flushed, what is finished is
-//! deleted, what failed is retried.
+//! The background work of a topic: its journal is written, its files are flushed, finished segments are deleted,
+//! and failed writes are retried.
 
 use std::{
     sync::{Arc, Weak},
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{chores::queue::Errand, lock::lock};
 
-/// How long a drained topic has to rest before its file is replaced by an empty one.
+/// The idle time after which the file of a drained topic is replaced by an empty one.
 const DRAINED_REST: Duration = Duration::from_millis(600);
 
 /// The errands of a topic; they do nothing once it is gone.
@@ -35,12 +35,12 @@ impl Topic {
         self.disk.keep_soon();
     }
 
-    /// Writes what changed since the last time.
+    /// Writes the changes since the last time.
     fn keep(&self) {
         if self.is_exiting() && self.name.is_ephemeral() {
             return;
         }
-        // Failures are retried by `mend`, which asks for this again.
+        // `mend` retries after a failure.
         let _ = self.write_changes();
         let _ = self.log.waypoint();
         self.disk.tidy_after(Duration::ZERO);
@@ -92,7 +92,7 @@ impl Topic {
         Record::Topic { fanout: fan.fanout, paused: routes.paused, deferred: fan.deferred }
     }
 
-    /// What changed in the durable channels, and the fan-out that they have been given.
+    /// The changes of the durable channels, and the fan-out up to which they have been given messages.
     fn collect(&self, told: &mut Told) -> (Vec<Record>, u64) {
         let (channels, fanout) = {
             let routes = lock(&self.routes);
@@ -118,14 +118,14 @@ impl Topic {
         (records, fanout)
     }
 
-    /// Takes note of the changes of channels that no journal keeps, so that they report the next ones.
+    /// Drops the changes of channels that have no journal, so that they report the next ones.
     fn lap_channels(&self) {
         for channel in self.channels() {
             channel.journal_delta();
         }
     }
 
-    /// Deletes what no channel needs, and keeps journal and files short.
+    /// Deletes the segments that no channel needs, and keeps journal and files short.
     fn tidy(&self) {
         let kept = self.release();
         if self.name.is_ephemeral() {
