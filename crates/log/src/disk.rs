@@ -17,61 +17,61 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Creates a directory; one that exists is fine.
     ///
     /// # Errors
-    /// The file system's answer; a missing parent is an error.
+    /// The file system's error; a missing parent is an error.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
 
     /// The names in a directory, without `.` and `..`, in any order. Names that are not UTF-8 are left out.
     ///
     /// # Errors
-    /// The file system's answer.
+    /// The file system's error.
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
 
     /// Creates a file, or empties the one that exists, for reading and writing.
     ///
     /// # Errors
-    /// The file system's answer.
+    /// The file system's error.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>>;
 
     /// Creates a file for reading and writing.
     ///
     /// # Errors
-    /// The file system's answer; `AlreadyExists` when there is a file of that name, which stays as it is.
+    /// The file system's error; `AlreadyExists` when there is a file of that name, which stays as it is.
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>>;
 
     /// Opens an existing file for reading and writing.
     ///
     /// # Errors
-    /// The file system's answer; `NotFound` when there is none.
+    /// The file system's error; `NotFound` when there is none.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
 
     /// Renames a file or directory, replacing a file that has the new name.
     ///
     /// # Errors
-    /// The file system's answer.
+    /// The file system's error.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Removes a file.
     ///
     /// # Errors
-    /// The file system's answer.
+    /// The file system's error.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
     /// Removes an empty directory.
     ///
     /// # Errors
-    /// The file system's answer.
+    /// The file system's error.
     fn remove_dir(&self, path: &Path) -> io::Result<()>;
 
     /// Makes creations, renames and removals in a directory survive a power cut.
     ///
     /// # Errors
-    /// The file system's answer.
+    /// The file system's error.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 
     /// The bytes that can still be written to the file system of a directory.
     ///
     /// # Errors
-    /// The file system's answer.
+    /// The file system's error.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
 
     /// Locks a directory against other processes, without waiting, until the value is dropped.
@@ -83,7 +83,7 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Sixteen random bytes.
     ///
     /// # Errors
-    /// The operating system's answer.
+    /// The operating system's error.
     fn entropy(&self) -> io::Result<[u8; 16]>;
 }
 
@@ -93,37 +93,37 @@ pub trait File: fmt::Debug + Send + Sync {
     /// Reads up to `buf.len()` bytes; fewer only at the end of the file.
     ///
     /// # Errors
-    /// The file system's answer.
+    /// The file system's error.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
 
     /// Writes all of `bytes`; on an error some of them may have been written.
     ///
     /// # Errors
-    /// The file system's answer.
+    /// The file system's error.
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
     /// The length in bytes.
     ///
     /// # Errors
-    /// The file system's answer.
+    /// The file system's error.
     fn len(&self) -> io::Result<u64>;
 
     /// Reserves space for the first `bytes` of the file, which becomes that long.
     ///
     /// # Errors
-    /// The file system's answer; it may not know how to do that.
+    /// The file system's error; it may not know how to do that.
     fn allocate(&self, bytes: u64) -> io::Result<()>;
 
     /// Cuts the file to `bytes`.
     ///
     /// # Errors
-    /// The file system's answer.
+    /// The file system's error.
     fn truncate(&self, bytes: u64) -> io::Result<()>;
 
     /// Flushes the file: everything written so far survives a power cut.
     ///
     /// # Errors
-    /// The file system's answer. Earlier writes may then be lost, even if a later call succeeds.
+    /// The file system's error. Earlier writes may then be lost, even if a later call succeeds.
     fn sync_data(&self) -> io::Result<()>;
 }
 

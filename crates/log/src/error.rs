@@ -1,4 +1,4 @@
-//! Errors, told apart by what a caller can do about them.
+//! Errors, divided by what a caller can do about them.
 
 use std::{
     io,

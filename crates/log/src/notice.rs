@@ -82,7 +82,7 @@ pub enum Event {
     },
     /// The node file was missing or damaged; id and counters were taken from the segments or made anew.
     NodeRebuilt {
-        /// Whether the old node id was found.
+        /// The old node id was found.
         id_kept: bool,
     },
 }
@@ -100,7 +100,7 @@ impl Event {
 }
 
 impl Notice {
-    /// Whether stored messages are lost or out of reach.
+    /// Returns true if stored messages are lost or out of reach.
     pub fn is_loss(&self) -> bool {
         matches!(
             self.event,

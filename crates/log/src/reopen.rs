@@ -21,8 +21,8 @@ const COPY_BYTES: usize = 256 << 10;
 pub struct Reopened {
     /// The damage that was found.
     pub notices: Vec<Notice>,
-    /// The messages that were lost before they were flushed. Publishers that wait for them have to be told:
-    /// [`TopicLog::synced`] passes them, and [`TopicLog::survived`] is false for them from now on.
+    /// The messages that were lost before they were flushed. [`TopicLog::synced`] passes them,
+    /// but [`TopicLog::survived`] is false for them from now on.
     pub lost: Vec<Range<u64>>,
 }
 

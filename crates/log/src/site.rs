@@ -1,4 +1,4 @@
-//! What the parts of a topic's log share: its positions, and where its files are.
+//! The state that the parts of a topic's log share: its positions, and the place of its files.
 
 use std::{
     path::Path,

@@ -31,7 +31,7 @@ pub(crate) struct Space {
     dir: PathBuf,
     /// The size that the ballast should have.
     size: u64,
-    /// Whether the ballast exists.
+    /// The ballast exists.
     ballast: Mutex<bool>,
     short: AtomicBool,
 }

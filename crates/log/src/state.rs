@@ -9,7 +9,7 @@ use nsq_protocol::ChannelName;
 pub struct TopicState {
     /// Where a new channel starts.
     pub fanout: u64,
-    /// Whether the topic is paused: channels get no further messages from it.
+    /// Set while the topic is paused: channels get no further messages from it.
     pub paused: bool,
     /// Messages that were published to be delivered later, with the delay.
     pub deferred: Vec<(Range<u64>, Duration)>,
@@ -21,7 +21,7 @@ pub struct TopicState {
 /// `cursor` on waits for its first delivery, unless it is outstanding or finished ahead.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChannelState {
-    /// How far the channel may read.
+    /// The end of the messages that the channel may read.
     pub end: u64,
     /// The first message that was never handed out.
     pub cursor: u64,
@@ -29,7 +29,7 @@ pub struct ChannelState {
     pub finished: Vec<Range<u64>>,
     /// Messages that were handed out or deferred and are not finished; in order, without overlap.
     pub outstanding: Vec<Outstanding>,
-    /// Whether the channel is paused.
+    /// Set while the channel is paused.
     pub paused: bool,
 }
 
@@ -38,7 +38,7 @@ pub struct ChannelState {
 pub struct Outstanding {
     /// Their sequence numbers.
     pub range: Range<u64>,
-    /// How often they were delivered.
+    /// The number of times they were delivered.
     pub attempts: u16,
     /// When they are to be delivered, in node time; `None` for at once.
     pub due_ns: Option<u64>,
@@ -48,7 +48,7 @@ pub struct Outstanding {
 /// other fields say otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChannelDelta {
-    /// How far the channel may read.
+    /// The end of the messages that the channel may read.
     pub end: u64,
     /// The first message that was never handed out.
     pub cursor: u64,

@@ -106,7 +106,7 @@ impl<'a> Walker<'a> {
     }
 
     /// The batch that holds message `seq`, as far as headers between `start` and it can be trusted; `None` when they
-    /// do not lead there. `pass` is told of the batches on the way.
+    /// do not lead there. `pass` is called with each batch on the way.
     pub(crate) fn seek(
         &mut self,
         start: BatchAt,

@@ -9,7 +9,7 @@ use std::{
 use nsq_broker::Time;
 use rustix::time::{ClockId, clock_gettime};
 
-/// Where the operating system tells which boot this is.
+/// The file with the random id of the boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The clocks of a machine.
@@ -51,7 +51,7 @@ fn parse_uuid(text: &str) -> Option<[u8; 16]> {
     u128::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 32).map(u128::to_be_bytes)
 }
 
-/// How often the clocks are read to find out how they relate.
+/// The number of readings of the clocks, of which the closest counts.
 const READINGS: usize = 16;
 
 /// The clocks of a machine, read as if at the same moment.

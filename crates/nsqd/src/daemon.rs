@@ -40,7 +40,7 @@ pub enum StartError {
     Listen {
         /// The address.
         address: String,
-        /// What the operating system says.
+        /// The operating system's error.
         source: io::Error,
     },
     /// Opening the data folder panicked.
@@ -78,8 +78,8 @@ pub struct Nsqd {
 }
 
 impl Nsqd {
-    /// Locks the data folder, opens the ports and then brings back what the folder holds; meanwhile HTTP requests are
-    /// answered that nsqd is starting. No client is served before [`Nsqd::run`].
+    /// Locks the data folder, opens the ports and then recovers the topics; meanwhile HTTP requests are answered that
+    /// nsqd is starting. No client is served before [`Nsqd::run`].
     ///
     /// # Errors
     /// When the data folder or an address cannot be used; nothing is left running then.

@@ -32,11 +32,11 @@ use crate::{
     topic::{PublishError, Topic, channel::Channel, client::Clients, services::Services},
 };
 
-/// How often a publish may find that its topic is being deleted.
+/// The number of tries of a publish whose topic is being deleted.
 const PUBLISH_TRIES: usize = 10;
 /// How long to wait before `nsqd.dat` is written again after a failure.
 const RETRY: Duration = Duration::from_secs(1);
-/// What `nsqd.dat` is called where health is reported.
+/// The name of `nsqd.dat` in reports of the health.
 const CATALOG: &str = "nsqd.dat";
 /// The same for the folder's node file.
 const NODE: &str = "node";
@@ -86,11 +86,11 @@ impl Node {
 
     /// Notes the ports that are listened on; they are known only after start.
     pub(crate) fn listens_on(&self, tcp: u16, http: u16) {
-        // Said once; a second time would say the same.
+        // Set once.
         let _ = self.ports.set((tcp, http));
     }
 
-    /// The TCP and HTTP ports that others are told.
+    /// The TCP and HTTP ports that are announced.
     pub(crate) fn broadcast_ports(&self) -> (u16, u16) {
         let (tcp, http) = self.ports.get().copied().unwrap_or_default();
         let options = &self.services.options;
@@ -128,8 +128,8 @@ impl Node {
         topics
     }
 
-    /// The topic, created when there is none of that name. Blocks while its files are created, or those of the one before
-    /// are deleted.
+    /// The topic, created when there is none of that name. Blocks while its files are created, or those of a deleted
+    /// one of the same name are removed.
     ///
     /// # Errors
     /// When nsqd stops, or the data folder does not take a new topic.
@@ -140,7 +140,7 @@ impl Node {
         if let Some(topic) = self.live_topic(name.as_str()) {
             return Ok(topic);
         }
-        // Whoever deletes a topic holds its name until nothing of it is left here.
+        // The deletion of a topic holds its name until nothing of it is left here.
         let _taken = self.names.take(name);
         if let Some(topic) = self.live_topic(name.as_str()) {
             return Ok(topic);
@@ -199,8 +199,8 @@ impl Node {
         Ok(created?.0)
     }
 
-    /// Publishes to a topic; to a new one of its name when it has gone with its last channel meanwhile, which
-    /// is nothing a producer has to know. Answers where the messages are: the topic, and the end of its log.
+    /// Publishes to a topic; to a new one of its name if it has gone with its last channel meanwhile, which the
+    /// producer need not know. Returns the topic that has the messages, and the end of its log.
     pub(crate) fn publish(
         self: &Arc<Self>,
         topic: &Arc<Topic>,
@@ -227,7 +227,7 @@ impl Node {
     /// the next start does.
     pub(crate) fn delete_topic(&self, name: &TopicName) -> Result<bool, nsq_log::Error> {
         let taken = self.names.take(name);
-        // Also one that could not be opened: there is nothing of it but files.
+        // Also one that could not be opened, of which there are only files.
         let Some(deleted) = self.store.detach_topic(name)? else { return Ok(false) };
         self.services.logger.info(format_args!("TOPIC({name}): deleting"));
         if let Some(topic) = self.existing_topic(name.as_str()) {
@@ -249,7 +249,7 @@ impl Node {
         Ok(true)
     }
 
-    /// Deletes a channel, and with it an ephemeral topic that has no other. Answers whether there was one.
+    /// Deletes a channel, and with it an ephemeral topic that has no other. Returns true if the channel existed.
     pub(crate) fn delete_channel(
         &self,
         topic: &Topic,
@@ -266,7 +266,7 @@ impl Node {
         deleted
     }
 
-    /// Deletes an ephemeral topic unless somebody has made a channel of it meanwhile.
+    /// Deletes an ephemeral topic unless a channel of it was created meanwhile.
     fn delete_if_unused(&self, topic: &Topic) -> Result<(), nsq_log::Error> {
         let _taken = self.names.take(&topic.name);
         if topic.exit_if_unused() {

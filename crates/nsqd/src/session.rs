@@ -48,13 +48,13 @@ use crate::{node::Node, topic::channel::Delivery, topic::client::Client};
 
 /// How long a client may take to say which protocol it speaks. NSQ waits for ever, and with it its shutdown.
 const MAGIC_TIMEOUT: Duration = Duration::from_secs(60);
-/// A connection that brings at least so much at once lets others have their turn in between.
+/// A connection that brings at least this much at once lets others have their turn in between.
 const TURN_BYTES: usize = 16 << 10;
 /// Messages are delivered while less than this waits to be written.
 const OUTPUT_BYTES_HIGH: usize = 256 << 10;
 /// Commands are not read while more than this waits to be written: the client does not read its answers.
 const OUTPUT_BYTES_MAX: usize = 1 << 20;
-/// How long a connection that is being closed may take to accept its last frame, or to bring its last bytes.
+/// The time that a connection which is being closed may take to accept its last frame, or to send its last bytes.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// The most that is still read from a client that has gone. A socket holds less.
 const REST_BYTES_MAX: usize = 64 << 20;
@@ -120,7 +120,7 @@ async fn converse(node: &Arc<Node>, mut stream: TcpStream, client: &Arc<Client>)
     logger.info(format_args!("PROTOCOL(V2): [{}] exiting ioloop", client.remote));
 }
 
-/// Writes what is left, for a moment.
+/// Writes the rest of the output, for at most [`FAREWELL`].
 async fn write_last(output: &mut Output, stream: &TcpStream) {
     let write = async {
         while !output.is_empty() {

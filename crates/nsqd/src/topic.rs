@@ -26,8 +26,8 @@ use crate::{birth::Birth, lock::lock};
 
 /// A topic and everything that belongs to it.
 ///
-/// Locks are taken in one order: what the journal was told ([`disk`]), the routes, then a channel, then the log's
-/// tail. None of them is held while a file is flushed, created, renamed or removed.
+/// Locks are taken in one order: `told` of [`disk`], the routes, then a channel, then the log's tail. None of them is
+/// held while a file is flushed, created, renamed or removed.
 pub(crate) struct Topic {
     pub(crate) name: TopicName,
     pub(crate) birth: Birth,
@@ -42,7 +42,7 @@ pub(crate) struct Topic {
     caught_up: Condvar,
 }
 
-/// Where the messages of a topic go.
+/// The channels of a topic, and the messages that wait for them.
 struct Routes {
     fan: nsq_broker::Topic,
     /// An operator has paused the topic.
@@ -50,7 +50,7 @@ struct Routes {
     /// Messages are held back until the channels of a new topic are known.
     held: bool,
     channels: BTreeMap<ChannelName, Arc<Channel>>,
-    /// How many wait for [`Topic::caught_up`].
+    /// The number of publishers that wait for [`Topic::caught_up`].
     waiting: usize,
 }
 
@@ -181,7 +181,7 @@ impl Topic {
         routes
     }
 
-    /// Whether what is published now would wait at an ephemeral topic that holds as much as it may.
+    /// Returns true if an ephemeral topic holds as many messages as it may, and none goes on to a channel.
     fn is_full(&self) -> bool {
         let routes = lock(&self.routes);
         let waits = routes.fan.is_paused() || routes.channels.is_empty();
@@ -229,13 +229,13 @@ impl Topic {
         }
     }
 
-    /// Ends the topic if it has no channels; returns whether it did.
+    /// Ends the topic if it has no channels; returns true if it did.
     pub(crate) fn exit_if_unused(&self) -> bool {
         let routes = lock(&self.routes);
         routes.channels.is_empty() && !self.exiting.swap(true, Ordering::AcqRel)
     }
 
-    /// Forgets what is known about the disk of a topic that was deleted.
+    /// Drops the failures and losses of a topic that was deleted from the health.
     pub(crate) fn forget(&self) {
         self.disk.forget();
     }

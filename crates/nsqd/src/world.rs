@@ -1,4 +1,4 @@
-//! What nsqd needs of the machine it runs on, so that a test or a benchmark can stand behind it.
+//! The machine that nsqd runs on, which a test or a benchmark can replace.
 
 use std::{fmt, sync::Arc};
 
@@ -9,14 +9,14 @@ use crate::clock::{Clocks, SystemClocks};
 /// The disk and the clocks of a machine.
 #[derive(Clone)]
 pub struct World {
-    /// Where everything that outlives nsqd is kept.
+    /// The file system of the data folder.
     pub disk: Arc<dyn Disk>,
-    /// What time it is.
+    /// The clocks.
     pub clocks: Arc<dyn Clocks>,
 }
 
 impl Default for World {
-    /// The machine that this program runs on.
+    /// The real disk and clocks.
     fn default() -> Self {
         Self { disk: Arc::new(RealDisk), clocks: Arc::new(SystemClocks) }
     }

@@ -16,7 +16,7 @@ pub enum JournalRecord<'a> {
     Topic {
         /// Where a new channel starts.
         fanout: u64,
-        /// Whether the topic is paused.
+        /// Set while the topic is paused.
         paused: bool,
         /// Deferred messages and their delay.
         deferred: &'a [(Range<u64>, Duration)],
@@ -51,7 +51,7 @@ pub enum JournalRecord<'a> {
     ChannelPaused {
         /// The channel.
         channel: &'a ChannelName,
-        /// Whether it is paused.
+        /// Set while it is paused.
         paused: bool,
     },
 }

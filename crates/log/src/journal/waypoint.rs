@@ -9,7 +9,7 @@ pub(crate) struct Position {
     pub(crate) bytes: u64,
     /// The sequence number of the next message.
     pub(crate) end: u64,
-    /// Whether appending may go on in the segment after a clean stop.
+    /// Appending may go on in the segment after a clean stop.
     pub(crate) open: bool,
 }
 
@@ -17,7 +17,7 @@ pub(crate) struct Position {
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Waypoint {
     pub(crate) position: Position,
-    /// Whether the segments were flushed up to the position before the record was written.
+    /// The segments were flushed up to the position before the record was written.
     pub(crate) flushed: bool,
     /// The boot of the machine during which the record was written; zeros for an unknown one.
     pub(crate) boot_id: [u8; 16],

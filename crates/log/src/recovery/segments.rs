@@ -37,7 +37,7 @@ struct SegmentFile {
 pub(super) struct Newest {
     pub(super) extent: Extent,
     pub(super) end: u64,
-    /// Whether appending may go on in it.
+    /// Appending may go on in it.
     pub(super) is_resumable: bool,
     holes: Vec<Range<u64>>,
 }
@@ -59,7 +59,7 @@ struct From {
     index: usize,
     offset: u64,
     seq: u64,
-    /// Whether appending may go on here after a clean stop.
+    /// Appending may go on here after a clean stop.
     is_open: bool,
 }
 

@@ -1,4 +1,4 @@
-//! One clock for everything that waits for a point in time.
+//! One timer for everything that waits for a point in time.
 //!
 //! # Invariants
 //! 1. Each target has at most one entry, so memory follows from what waits, not from what has waited.
@@ -14,9 +14,9 @@ use tokio::sync::Notify;
 
 use crate::{birth::Birth, clock::Clock, lock::lock};
 
-/// Something that is told when its time has come.
+/// A target with a deadline.
 pub(crate) trait Expire: Send + Sync {
-    /// Does what is due at `now`.
+    /// Does the work that is due at `now`.
     fn expire(self: Arc<Self>, now: Time);
 }
 
@@ -28,7 +28,7 @@ pub(crate) struct Deadlines {
 }
 
 impl Deadlines {
-    /// Has `target` told when `at` comes, instead of at `before`, for which it was entered last.
+    /// Expires `target` at `at` instead of at `before`, for which it was armed last.
     pub(crate) fn arm(&self, key: Birth, before: Option<Time>, at: Time, target: Weak<dyn Expire>) {
         let mut entries = lock(&self.entries);
         if let Some(before) = before {
@@ -42,12 +42,12 @@ impl Deadlines {
         }
     }
 
-    /// Takes back an entry.
+    /// Removes an entry.
     pub(crate) fn disarm(&self, key: Birth, at: Time) {
         lock(&self.entries).remove(&(at, key));
     }
 
-    /// Tells those whose time has come, for ever.
+    /// Expires the targets whose time has come, for ever.
     pub(crate) async fn run(&self, clock: &Clock) {
         loop {
             let next = lock(&self.entries).first_key_value().map(|((at, _), _)| *at);

@@ -11,7 +11,7 @@ use std::{
 
 use crate::lock::lock;
 
-/// Which writes fail at the moment, and what cannot be read back.
+/// The writes that fail at the moment, and the messages that cannot be read back.
 ///
 /// Both are kept by owner: a topic, or a file of the node.
 #[derive(Debug, Default)]
@@ -47,8 +47,8 @@ impl Health {
         lock(&self.losses).remove(owner);
     }
 
-    /// `OK`, or `NOK - ` and an error, for `/ping`. Losses do not count: restarting nsqd, which is what probes do,
-    /// would not bring anything back.
+    /// `OK`, or `NOK - ` and an error, for `/ping`. Losses do not count: probes restart nsqd, and that would
+    /// bring nothing back.
     pub(crate) fn status(&self) -> String {
         if self.failing.load(Ordering::Acquire) {
             summary(&lock(&self.failures)).unwrap_or_else(|| "OK".to_owned())

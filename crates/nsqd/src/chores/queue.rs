@@ -1,6 +1,6 @@
 //! A queue of background work with due times, served by a fixed number of threads.
 //!
-//! What is to be done belongs to whoever needs it: an [`Errand`] is made once and asked for as often as needed. It is
+//! The work belongs to its owner, such as a topic: an [`Errand`] is made once and asked for as often as needed. It is
 //! queued at most once, never runs on two threads at a time, and runs again when it was asked for while it ran.
 
 use std::{
@@ -14,13 +14,13 @@ use std::{
 
 use crate::lock::lock;
 
-/// A piece of work that is done again and again.
+/// Work that is done again and again.
 pub(crate) struct Errand {
     turn: Mutex<Turn>,
     work: Box<dyn Fn() + Send + Sync>,
 }
 
-/// Where an errand stands.
+/// The state of an errand.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Turn {
     Idle,
@@ -164,8 +164,8 @@ impl Queue {
         (0..count).map(start).collect()
     }
 
-    /// Ends the threads once everything that was asked for has been done, whatever its due time. What is asked for
-    /// with a delay from now on is not done.
+    /// Ends the threads once every queued errand has run, whatever its due time. Errands that are asked for with a
+    /// delay from now on are not run.
     pub(crate) fn stop(&self) {
         lock(&self.backlog).stopping = true;
         self.changed.notify_all();
@@ -190,14 +190,14 @@ impl Queue {
             let wait = match backlog.entries.peek() {
                 Some(_) if backlog.stopping => Duration::ZERO,
                 Some(first) => first.due.0.saturating_duration_since(now()),
-                // Whoever still runs may ask for more.
+                // An errand that still runs may ask for others.
                 None if backlog.stopping && backlog.running == 0 => return None,
                 None => Duration::MAX,
             };
             if wait.is_zero() {
                 let Entry { due, errand } = backlog.entries.pop()?;
                 backlog.running += 1;
-                // Another thread waits for what is first now.
+                // Another thread has to wait for the entry that is first now.
                 self.changed.notify_one();
                 return Some((due.0, errand));
             }

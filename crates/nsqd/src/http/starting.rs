@@ -9,10 +9,10 @@ use nsq_daemon::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// How long requests wait for a start before they are refused: nobody has to notice a short one.
+/// The time that requests wait for a start before they are refused, so that a short one goes unnoticed.
 const UNNOTICED: Duration = Duration::from_secs(1);
 
-/// Answers requests on `listener` that nsqd is starting, until `opening` is done. If that is soon, they wait.
+/// Refuses requests on `listener`, because nsqd is starting, until `opening` is done. If that is soon, they wait.
 pub(crate) async fn serve_while<T>(
     listener: &TcpListener,
     logger: &Logger,

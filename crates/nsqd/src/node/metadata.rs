@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{VERSION, lock::lock};
 
-/// What `nsqd.dat` holds. Unknown keys are passed over, missing ones are empty.
+/// The contents of `nsqd.dat`. Unknown keys are passed over, missing ones are empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Catalog {
@@ -78,7 +78,7 @@ impl Metadata {
             .map_err(|source| MetadataError::Parse { path: self.path.clone(), source })
     }
 
-    /// Replaces the file, so that a crash leaves either the old one or the new one. Calls are in line: the last one
+    /// Replaces the file, so that a crash leaves either the old one or the new one. Calls take turns: the last one
     /// writes the newest catalog.
     ///
     /// # Errors

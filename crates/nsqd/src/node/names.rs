@@ -1,4 +1,4 @@
-//! One at a time for each name: a topic is created or deleted by one thread, without holding up other topics.
+//! Turns by name: a topic is created or deleted by one thread at a time, without holding up other topics.
 
 use std::{
     collections::BTreeSet,

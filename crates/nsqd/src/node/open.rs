@@ -1,4 +1,4 @@
-//! Opening a data folder: recovered topics, what `nsqd.dat` lists, and what is reported of both.
+//! The opening of a data folder: recovered topics, the topics that `nsqd.dat` lists, and reports about both.
 
 use std::{
     sync::{
@@ -29,9 +29,9 @@ use crate::{
     world::World,
 };
 
-/// How often a topic that could not be opened is tried again.
+/// The pause before a topic that could not be opened is tried again.
 const RETRY_TOPIC: Duration = Duration::from_secs(10);
-/// Bounds of how many segment files stay open, whatever the limit of descriptors.
+/// The bounds of the number of segment files kept open, whatever the limit of descriptors.
 const OPEN_FILES_MIN: usize = 8;
 const OPEN_FILES_MAX: usize = 4096;
 
@@ -59,7 +59,7 @@ pub enum OpenError {
 }
 
 impl Node {
-    /// Opens the data folder, which is locked already, and brings back what it holds.
+    /// Opens the data folder, which is locked already, and recovers its topics.
     pub(crate) fn open(
         world: World,
         lock: DirLock,
@@ -130,7 +130,7 @@ impl Node {
         for RecoveredTopic { name, log, state } in topics {
             let topic = Topic::new(name.clone(), log, Some(state), &self.services);
             if let Some(channels) = adopted.get(&name) {
-                // What cannot be written now is retried.
+                // A failure is retried in the background.
                 let _ = topic.record_channels(channels);
             }
             self.topics_mut().insert(name, topic);
@@ -188,7 +188,7 @@ impl Node {
         }
     }
 
-    /// Creates what `nsqd.dat` lists and the folder does not hold.
+    /// Creates the topics that `nsqd.dat` lists and the folder does not hold.
     fn load_catalog(self: &Arc<Self>, catalog: &Catalog) -> Result<(), OpenError> {
         for listed in catalog.topics.iter().flatten() {
             let Ok(name) = TopicName::new(&listed.name) else {
@@ -233,7 +233,7 @@ impl Node {
     }
 }
 
-/// How many segment files may stay open: a quarter of all descriptors, since clients need most of them.
+/// The number of segment files kept open: a quarter of all descriptors, since clients need most of them.
 fn open_files_max() -> usize {
     let limit = limits::file_limit()
         .map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));

@@ -174,7 +174,7 @@ impl Finishes {
         if self.is_empty() {
             return Vec::new();
         }
-        // Handlers finish nearly in order; sorted, what one read brought is a few runs.
+        // Handlers finish nearly in order: sorted, the FINs of one read are a few runs.
         self.known.sort_unstable();
         let mut refusals = Vec::new();
         channel.finish(client, self.runs(), &mut refusals);

@@ -1,4 +1,4 @@
-//! Handling of what a read has brought: decode, gather, carry out, answer.
+//! The handling of one read: decode, gather, carry out, answer.
 
 use bytes::Buf;
 use nsq_protocol::{
@@ -79,7 +79,7 @@ impl Session {
         }
     }
 
-    /// Carries out what is gathered.
+    /// Carries out the gathered commands.
     fn commit(&mut self) -> Result<(), Stop> {
         self.commit_publishes()?;
         self.commit_finishes()
@@ -132,12 +132,12 @@ impl Session {
         }
     }
 
-    /// Answers with a response.
+    /// Sends a response.
     pub(super) fn answer(&mut self, data: &[u8]) {
         self.answers.push(FrameType::Response, data, &mut self.output);
     }
 
-    /// Answers with an error; the connection goes on if the protocol says so.
+    /// Sends an error; the connection goes on if the protocol says so.
     pub(super) fn refuse(&mut self, error: &ClientError) -> Result<(), Stop> {
         let remote = self.client.remote;
         self.node.services.logger.error(format_args!("[{remote}] - {error}"));

@@ -41,9 +41,9 @@ struct Inner {
     cold: ColdReads,
     /// Clients that wait for a cold read.
     stalled: Vec<ClientId>,
-    /// Whether the topic knows that there is something for its journal.
+    /// The topic has been asked to write the journal.
     dirty: bool,
-    /// What the channel is entered for among the node's deadlines: never later than its next deadline.
+    /// The time at which the node's timer expires the channel: never later than its next deadline.
     armed: Option<Time>,
     /// Scratch, kept to spare allocations: pieces of the log to send.
     slices: Vec<Slice>,
@@ -143,14 +143,14 @@ impl Channel {
         self.change(|_| ());
     }
 
-    /// What the journal has not heard of yet.
+    /// The changes that are not in the journal yet; takes them as written.
     pub(crate) fn journal_delta(&self) -> Option<ChannelDelta> {
         let mut inner = lock(&self.inner);
         inner.dirty = false;
         inner.schedule.has_changes().then(|| journal::channel_delta(inner.schedule.changes()))
     }
 
-    /// The whole state for the journal, which has nothing left to hear of then.
+    /// The whole state for the journal; takes all changes as written.
     pub(crate) fn journal_state(&self) -> ChannelState {
         let mut inner = lock(&self.inner);
         inner.dirty = false;
@@ -211,8 +211,8 @@ impl Channel {
         Ok(())
     }
 
-    /// Removes a client. Returns whether the channel has to be deleted because it is ephemeral and this was its
-    /// last client; no client can join it then.
+    /// Removes a client. Returns true if the channel has to be deleted because it is ephemeral and this was its last
+    /// client; no client can join it then.
     pub(crate) fn leave(self: &Arc<Self>, id: ClientId, requeue: bool) -> bool {
         let mut inner = lock(&self.inner);
         inner.schedule.remove_client(id, requeue);
@@ -318,7 +318,7 @@ impl Channel {
         delivery
     }
 
-    /// Leaves what is reserved for a client to others: it cannot take more for now, and will ask when it can.
+    /// Releases the messages reserved for a client that cannot take more for now; it asks again once it can.
     pub(crate) fn hold_back(self: &Arc<Self>, id: ClientId) {
         self.change(|schedule| schedule.release(id));
     }

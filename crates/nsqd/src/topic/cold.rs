@@ -1,13 +1,13 @@
-//! Reading back what is no longer in memory, ahead of the consumer.
+//! Cold reads: messages that are no longer in memory, read ahead of the consumer.
 
 use std::collections::VecDeque;
 
 use nsq_broker::Offer;
 use nsq_log::{Chunk, Read, Slice};
 
-/// How much of a backlog is read at once.
+/// The part of a backlog that is read at once.
 const AHEAD_BYTES: usize = 1 << 20;
-/// How much is read for what was requeued or deferred: its neighbours are hardly wanted.
+/// The bytes wanted of a requeued or deferred message: its neighbours are hardly needed.
 const ASIDE_BYTES: usize = 1;
 
 /// The cold reads of one channel: at most two pieces of its backlog, and one of what was put aside.
@@ -21,7 +21,7 @@ pub(super) struct ColdReads {
 }
 
 impl ColdReads {
-    /// Reads from what was loaded; [`Read::Cold`] when that does not hold the first message.
+    /// Reads from the loaded chunks; [`Read::Cold`] when they do not hold the first message.
     pub(super) fn read(
         &mut self,
         offer: &Offer,
@@ -86,7 +86,7 @@ impl ColdReads {
         self.failures
     }
 
-    /// Gives back the memory of what was loaded.
+    /// Frees the loaded chunks.
     pub(super) fn release(&mut self) {
         self.ahead = VecDeque::new();
         self.aside = None;

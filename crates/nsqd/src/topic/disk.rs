@@ -1,4 +1,4 @@
-//! A topic's journal and flushes: when they are written, what has been written, and what failed.
+//! The disk side of a topic: when its journal is written and its files are flushed, and the retries of both.
 //!
 //! # Locks
 //! `told` is taken first, then the topic's routes, then a channel. It is held while records are collected and
@@ -54,16 +54,18 @@ pub(super) struct Errands {
     pub(super) mend: Arc<Errand>,
 }
 
-/// What the journal knows.
+/// The state of the journal that decides which records come next.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    /// The fan-out, as the last topic record has it. Durable channels tell it themselves.
+    /// The fan-out in the last topic record. The records of durable channels imply it.
     pub(super) fanout: u64,
     /// Channels whose creation has not reached the journal.
     pub(super) unwritten: BTreeSet<ChannelName>,
+    /// Records were lost on disk: the next one has to be the whole state.
+    pub(super) incomplete: bool,
 }
 
-/// How far a log is on the disk.
+/// The part of a log that is flushed.
 #[derive(Clone, Debug, Default)]
 struct Synced {
     end: u64,
@@ -74,11 +76,11 @@ struct Synced {
 /// The failures of a topic's disk.
 #[derive(Debug, Default)]
 struct Trouble {
-    /// What failed is being retried.
+    /// Failed work is being retried.
     retrying: bool,
-    /// How often something has failed.
+    /// The number of failures so far.
     failures: u64,
-    /// The topic has been deleted: nothing of it counts any more.
+    /// The topic has been deleted: its failures do not count any more.
     gone: bool,
 }
 
@@ -122,6 +124,11 @@ impl TopicDisk {
         Arc::clone(&self.errands.keep)
     }
 
+    /// Notes that the journal has lost records on disk.
+    pub(super) fn mark_incomplete(&self) {
+        lock(&self.told).incomplete = true;
+    }
+
     /// Has the journal written soon.
     pub(super) fn keep_soon(&self) {
         ask_to_keep(&self.services, &self.errands.keep);
@@ -153,8 +160,8 @@ impl TopicDisk {
         self.services.syncer.ask(&self.errands.flush, self.services.options.sync_timeout);
     }
 
-    /// Writes the records that `collect` gathers. Calls are in line, so records reach the journal in the order in
-    /// which they were collected. While an earlier record could not be written, nothing is collected.
+    /// Writes the records that `collect` gathers. Calls take turns, so records reach the journal in the
+    /// order in which they were collected. While an earlier record could not be written, nothing is collected.
     ///
     /// # Errors
     /// When the journal cannot be written. What was collected is kept and written first the next time.
@@ -181,7 +188,7 @@ impl TopicDisk {
         written.inspect_err(|error| self.journal_failed(error))
     }
 
-    /// Whether the creation of a channel has not reached the journal.
+    /// Returns true if the creation of a channel has not reached the journal.
     pub(super) fn is_unwritten(&self, channel: &ChannelName) -> bool {
         lock(&self.told).unwritten.contains(channel)
     }
@@ -201,14 +208,14 @@ impl TopicDisk {
         }
     }
 
-    /// Flushes the log and the journal, and tells those who wait for it.
+    /// Flushes the log and the journal, and wakes the publishers that wait for it.
     pub(super) fn flush(&self) {
         self.unsynced.store(0, Ordering::Release);
         match self.log.sync() {
             Ok(end) => {
                 self.note_synced(end);
                 if self.log.end() == end {
-                    // What level `memory` cannot write now stays in memory, and the next append reports it.
+                    // Level `memory` keeps batches that cannot be written now, and the next append reports it.
                     let _ = self.log.rest();
                 }
             }
@@ -246,7 +253,7 @@ impl TopicDisk {
         }
     }
 
-    /// Has what failed retried in the background, and everything else with it.
+    /// Notes a failure and has all failed work retried in the background.
     pub(super) fn mark_failed(&self, what: &str, error: &dyn Display) {
         let mut trouble = lock(&self.trouble);
         if trouble.gone {
@@ -261,8 +268,8 @@ impl TopicDisk {
         }
     }
 
-    /// Retries what failed. `release` comes first: it frees what is not needed, which may be the space that was
-    /// lacking. `catch_up` comes last: it writes what was not collected meanwhile.
+    /// Retries failed work. `release` runs first: it may free the space that was lacking. `catch_up` runs last: it
+    /// records the changes since the failure.
     pub(super) fn mend(
         &self,
         release: impl FnOnce(),
@@ -316,7 +323,7 @@ impl TopicDisk {
         if roomy { Ok(()) } else { Err(MendError::Full) }
     }
 
-    /// Forgets failures and losses, also those still to come: the topic is gone.
+    /// Drops failures and losses, also those still to come: the topic is gone.
     pub(super) fn forget(&self) {
         let mut trouble = lock(&self.trouble);
         trouble.gone = true;

@@ -35,8 +35,8 @@ impl Record {
 
 /// The broker's topic from the journal's, over a log that ends at `end`.
 pub(super) fn recover_topic(state: &TopicState, end: u64) -> nsq_broker::TopicState {
-    // What was published after the journal was last written is still to be given to the channels; each of them
-    // passes over what it has.
+    // Messages published after the last record of the journal are still to be given to the channels; each of them
+    // passes over those that it has.
     let given = state.channels.iter().map(|(_, channel)| channel.end).min();
     let fanout = match given {
         Some(given) if !state.paused => given,

@@ -1,4 +1,4 @@
-//! What every topic of a node shares.
+//! The options, clock, log and background threads that all topics of a node share.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! What is done for a topic in the background: its journal is written, its files are flushed, what is finished is
-//! deleted, what failed is retried.
+//! The background work of a topic: its journal is written, its files are flushed, finished segments are deleted,
+//! and failed writes are retried.
 
 use std::{
     sync::{Arc, Weak},
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{chores::queue::Errand, lock::lock};
 
-/// How long a drained topic has to rest before its file is replaced by an empty one.
+/// The idle time after which the file of a drained topic is replaced by an empty one.
 const DRAINED_REST: Duration = Duration::from_millis(600);
 
 /// The errands of a topic; they do nothing once it is gone.
@@ -35,12 +35,12 @@ impl Topic {
         self.disk.keep_soon();
     }
 
-    /// Writes what changed since the last time.
+    /// Writes the changes since the last time.
     fn keep(&self) {
         if self.is_exiting() && self.name.is_ephemeral() {
             return;
         }
-        // Failures are retried by `mend`, which asks for this again.
+        // `mend` retries after a failure.
         let _ = self.write_changes();
         let _ = self.log.waypoint();
         self.disk.tidy_after(Duration::ZERO);
@@ -92,12 +92,15 @@ impl Topic {
         Record::Topic { fanout: fan.fanout, paused: routes.paused, deferred: fan.deferred }
     }
 
-    /// What changed in the durable channels, and the fan-out that they have been given.
+    /// The changes of the durable channels, and the fan-out up to which they have been given messages.
     fn collect(&self, told: &mut Told) -> (Vec<Record>, u64) {
         let (channels, fanout) = {
             let routes = lock(&self.routes);
             (routes.channels.values().cloned().collect::<Vec<_>>(), routes.fan.fanout())
         };
+        if std::mem::take(&mut told.incomplete) {
+            return (self.everything(told), fanout);
+        }
         let mut durable = false;
         let mut records = Vec::new();
         for channel in channels {
@@ -115,14 +118,14 @@ impl Topic {
         (records, fanout)
     }
 
-    /// Takes note of the changes of channels that no journal keeps, so that they report the next ones.
+    /// Drops the changes of channels that have no journal, so that they report the next ones.
     fn lap_channels(&self) {
         for channel in self.channels() {
             channel.journal_delta();
         }
     }
 
-    /// Deletes what no channel needs, and keeps journal and files short.
+    /// Deletes the segments that no channel needs, and keeps journal and files short.
     fn tidy(&self) {
         let kept = self.release();
         if self.name.is_ephemeral() {
@@ -162,8 +165,9 @@ impl Topic {
             Ok(None) => {}
             Ok(Some(notice)) => {
                 self.services.logger.error(format_args!("{notice}"));
-                // The journal has lost records, but memory has not.
-                let _ = self.disk.record(|told| self.everything(told));
+                // Memory has lost nothing. Failures are retried by `mend`.
+                self.disk.mark_incomplete();
+                let _ = self.write_changes();
             }
             Err(error) => self.disk.mark_failed("journal not compacted", &error),
         }
@@ -172,8 +176,12 @@ impl Topic {
     /// The whole state of the topic and its durable channels.
     fn everything(&self, told: &mut Told) -> Vec<Record> {
         let mut records = vec![self.topic_record(told)];
-        for channel in self.channels().iter().filter(|channel| !channel.name.is_ephemeral()) {
-            records.push(Record::Created(channel.name.clone(), channel.journal_state()));
+        for channel in self.channels() {
+            // Ephemeral channels are asked too, as in `collect`.
+            let state = channel.journal_state();
+            if !channel.name.is_ephemeral() {
+                records.push(Record::Created(channel.name.clone(), state));
+            }
         }
         records
     }

@@ -8,9 +8,9 @@ use nsq_log::{Chunk, Notice, Read};
 use super::{Channel, Inner};
 use crate::lock::lock;
 
-/// How long to wait before reading again what could not be read.
+/// The pause before a failed load is retried.
 const COLD_RETRY: Duration = Duration::from_secs(1);
-/// How often the same messages are tried to be read before they are given up.
+/// The number of failed loads in a row after which a segment is given up.
 const COLD_TRIES: u32 = 3;
 
 impl Channel {
@@ -58,8 +58,8 @@ impl Channel {
         inner.cold.loaded(wanted.then_some(chunk), put_aside);
     }
 
-    /// Has the load retried in a moment. After some tries the segment is given up, so that what is behind it comes;
-    /// never for a shortage, which says nothing about the segment.
+    /// Has the load retried in a moment. After some tries the segment is given up, so that the messages behind it are
+    /// delivered; never for a shortage, which says nothing about the segment.
     async fn not_loaded(&self, first: u64, error: &(dyn Display + Sync), is_temporary: bool) {
         if self.is_exiting() {
             return;
