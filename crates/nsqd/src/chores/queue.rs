@@ -7,6 +7,7 @@ use std::{
     cmp::Reverse,
     collections::BinaryHeap,
     fmt, io,
+    panic::{self, AssertUnwindSafe},
     sync::{Arc, Condvar, Mutex, PoisonError, Weak},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -174,7 +175,8 @@ impl Queue {
     fn run(&self) {
         while let Some((due, errand)) = self.next() {
             if errand.begin(due) {
-                (errand.work)();
+                // A panic was reported by the panic hook. It ends this run, not the thread that others need.
+                let _ = panic::catch_unwind(AssertUnwindSafe(&errand.work));
                 if let Some(again) = errand.end() {
                     self.enter(again, errand);
                 }
@@ -300,5 +302,20 @@ mod tests {
         queue.ask(&Errand::new(move || runs.send(()).unwrap()), LATER);
         join(&queue, threads);
         assert_eq!(ran.iter().count(), 1);
+    }
+
+    #[test]
+    fn a_panic_ends_one_run_of_an_errand_and_nothing_else() {
+        let (queue, threads) = queue(1);
+        let (runs, ran) = mpsc::channel();
+        let errand = Errand::new(move || {
+            runs.send(()).unwrap();
+            panic!("on purpose");
+        });
+        for _ in 0..3 {
+            queue.ask(&errand, Duration::ZERO);
+            ran.recv().unwrap();
+        }
+        join(&queue, threads);
     }
 }
