@@ -143,23 +143,13 @@ impl Nsqd {
         let Self { node, tcp, tcp_address, http, chores, tasks, workers } = self;
         let token = tasks.shutdown_token();
         let services = node.services.clone();
-        let deadlines_token = token.clone();
-        tasks.spawn_vital("deadlines", async move {
-            tokio::select! {
-                () = services.deadlines.run(&services.clock) => {}
-                () = deadlines_token.cancelled() => {}
-            }
+        spawn_vital(&tasks, "deadlines", async move {
+            services.deadlines.run(&services.clock).await;
         });
         let http_port = http.as_ref().map(|(_, address)| address.port());
         let lookup = Arc::new(Lookup::new(node.services.options.lookupd_tcp_addresses.clone()));
-        let (announcing, announced, announcing_token) =
-            (lookup.clone(), node.clone(), token.clone());
-        tasks.spawn_vital("lookup", async move {
-            tokio::select! {
-                () = announcing.run(&announced) => {}
-                () = announcing_token.cancelled() => {}
-            }
-        });
+        let (announcing, announced) = (lookup.clone(), node.clone());
+        spawn_vital(&tasks, "lookup", async move { announcing.run(&announced).await });
         let serve_http = async {
             let Some((listener, _)) = http else {
                 token.cancelled().await;
@@ -208,6 +198,17 @@ impl Nsqd {
         served?;
         Ok(closed?)
     }
+}
+
+/// Spawns a task that nsqd cannot do without, and that is dropped when nsqd is asked to stop.
+fn spawn_vital(tasks: &Tasks, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+    let stop = tasks.shutdown_token();
+    tasks.spawn_vital(name, async move {
+        tokio::select! {
+            () = work => {}
+            () = stop.cancelled() => {}
+        }
+    });
 }
 
 /// A queue of background work and the threads that serve it.
