@@ -36,7 +36,7 @@ pub(super) struct Intake<T> {
     head_time: Option<Pin<Box<Sleep>>>,
 }
 
-/// The length of the body that follows the head which hyper has read last. Told by the service, read by the
+/// The length of the body that follows the head which hyper has read last. Set by the service, read by the
 /// [`Intake`].
 #[derive(Clone, Default)]
 pub(super) struct BodyLengths(Arc<Mutex<Option<BodyLength>>>);

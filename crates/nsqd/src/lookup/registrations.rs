@@ -65,8 +65,8 @@ impl Registrations {
 
     /// The changes of a topic and its channels from `self` to now, in the order to send them.
     ///
-    /// What was deleted and created again is unregistered and registered again: nsqlookupd may have lost the
-    /// registration in between, or hide the topic behind a tombstone.
+    /// A topic or channel that was deleted and created again is unregistered and registered again: nsqlookupd may have
+    /// lost the registration in between, or hide the topic behind a tombstone.
     pub(super) fn changes_of(&self, name: &TopicName, topic: Option<&Topic>) -> Vec<Change> {
         let mut wanted = Self::default();
         if let Some(topic) = topic {
