@@ -245,12 +245,15 @@ impl FaultyDisk {
     }
 
     /// A change of names: done, or, when the world stops here, not.
-    fn rename_with(&self, make: impl FnOnce(&Inner) -> io::Result<NameChange>) -> io::Result<()> {
+    fn rename_with(
+        &self,
+        make: impl FnOnce(&mut Inner) -> io::Result<NameChange>,
+    ) -> io::Result<()> {
         let (mut inner, last) = self.change()?;
         if last {
             return Err(crashed());
         }
-        let change = make(&inner)?;
+        let change = make(&mut inner)?;
         apply(&mut inner.live, &change);
         inner.pending.push(change);
         Ok(())
@@ -422,9 +425,10 @@ impl Disk for FaultyDisk {
         self.rename_with(|inner| {
             inner.parent_exists(path)?;
             id = inner.files.len();
+            // Under the same lock, or two threads would share a file.
+            inner.files.push(Contents::default());
             Ok(NameChange::Add(path.to_owned(), Entry::File(id)))
         })?;
-        lock(&self.0).files.push(Contents::default());
         Ok(Arc::new(FaultyFile { disk: self.clone(), id }))
     }
 
