@@ -245,7 +245,10 @@ impl TopicDisk {
         let mut synced = self.synced.subscribe();
         let settled = |synced: &Synced| synced.error.is_some() || synced.end >= end;
         match synced.wait_for(settled).await.as_deref() {
-            Ok(Synced { error: Some(error), .. }) => Err(Arc::clone(error)),
+            // Not if the flush came before the one that failed.
+            Ok(Synced { end: flushed, error: Some(error) }) if *flushed < end => {
+                Err(Arc::clone(error))
+            }
             // A batch is lost as a whole, so its last message tells.
             Ok(_) if self.log.survived(end.saturating_sub(1)..end) => Ok(()),
             Ok(_) => Err("lost in a failed flush".into()),
