@@ -70,7 +70,27 @@ pub(super) struct Told {
 struct Synced {
     end: u64,
     /// Why the last flush failed, if it did.
-    error: Option<Arc<str>>,
+    failure: Option<FailedFlush>,
+}
+
+/// A flush that failed.
+#[derive(Clone, Debug)]
+struct FailedFlush {
+    /// The end of the log at that time. Later messages wait for the next flush.
+    end: u64,
+    error: Arc<str>,
+}
+
+impl Synced {
+    /// Tells whether the messages below `end` are flushed; `None` while that is not known.
+    fn outcome(&self, end: u64) -> Option<Result<(), Arc<str>>> {
+        if end <= self.end {
+            // Also if a later flush has failed.
+            return Some(Ok(()));
+        }
+        let failure = self.failure.as_ref().filter(|failure| end <= failure.end)?;
+        Some(Err(Arc::clone(&failure.error)))
+    }
 }
 
 /// The failures of a topic's disk.
@@ -221,8 +241,9 @@ impl TopicDisk {
             }
             Err(error) => {
                 self.mark_failed("flush failed", &error);
-                let error: Arc<str> = error.to_string().into();
-                self.synced.send_modify(|synced| synced.error = Some(error));
+                // Everything appended by now may be lost.
+                let failure = FailedFlush { end: self.log.end(), error: error.to_string().into() };
+                self.synced.send_modify(|synced| synced.failure = Some(failure));
             }
         }
     }
@@ -230,7 +251,7 @@ impl TopicDisk {
     fn note_synced(&self, end: u64) {
         self.synced.send_modify(|synced| {
             synced.end = synced.end.max(end);
-            synced.error = None;
+            synced.failure = None;
         });
     }
 
@@ -243,12 +264,10 @@ impl TopicDisk {
             return Ok(());
         }
         let mut synced = self.synced.subscribe();
-        let settled = |synced: &Synced| synced.error.is_some() || synced.end >= end;
-        match synced.wait_for(settled).await.as_deref() {
-            // Not if the flush came before the one that failed.
-            Ok(Synced { end: flushed, error: Some(error) }) if *flushed < end => {
-                Err(Arc::clone(error))
-            }
+        let known = |synced: &Synced| synced.outcome(end).is_some();
+        let outcome = synced.wait_for(known).await.map(|synced| synced.outcome(end));
+        match outcome {
+            Ok(Some(Err(error))) => Err(error),
             // A batch is lost as a whole, so its last message tells.
             Ok(_) if self.log.survived(end.saturating_sub(1)..end) => Ok(()),
             Ok(_) => Err("lost in a failed flush".into()),

@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -10,10 +11,11 @@ use nsq_log::{
     testing::{Denied, Stop},
 };
 use nsq_protocol::Command;
-use nsqd::Options;
+use nsqd::{Options, World};
 use rustix::io::Errno;
 
 use crate::{
+    held_disk::{Call, HeldDisk},
     machine::{FOLDER, Machine},
     support::{Received, Server, eventually, http},
 };
@@ -262,4 +264,30 @@ fn a_publish_whose_flush_fails_is_refused_and_one_that_was_answered_survives() {
         bodies.push(consumer.message().body);
     }
     assert_eq!(bodies[0], b"answered");
+}
+
+#[test]
+fn a_publish_after_a_failed_flush_waits_for_the_next_one() {
+    let machine = Machine::new();
+    let disk = HeldDisk::of(machine.disk.clone());
+    let world = World { disk: Arc::new(disk.clone()), ..World::default() };
+    let server = Server::in_world(world, tempfile::tempdir().unwrap(), |options| {
+        options.data_path = FOLDER.into();
+        options.durability = Durability::Fsync;
+    });
+    server.client().publish("t", b"flushed");
+    machine.disk.deny(Denied { sync: Some(Errno::IO), ..Denied::default() });
+    assert_eq!(publish(&server), 503);
+    let held = disk.hold_in("journal.", &[Call::Flush]);
+    // Something for the journal.
+    server.consumer("t", "c", 0).settle();
+    machine.disk.deny(Denied::default());
+    // The topic takes messages again, and the first flush of it has not ended.
+    held.wait_for(Call::Flush, "t.topic", 1);
+    let mut producer = server.client();
+    producer.send(Command::Pub { topic: "t", body: b"next" });
+    eventually(|| server.topic_stats()["message_count"] == 3);
+    (0..20).for_each(|_| drop(server.stats()));
+    drop(held);
+    assert_eq!(producer.receive(), Received::Response("OK".to_owned()));
 }

@@ -80,7 +80,10 @@ impl Hold<'_> {
         let fewer = |state: &mut State| state.waiting.iter().filter(is_meant).count() < count;
         let state = shared.state.lock().unwrap();
         let (state, timeout) = shared.changed.wait_timeout_while(state, PATIENCE, fewer).unwrap();
-        assert!(!timeout.timed_out(), "{:?}", state.waiting);
+        let waiting = state.waiting.clone();
+        // A panic under the lock would be one for everybody who takes it.
+        drop(state);
+        assert!(!timeout.timed_out(), "{waiting:?}");
     }
 }
 
