@@ -119,8 +119,9 @@ fn a_requeue_survives_once_a_later_command_was_answered() {
         again = consumer.message();
         assert_eq!(again.attempts, attempts);
     }
-    consumer.req(again.id, 0);
+    // First, or the message might come again before.
     consumer.send(Command::Rdy(0));
+    consumer.req(again.id, 0);
     consumer.settle();
     let _ = nsqd.kill();
 
