@@ -19,8 +19,9 @@ impl TopicLog {
     /// Blocks for as long as the device takes. Appends, reads and journal records go on meanwhile.
     ///
     /// # Errors
-    /// When a file cannot be flushed. The topic is stopped then, since what was written may be lost; only a file that
-    /// cannot be opened for lack of descriptors stops nothing.
+    /// When a file cannot be flushed. If it is a segment, the topic is stopped, since what was written may be lost; only a
+    /// file that cannot be opened for lack of descriptors stops nothing. If it is the journal, all messages are
+    /// flushed, as [`TopicLog::synced`] says, and the journal waits for a [compaction](TopicLog::compact).
     pub fn sync(&self) -> Result<u64, SyncError> {
         if self.memory_only {
             return Ok(self.end());
@@ -33,10 +34,11 @@ impl TopicLog {
             return Err(error);
         }
         self.marks.synced.fetch_max(plan.end, AcqRel);
+        self.sync_journal(plan.position, plan.appended_bytes)?;
         Ok(plan.end)
     }
 
-    /// Flushes the segments and their names before the journal, whose waypoint vouches for them.
+    /// Flushes the segments and the names of all files. The journal, whose waypoint vouches for them, comes later.
     fn flush_files(&self, plan: &FlushPlan) -> Result<(), SyncError> {
         for number in &plan.closed {
             // Not borrowed: readers must not wait for a place that a flush takes.
@@ -49,7 +51,7 @@ impl TopicLog {
         if plan.names {
             self.flush_names().map_err(SyncError::flush)?;
         }
-        self.sync_journal(plan.position, plan.appended_bytes)
+        Ok(())
     }
 
     fn flush_segment(

@@ -230,20 +230,26 @@ impl TopicDisk {
 
     /// Flushes the log and the journal, and wakes the publishers that wait for it.
     pub(super) fn flush(&self) {
-        self.unsynced.store(0, Ordering::Release);
+        let appended = self.unsynced.swap(0, Ordering::AcqRel);
         match self.log.sync() {
             Ok(end) => {
                 self.note_synced(end);
-                if self.log.end() == end {
+                if appended > 0 && self.services.options.waits_for_sync() {
+                    // The next publish may come at once; a file that had to be opened for each would be dear.
+                    self.flush_in_time();
+                } else if self.log.end() == end {
                     // Level `memory` keeps batches that cannot be written now, and the next append reports it.
                     let _ = self.log.rest();
                 }
             }
             Err(error) => {
                 self.mark_failed("flush failed", &error);
-                // Everything appended by now may be lost.
+                // Everything appended by now may be lost, unless it was flushed before or it was the journal that failed.
                 let failure = FailedFlush { end: self.log.end(), error: error.to_string().into() };
-                self.synced.send_modify(|synced| synced.failure = Some(failure));
+                self.synced.send_modify(|synced| {
+                    synced.end = synced.end.max(self.log.synced());
+                    synced.failure = Some(failure);
+                });
             }
         }
     }
