@@ -378,6 +378,22 @@ fn a_failed_flush_of_the_journal_is_mended_by_a_compaction() {
 }
 
 #[test]
+fn a_topic_takes_and_flushes_messages_while_its_journal_cannot_be_flushed() {
+    let (disk, log, _store) = with_messages(10);
+    delta(&log, "a", &cursor_at(1));
+    disk.break_path(&journal_path(), Some(Errno::IO));
+    assert!(log.sync().is_err());
+    assert_eq!(log.synced(), 10);
+    append(&log, &[b"goes on"]);
+    // Whether the journal is tried again or left to a compaction is its own affair.
+    let _ = log.sync();
+    assert_eq!(log.synced(), 11);
+    disk.break_path(&journal_path(), None);
+    log.compact().unwrap();
+    assert_eq!(log.sync().unwrap(), 11);
+}
+
+#[test]
 fn a_journal_cut_anywhere_gives_the_state_before_the_cut() {
     let (disk, log, _store) = with_messages(10);
     let mut lengths = vec![];
