@@ -1,4 +1,4 @@
-//! What is flushed, and when: all that changed within `--sync-timeout`, nothing else, and several topics at a time.
+//! Flushes: of everything that changed, within `--sync-timeout`; of nothing else; of several topics at a time.
 
 use std::{
     sync::{
@@ -19,7 +19,7 @@ use crate::{
     support::{Client, Received, Server, eventually},
 };
 
-/// Leaves nothing unsynced to chance.
+/// Loses unflushed writes; the seed decides which.
 const POWER_CUT: Stop = Stop::PowerCut { seed: 7 };
 
 fn start(disk: &HeldDisk, folder: tempfile::TempDir, change: impl FnOnce(&mut Options)) -> Server {

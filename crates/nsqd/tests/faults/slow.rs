@@ -1,4 +1,4 @@
-//! Nothing waits for a disk that is not its own: calls of the disk are held, and everything else goes on.
+//! A slow disk: calls of one kind are held, and everything that does not depend on them goes on.
 
 use std::{net::TcpStream, path::Path, sync::Arc, thread};
 
@@ -31,7 +31,7 @@ fn create(server: &Server, topic: &str) {
     server.post(&format!("/channel/create?topic={topic}&channel=c"));
 }
 
-/// Sends what clients send all the time to a topic whose channel has nothing ready, and leaves it like that.
+/// Sends each common command to a topic whose channel has nothing ready, and leaves it like that.
 fn exercise(server: &Server, topic: &str) -> [Client; 2] {
     let mut producer = server.client();
     producer.publish(topic, b"finished");
@@ -52,7 +52,7 @@ fn exercise(server: &Server, topic: &str) -> [Client; 2] {
     [producer, consumer]
 }
 
-/// Has a consumer that stays get nothing more, so that others get all.
+/// Stops deliveries to a consumer that stays connected, so that others get all messages.
 fn retire(consumer: &mut Client) {
     consumer.send(Command::Rdy(0));
     consumer.settle();
@@ -133,7 +133,7 @@ fn a_compaction_of_the_journal_holds_up_nobody() {
     }
 }
 
-/// Has so many records written that the journal is due for a compaction.
+/// Makes the journal long enough for a compaction.
 fn grow_journal(server: &Server, topic: &str) {
     let mut producer = server.client();
     for _ in 0..4 {

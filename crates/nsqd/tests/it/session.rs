@@ -1,5 +1,4 @@
-//! One connection beside others: it is woken when it has to be, waits for no disk but its own, and loses nothing
-//! when its client goes.
+//! One connection beside others: it is woken in time, and loses nothing when its client goes.
 
 use std::fs;
 
