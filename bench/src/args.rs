@@ -142,7 +142,7 @@ fn parse_compare(mut words: Words<'_>) -> Result<Compare, Failure> {
     let (mut rounds, mut limit_seconds) = (None, None);
     while let Some(flag) = words.flag() {
         match flag {
-            "--nsqd" => compare.servers.push(Spec::nsqd("nsqd", words.value(flag)?)?),
+            "--nsqd" => compare.servers.push(Spec::ours(words.value(flag)?)?),
             "--other" => {
                 let (name, path) = words.pair(flag)?;
                 others.push(Spec::nsqd(name, path)?);

@@ -11,8 +11,7 @@ use crate::{
     sample::Sample,
     scratch::Scratch,
     server::{self, Server, Spec},
-    target::Kind,
-    workload::{Job, Scale, Work, Workload},
+    workload::{Job, Scale, SlowDisk, Work, Workload},
 };
 
 /// The options of a comparison of servers.
@@ -62,7 +61,7 @@ pub(crate) fn compare(compare: &Compare) -> Result<bool, Failure> {
             for turn in 0..compare.servers.len() {
                 let index = (round + turn) % compare.servers.len();
                 let spec = &compare.servers[index];
-                if spec.kind == Kind::Null && !workload.null {
+                if !workload.takes(spec) {
                     continue;
                 }
                 let outcome = outcome(compare, workload, spec, round, &mut scratch)?;
@@ -120,10 +119,25 @@ fn run_once(
     let memory_queue = server::memory_queue_for(job.size);
     let args = if workload.in_memory { &memory_queue[..] } else { &[] };
     let mut server =
-        Server::start(spec, args, scratch, &limit).map_err(|failure| failure.to_string())?;
+        start(workload, spec, args, scratch, &limit).map_err(|failure| failure.to_string())?;
     let sample = match workload.work {
-        Work::Load(run) => run(&job.on(&server.target)),
+        Work::Load(run) | Work::SlowDisk(_, run) => run(&job.on(&server.target)),
         Work::Restart(run) => run(&mut server, job),
     };
     sample.map_err(|failure| format!("{failure}{}", server.log_ends()))
+}
+
+/// Starts the server of a column, or on a slow disk the one of this project that can have such a disk.
+fn start(
+    workload: &Workload,
+    spec: &Spec,
+    args: &[String],
+    scratch: &mut Scratch,
+    limit: &Limit,
+) -> Result<Server, Failure> {
+    let Work::SlowDisk(SlowDisk { flush_ms, args }, _) = workload.work else {
+        return Server::start(spec, args, scratch, limit);
+    };
+    let args: Vec<_> = args.iter().copied().map(str::to_owned).collect();
+    Server::start(&spec.on_slow_disk(flush_ms)?, &args, scratch, limit)
 }

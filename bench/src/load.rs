@@ -46,9 +46,12 @@ pub(crate) fn load(load: &Load) -> Result<(), Failure> {
         pid: load.pid,
         data: load.data.clone(),
     };
-    let Work::Load(run) = load.workload.work else {
-        let name = load.workload.name;
-        return Err(Failure::Usage(format!("{name} needs a server that it can kill")));
+    let run = match load.workload.work {
+        Work::Load(run) | Work::SlowDisk(_, run) => run,
+        Work::Restart(_) => {
+            let name = load.workload.name;
+            return Err(Failure::Usage(format!("{name} needs a server that it can kill")));
+        }
     };
     let sample = run(&Run { target: &target, limit: &limit, size: load.size, scale: Scale::Full })?;
     print(&report::list(&sample))

@@ -17,6 +17,7 @@ mod measure;
 mod meter;
 mod null;
 mod output;
+mod pace;
 mod publisher;
 mod report;
 mod sample;

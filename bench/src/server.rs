@@ -39,12 +39,22 @@ pub(crate) struct Spec {
     pub(crate) program: PathBuf,
     /// Flags in addition to those of the workload.
     pub(crate) args: Vec<String>,
+    /// The program is the nsqd of this project.
+    pub(crate) ours: bool,
     /// The address it listens on for protocol V2: loopback, or unspecified for all of `127.0.0.0/8`.
     pub(crate) host: Ipv4Addr,
 }
 
 impl Spec {
-    /// Describes the nsqd at `path`.
+    /// Describes the nsqd of this project, at `path`.
+    ///
+    /// # Errors
+    /// Returns the system's error, for example if there is no such file.
+    pub(crate) fn ours(path: &str) -> Result<Self, Failure> {
+        Ok(Self { ours: true, ..Self::nsqd("nsqd", path)? })
+    }
+
+    /// Describes another nsqd, at `path`.
     ///
     /// # Errors
     /// Returns the system's error, for example if there is no such file.
@@ -64,7 +74,24 @@ impl Spec {
 
     fn new(name: &str, kind: Kind, program: PathBuf) -> Self {
         let (name, args, host) = (name.to_owned(), Vec::new(), Ipv4Addr::LOCALHOST);
-        Self { name, kind, program, args, host }
+        Self { name, kind, program, args, ours: false, host }
+    }
+
+    /// Describes the nsqd that was built with this program, on a disk whose flushes take `flush_ms`
+    /// longer.
+    ///
+    /// # Errors
+    /// Returns [`Failure::Server`] if it is not beside this program.
+    pub(crate) fn on_slow_disk(&self, flush_ms: u64) -> Result<Self, Failure> {
+        let own = std::env::current_exe().map_err(Failure::io("find the own program"))?;
+        let program = own.with_file_name("nsq-bench-nsqd");
+        if !program.exists() {
+            let path = program.display();
+            return Err(Failure::Server(format!("{path} is missing: build nsq-bench again")));
+        }
+        let mut args = vec![format!("-flush-delay={flush_ms}ms")];
+        args.extend_from_slice(&self.args);
+        Ok(Self { program, args, ..self.clone() })
     }
 }
 

@@ -97,6 +97,13 @@ pub(crate) fn put_fin(out: &mut Vec<u8>, id: &[u8; 16]) {
     out.extend_from_slice(&line);
 }
 
+/// Appends `REQ id delay_ms` to `out`.
+pub(crate) fn put_req(out: &mut Vec<u8>, id: &[u8; 16], delay_ms: usize) {
+    out.extend_from_slice(b"REQ ");
+    out.extend_from_slice(id);
+    out.extend_from_slice(format!(" {delay_ms}\n").as_bytes());
+}
+
 fn put_u32(out: &mut Vec<u8>, number: usize) {
     let number = u32::try_from(number).expect("the load's own sizes are small");
     out.extend_from_slice(&number.to_be_bytes());
@@ -258,5 +265,12 @@ mod tests {
         put_fin(&mut out, b"0123456789abcdef");
         assert_eq!(out, b"FIN 0123456789abcdef\n");
         assert_eq!(out.len(), FIN_BYTES);
+    }
+
+    #[test]
+    fn a_req_is_one_line_with_the_id_and_the_delay() {
+        let mut out = Vec::new();
+        put_req(&mut out, b"0123456789abcdef", 100);
+        assert_eq!(out, b"REQ 0123456789abcdef 100\n");
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     ledger::Ledger,
     limit::Limit,
     sample::Sample,
-    server::Server,
+    server::{Server, Spec},
     target::{Kind, Target},
 };
 
@@ -37,6 +37,17 @@ pub(crate) enum Work {
     Load(fn(&Run<'_>) -> Result<Sample, Failure>),
     /// A server process that can be killed and restarted.
     Restart(fn(&mut Server, Job<'_>) -> Result<Sample, Failure>),
+    /// This project's nsqd, running on a slow disk.
+    SlowDisk(SlowDisk, fn(&Run<'_>) -> Result<Sample, Failure>),
+}
+
+/// A disk with slow flushes, and the nsqd on it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SlowDisk {
+    /// The milliseconds that each flush takes in addition.
+    pub(crate) flush_ms: u64,
+    /// Flags for nsqd.
+    pub(crate) args: &'static [&'static str],
 }
 
 /// The amount of work.
@@ -54,6 +65,14 @@ impl Workload {
     /// Returns the size of the workload at `scale`.
     pub(crate) fn size_at(&self, scale: Scale) -> usize {
         if scale == Scale::Quick { self.size_quick } else { self.size }
+    }
+
+    /// Returns whether the server can take part.
+    pub(crate) fn takes(&self, spec: &Spec) -> bool {
+        match spec.kind {
+            Kind::Null => self.null,
+            Kind::Nsqd => spec.ours || !matches!(self.work, Work::SlowDisk(..)),
+        }
     }
 }
 

@@ -6,9 +6,11 @@ mod channels;
 mod churn;
 mod consume;
 mod deferred;
+mod fsync;
 mod idle;
 mod latency;
 mod publish;
+mod slow_disk;
 
 pub(crate) use self::consume::preload;
 use crate::workload::Workload;
@@ -28,6 +30,9 @@ pub(crate) const ALL: &[Workload] = &[
     idle::CONNS2000,
     deferred::DEFERRED,
     churn::CHURN,
+    slow_disk::SLOW20,
+    slow_disk::SLOW300,
+    fsync::FSYNC40,
 ];
 
 /// Finds a workload by name.

@@ -103,7 +103,17 @@ fn the_null_server_alone_fills_the_rows_it_can_take_part_in() {
     for name in ["mpub200", "subfin", "both", "rdy1", "pub1", "pipe", "conns2000"] {
         assert!(measured(name), "{name}: {report:#}");
     }
-    for name in ["backlog", "latency", "channels8", "topics2000", "deferred", "churn"] {
+    for name in [
+        "backlog",
+        "latency",
+        "channels8",
+        "topics2000",
+        "deferred",
+        "churn",
+        "slow20",
+        "slow300",
+        "fsync40",
+    ] {
         assert!(!measured(name), "{name}: {report:#}");
     }
     let left: Vec<_> = fs::read_dir(scratch.path()).unwrap().collect();
@@ -153,6 +163,51 @@ fn a_bench_that_is_interrupted_or_killed_leaves_no_server_behind() {
             assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0, "{signal}");
         }
     }
+}
+
+/// Runs rows at their small size on this project's nsqd. Returns the table and the report.
+fn rows_of_our_nsqd(only: &str) -> (String, Value) {
+    let scratch = tempfile::tempdir().expect("there is room");
+    let json = scratch.path().join("numbers.json");
+    let nsqd = env!("CARGO_BIN_EXE_nsq-bench-nsqd");
+    let other = format!("other={nsqd}");
+    let args = ["--nsqd", nsqd, "--other", &other, "--no-null", "--quick", "--only", only];
+    let args = [&args[..], &["--json", json.to_str().expect("is UTF-8")]].concat();
+    let output = run(&args, scratch.path());
+    let table = text(&output.stdout);
+    assert!(output.status.success(), "{table}{}", text(&output.stderr));
+    let json = fs::read(&json).expect("the report is written");
+    (table, serde_json::from_slice(&json).expect("it is JSON"))
+}
+
+/// The median of a metric of this project's nsqd in a report with one row.
+fn median(report: &Value, metric: &str) -> f64 {
+    let metrics = report["results"][0]["metrics"].as_array().expect("it has metrics");
+    let found = metrics.iter().find(|known| known["name"] == metric);
+    found.and_then(|found| found["median"].as_f64()).expect("it was measured")
+}
+
+#[test]
+fn only_our_nsqd_is_put_on_a_slow_disk() {
+    let (table, report) = rows_of_our_nsqd("fsync40");
+    let cells: Vec<_> = table.lines().nth(2).unwrap().split('|').map(str::trim).collect();
+    assert!(cells[3].ends_with("/s") && cells[4] == "-", "{table}");
+    assert!(median(&report, "1 topic p50") >= 5e3, "a flush takes 5 ms: {report:#}");
+}
+
+#[test]
+fn work_beside_the_measured_topics_goes_on_while_the_disk_is_slow() {
+    let (_, report) = rows_of_our_nsqd("slow20");
+    for metric in ["publish p99.9", "deliver p99.9", "DPUBs beside", "new channels beside"] {
+        assert!(median(&report, metric) > 0.0, "{metric}: {report:#}");
+    }
+}
+
+#[test]
+fn memory_of_deleted_topics_and_drained_backlogs_is_given_back() {
+    let (_, report) = rows_of_our_nsqd("churn");
+    let growth = median(&report, "growth (10 MB allowed)");
+    assert!(growth <= 10e6, "{growth} bytes more than before");
 }
 
 #[test]

@@ -19,7 +19,7 @@ const CRATE_GRAPH: &[(&str, &[&str])] = &[
     ("nsqlookupd", &["nsq-broker", "nsq-daemon", "nsq-options", "nsq-protocol"]),
     ("nsq-client", &["nsq-options", "nsq-protocol"]),
     ("nsq-tools", &["nsq-client", "nsq-daemon", "nsq-options"]),
-    ("nsq-bench", &["nsq-client", "nsq-protocol"]),
+    ("nsq-bench", &["nsq-client", "nsq-daemon", "nsq-log", "nsq-options", "nsqd"]),
     (
         "nsq",
         &[
