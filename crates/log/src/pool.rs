@@ -1,7 +1,7 @@
 //! Recycled buffers, so that steady publishing does not make the kernel clear fresh pages.
 //!
 //! A batch is encoded into a buffer from the pool, the buffer becomes part of the memory tail without a copy,
-//! and returns here when the last reader drops it.
+//! and returns here when the last reader drops it. Buffers that are not needed for a while are freed.
 
 use std::{
     fmt,
@@ -18,9 +18,32 @@ const CLASS_BYTES_MIN: usize = 16 << 10;
 /// 16 KiB to 8 MiB.
 const CLASS_COUNT: usize = 10;
 
+/// The unused buffers of one size.
+#[derive(Debug, Default)]
+struct Class {
+    /// The last one is used next, so that the first ones may not be needed at all.
+    buffers: Vec<Buffer>,
+    /// The smallest number of buffers since the last trim: so many were not needed.
+    spare: usize,
+}
+
+impl Class {
+    fn pop(&mut self) -> Option<Buffer> {
+        let buffer = self.buffers.pop();
+        self.spare = self.spare.min(self.buffers.len());
+        buffer
+    }
+
+    fn take_spare(&mut self) -> Vec<Buffer> {
+        let spare = self.buffers.drain(..self.spare).collect();
+        self.spare = self.buffers.len();
+        spare
+    }
+}
+
 /// A pool of byte buffers in classes of doubling size, with a bound on its unused bytes.
 pub struct Pool {
-    classes: [Mutex<Vec<Buffer>>; CLASS_COUNT],
+    classes: [Mutex<Class>; CLASS_COUNT],
     free_bytes: AtomicUsize,
     free_bytes_max: usize,
 }
@@ -63,7 +86,16 @@ impl Pool {
         }
         buffer.ends.clear();
         self.free_bytes.fetch_add(footprint, Ordering::Relaxed);
-        lock(&self.classes[class]).push(buffer);
+        lock(&self.classes[class]).buffers.push(buffer);
+    }
+
+    /// Frees the buffers that have not been needed since the last call.
+    pub fn trim(&self) {
+        for class in &self.classes {
+            let spare = lock(class).take_spare();
+            let bytes = spare.iter().map(Buffer::footprint).sum();
+            self.free_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
     }
 }
 
@@ -153,6 +185,21 @@ mod tests {
         let buffers: Vec<_> = (0..4).map(|_| pool.take(1)).collect();
         buffers.into_iter().for_each(|buffer| pool.give(buffer));
         assert_eq!(pool.free_bytes(), 32 << 10);
+    }
+
+    #[test]
+    fn buffers_that_are_not_needed_are_freed_by_the_second_trim() {
+        let pool = Pool::new(usize::MAX);
+        let buffers: Vec<_> = (0..4).map(|_| pool.take(1)).collect();
+        buffers.into_iter().for_each(|buffer| pool.give(buffer));
+        pool.trim();
+        assert_eq!(pool.free_bytes(), 64 << 10, "they were in use a moment ago");
+        let buffer = pool.take(1);
+        pool.give(buffer);
+        pool.trim();
+        assert_eq!(pool.free_bytes(), 16 << 10, "one is in use now and then");
+        pool.trim();
+        assert_eq!(pool.free_bytes(), 0);
     }
 
     #[test]

@@ -328,9 +328,10 @@ impl Node {
     }
 
     /// Records in the data folder how far the wall clock is from node time, now and whenever it is set: after a reboot
-    /// that is what remaining delays are measured by. Keeps segment numbers in reserve, too.
+    /// that is what remaining delays are measured by. Keeps segment numbers in reserve and frees unused buffers, too.
     pub(crate) fn watch_clock(&self) {
         self.services.tidier.ask(&self.clock_errand, CLOCK_WATCH);
+        self.store.pool().trim();
         let noted = self.store.note_wall(self.services.clock.wall_minus_node_ns());
         let reserve =
             || if self.store.segments_low() { self.store.reserve_segments() } else { Ok(()) };
