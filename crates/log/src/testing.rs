@@ -244,6 +244,21 @@ impl FaultyDisk {
         Ok((inner, last))
     }
 
+    /// Adds an empty file, in one step for other threads.
+    fn add_file(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let mut id = 0;
+        self.rename_with(|inner| {
+            inner.parent_exists(path)?;
+            if inner.live.contains_key(path) {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            id = inner.files.len();
+            inner.files.push(Contents::default());
+            Ok(NameChange::Add(path.to_owned(), Entry::File(id)))
+        })?;
+        Ok(Arc::new(FaultyFile { disk: self.clone(), id }))
+    }
+
     /// A change of names: done, or, when the world stops here, not.
     fn rename_with(
         &self,
@@ -421,22 +436,15 @@ impl Disk for FaultyDisk {
             file.truncate(0)?;
             return Ok(Arc::new(file));
         }
-        let mut id = 0;
-        self.rename_with(|inner| {
-            inner.parent_exists(path)?;
-            id = inner.files.len();
-            // Under the same lock, or two threads would share a file.
-            inner.files.push(Contents::default());
-            Ok(NameChange::Add(path.to_owned(), Entry::File(id)))
-        })?;
-        Ok(Arc::new(FaultyFile { disk: self.clone(), id }))
+        self.add_file(path)
     }
 
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         if lock(&self.0).live.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        self.create(path)
+        check(lock(&self.0).denied.open)?;
+        self.add_file(path)
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
