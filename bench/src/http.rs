@@ -8,8 +8,8 @@ use std::{
 
 use crate::failure::Failure;
 
-/// The time limit of a request.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// The time limit of a request. Deleting a topic on a slow disk takes many flushes.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Sends a request without a body and returns the body of the answer.
 ///
