@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use nsq_log::{JournalRecord, SyncError, TopicLog};
+use nsq_log::{AppendError, JournalRecord, SyncError, TopicLog};
 use nsq_protocol::ChannelName;
 use tokio::sync::watch;
 
@@ -243,7 +243,10 @@ impl TopicDisk {
                 }
             }
             Err(error) => {
-                self.mark_failed("flush failed", &error);
+                // A topic that is gone has nothing left to retry.
+                if !is_gone(&error) {
+                    self.mark_failed("flush failed", &error);
+                }
                 // Everything appended by now may be lost, unless it was flushed before or it was the journal that failed.
                 let failure = FailedFlush { end: self.log.end(), error: error.to_string().into() };
                 self.synced.send_modify(|synced| {
@@ -357,6 +360,11 @@ impl TopicDisk {
         trouble.gone = true;
         self.services.health.forget(&self.owner());
     }
+}
+
+/// Returns whether a flush failed only because the topic has been deleted or closed.
+fn is_gone(error: &SyncError) -> bool {
+    matches!(error, SyncError::Append(AppendError::Deleted(_) | AppendError::Closed))
 }
 
 /// Has a journal written soon.

@@ -1,7 +1,13 @@
 //! A slow disk: calls of one kind are held, and everything that does not depend on them goes on.
 
-use std::{net::TcpStream, path::Path, sync::Arc, thread};
+use std::{
+    net::TcpStream,
+    path::Path,
+    sync::{Arc, Mutex},
+    thread,
+};
 
+use nsq_daemon::log::{Level, Logger, Sink};
 use nsq_protocol::Command;
 use nsqd::{Options, World};
 use rustix::io::Errno;
@@ -13,6 +19,18 @@ use crate::{
 };
 
 const HOUR_MS: u64 = 3_600_000;
+/// Flushes that nsqd has in progress at a time.
+const FLUSH_THREADS: usize = 16;
+
+/// A log in memory.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<String>>>);
+
+impl Sink for Lines {
+    fn write_line(&self, line: &[u8]) {
+        self.0.lock().unwrap().push(String::from_utf8_lossy(line).into_owned());
+    }
+}
 
 fn ok() -> Received {
     Received::Response("OK".to_owned())
@@ -109,6 +127,32 @@ fn a_topic_that_is_deleted_while_it_is_flushed_holds_up_nobody_else() {
     exercise_everywhere(&server, &["t"]);
     drop(held);
     assert_eq!(deletion.join().unwrap(), 200);
+}
+
+#[test]
+fn a_flush_that_comes_after_the_deletion_of_its_topic_is_no_failure() {
+    let (disk, log) = (HeldDisk::default(), Lines::default());
+    let world = World { disk: Arc::new(disk.clone()), ..World::default() };
+    let logger = Logger::with_sink("", Level::Error, log.clone());
+    let server = Server::logging_to(logger, world, tempfile::tempdir().unwrap(), |options| {
+        options.sync_every = 1;
+    });
+    create(&server, "doomed");
+    let mut producer = server.client();
+    // Every thread that flushes waits, so that the flush of the topic begins only when it is being deleted.
+    let busy = disk.hold_in(".topic", &[Call::Flush, Call::Rename]);
+    (0..FLUSH_THREADS).for_each(|n| producer.publish(&format!("busy{n}"), b"x"));
+    busy.wait_for(Call::Flush, "busy", FLUSH_THREADS);
+    producer.publish("doomed", b"x");
+    let address = server.http;
+    let deletion =
+        thread::spawn(move || http(address, "POST", "/topic/delete?topic=doomed", b"").0);
+    busy.wait_for(Call::Rename, "doomed", 1);
+    drop(busy);
+    assert_eq!(deletion.join().unwrap(), 200);
+    drop(producer);
+    server.stop();
+    assert_eq!(*log.0.lock().unwrap(), Vec::<String>::new());
 }
 
 #[test]
