@@ -34,6 +34,8 @@ use crate::{
 
 /// The number of tries of a publish whose topic is being deleted.
 const PUBLISH_TRIES: usize = 10;
+/// How long changes gather before `nsqd.dat` is written: it is written as a whole, and topics often come in flocks.
+const GATHER: Duration = Duration::from_millis(100);
 /// How long to wait before `nsqd.dat` is written again after a failure.
 const RETRY: Duration = Duration::from_secs(1);
 /// The name of `nsqd.dat` in reports of the health.
@@ -170,7 +172,7 @@ impl Node {
     fn changed(&self, topic: &TopicName, is_ephemeral: bool) {
         self.news.changed(topic);
         if !is_ephemeral {
-            self.write_metadata_after(Duration::ZERO);
+            self.write_metadata_after(GATHER);
         }
     }
 
