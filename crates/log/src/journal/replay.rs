@@ -29,6 +29,9 @@ use crate::{
     state::{Outstanding, TopicState},
 };
 
+/// So many deferrals are kept without a look at which of them are needed.
+const ADDED_MAX: usize = 16 << 10;
+
 /// The state of a topic during replay.
 #[derive(Debug, Default)]
 pub(crate) struct Replayed {
@@ -38,6 +41,8 @@ pub(crate) struct Replayed {
     pub(super) deferred: Vec<Deferral>,
     /// Deferrals that the log added.
     pub(super) added: Vec<Deferral>,
+    /// How many of them there may be before those that are not needed are dropped.
+    added_max: usize,
     pub(super) channels: BTreeMap<ChannelName, ReplayedChannel>,
     /// The last waypoint.
     pub(crate) waypoint: Option<Waypoint>,
@@ -73,7 +78,7 @@ impl Replayed {
             OwnedRecord::ChannelPaused(channel, paused) => {
                 self.channels.entry(channel).or_default().paused = paused;
             }
-            OwnedRecord::Deferrals(deferrals) => self.added.extend(deferrals),
+            OwnedRecord::Deferrals(deferrals) => self.add_deferrals(deferrals),
             OwnedRecord::Waypoint(waypoint) => {
                 self.waypoint = Some(waypoint);
                 if waypoint.flushed {
@@ -81,6 +86,16 @@ impl Replayed {
                 }
             }
             OwnedRecord::Time { node_ns } => self.time_ns = self.time_ns.max(node_ns),
+        }
+    }
+
+    /// Adds deferrals, and drops those that every channel knows when there are twice as many as were left the last time.
+    fn add_deferrals(&mut self, deferrals: Vec<Deferral>) {
+        self.added.extend(deferrals);
+        if self.added.len() >= self.added_max.max(ADDED_MAX) {
+            let passed = self.passed();
+            self.added.retain(|(range, _)| range.end > passed);
+            self.added_max = 2 * self.added.len();
         }
     }
 
