@@ -225,8 +225,8 @@ impl Node {
     /// Deletes a topic with all its channels. Returns whether it existed. Blocks while its files are deleted.
     ///
     /// # Errors
-    /// When its folder cannot be renamed: then the topic is as it was. Or when what it left cannot be removed, which
-    /// the next start does.
+    /// When its folder cannot be renamed: then the topic is as it was. Files that cannot be removed afterwards are left to
+    /// the next start.
     pub(crate) fn delete_topic(&self, name: &TopicName) -> Result<bool, nsq_log::Error> {
         let taken = self.names.take(name);
         // Also one that could not be opened, of which there are only files.
@@ -247,7 +247,10 @@ impl Node {
         }
         // A topic of the same name may come: its files have another name.
         drop(taken);
-        deleted.remove()?;
+        if let Err(error) = deleted.remove() {
+            // The topic is gone all the same.
+            self.services.logger.warn(format_args!("TOPIC({name}): files left - {error}"));
+        }
         Ok(true)
     }
 

@@ -15,11 +15,15 @@ impl Topic {
     /// Brings back the channels that the journal knows.
     pub(super) fn restore_channels(&self, recovered: nsq_log::TopicState) {
         let mut routes = lock(&self.routes);
+        let handed_out = journal::handed_out_before_pause(&recovered);
         for (name, state) in recovered.channels {
             let config = self.channel_config(&name);
             let schedule = nsq_broker::Channel::recover(config, journal::recover_channel(state));
             let channel = self.channel(name.clone(), schedule);
             routes.channels.insert(name, channel);
+        }
+        if let Some(fan_out) = handed_out {
+            routes.hand_out(&fan_out, self.services.clock.now());
         }
         // Messages published after the journal was last written.
         if let Some(fan_out) = routes.fan.take_fan_out() {

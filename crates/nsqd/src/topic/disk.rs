@@ -27,6 +27,9 @@ use crate::{chores::queue::Errand, lock::lock};
 const GATHER: Duration = Duration::from_millis(50);
 /// How long to wait before retrying what failed: long enough to cost nothing while the disk is full.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long to wait before the first retry: space that is held back for journals is given up then, so that what is
+/// finished is not forgotten meanwhile.
+const FIRST_RETRY: Duration = Duration::from_millis(10);
 
 /// Why a topic still cannot write.
 #[derive(Debug, thiserror::Error)]
@@ -295,7 +298,7 @@ impl TopicDisk {
         trouble.failures += 1;
         if !std::mem::replace(&mut trouble.retrying, true) {
             self.services.logger.error(format_args!("{owner}: {what}, retrying - {error}"));
-            self.services.tidier.ask(&self.errands.mend, RETRY);
+            self.services.tidier.ask(&self.errands.mend, FIRST_RETRY);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{ops::Range, time::Duration};
 
-use nsq_broker::Time;
+use nsq_broker::{FanOut, Time};
 use nsq_log::{ChannelDelta, ChannelState, JournalRecord, Outstanding, TopicState};
 use nsq_protocol::ChannelName;
 
@@ -56,6 +56,21 @@ pub(super) fn recover_topic(state: &TopicState, end: u64) -> nsq_broker::TopicSt
             })
             .collect(),
     }
+}
+
+/// What a paused topic had handed to its channels although not all of their records say so; each of them passes over the
+/// messages that it has. `None` if nothing is missing.
+pub(super) fn handed_out_before_pause(state: &TopicState) -> Option<FanOut> {
+    let given = state.channels.iter().map(|(_, channel)| channel.end).min()?;
+    if !state.paused || given >= state.fanout {
+        return None;
+    }
+    let clipped = state
+        .deferred
+        .iter()
+        .map(|(range, delay)| (range.start.max(given)..range.end.min(state.fanout), *delay));
+    let deferred = clipped.filter(|(range, _)| !range.is_empty()).collect();
+    Some(FanOut { range: given..state.fanout, deferred })
 }
 
 pub(super) fn recover_channel(state: ChannelState) -> nsq_broker::ChannelState {

@@ -77,12 +77,17 @@ impl Topic {
         })
     }
 
-    /// Writes the topic's own state to the journal.
+    /// Writes the topic's own state to the journal, and what it has handed to its channels with it: the record of a
+    /// pause says how far that was.
     pub(super) fn write_topic(&self) -> Result<(), nsq_log::Error> {
         if self.name.is_ephemeral() {
             return Ok(());
         }
-        self.disk.record(|told| vec![self.topic_record(told)])
+        self.disk.record(|told| {
+            let (mut records, _) = self.collect(told);
+            records.push(self.topic_record(told));
+            records
+        })
     }
 
     pub(super) fn topic_record(&self, told: &mut Told) -> Record {

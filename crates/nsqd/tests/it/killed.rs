@@ -199,6 +199,28 @@ fn messages_of_a_deleted_last_channel_do_not_come_again_after_a_kill() {
     consumer.expect_nothing();
 }
 
+#[test]
+fn what_a_channel_was_given_before_its_topic_was_paused_is_delivered_after_a_kill() {
+    for then in ["/topic/pause?topic=t", "/channel/empty?topic=t&channel=other"] {
+        let folder = tempfile::tempdir().unwrap();
+        let nsqd = NsqdProcess::start(folder.path(), &[]);
+        let post = |target| assert_eq!(http(nsqd.http, "POST", target, b"").0, 200, "{target}");
+        post("/topic/create?topic=t");
+        post("/channel/create?topic=t&channel=c");
+        post("/channel/create?topic=t&channel=other");
+        nsqd.client().publish_all("t", &["1", "2"]);
+        post("/topic/pause?topic=t");
+        post(then);
+        let _ = nsqd.kill();
+        let nsqd = NsqdProcess::start(folder.path(), &[]);
+        // The pause holds back what is published later only.
+        nsqd.client().publish("t", b"held back");
+        let mut consumer = nsqd.consumer("t", "c", 100);
+        assert_eq!(consumer.finish_next(2), [b"1", b"2"]);
+        consumer.expect_nothing();
+    }
+}
+
 /// Bytes of all files of a topic's journal.
 fn journal_bytes(topic: &Path) -> u64 {
     journal_files(topic).iter().map(|file| std::fs::metadata(file).map_or(0, |it| it.len())).sum()
