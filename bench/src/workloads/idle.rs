@@ -71,7 +71,7 @@ fn connections(run: &Run<'_>) -> Result<Sample, Failure> {
 
 /// Lets the server settle, then measures it while idle.
 fn idle(run: &Run<'_>) -> Result<Sample, Failure> {
-    let (settle, watch) = if run.scale == Scale::Quick { (100, 300) } else { (1000, 3000) };
+    let (settle, watch) = if run.scale == Scale::Quick { (100, 300) } else { (4000, 3000) };
     thread::sleep(Duration::from_millis(settle));
     let meter = Meter::start(run.target)?;
     thread::sleep(Duration::from_millis(watch));

@@ -199,8 +199,10 @@ impl Queue {
             if wait.is_zero() {
                 let Entry { due, errand } = backlog.entries.pop()?;
                 backlog.running += 1;
-                // Another thread has to wait for the entry that is first now.
-                self.changed.notify_one();
+                if !backlog.entries.is_empty() {
+                    // Another thread has to wait for the entry that is first now.
+                    self.changed.notify_one();
+                }
                 return Some((due.0, errand));
             }
             let waited = self.changed.wait_timeout(backlog, wait.min(Duration::from_secs(3600)));
