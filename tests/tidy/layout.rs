@@ -36,7 +36,7 @@ fn each_crate_is_imported_by_one_statement() {
         let lines = text.lines().take_while(|line| !line.starts_with("mod tests {"));
         for (before, line) in std::iter::once("").chain(text.lines()).zip(lines) {
             let Some(path) = line.strip_prefix("use ") else { continue };
-            // What depends on a feature has to stand apart.
+            // An import that depends on a feature has to stand apart.
             if before.starts_with("#[cfg(") {
                 continue;
             }

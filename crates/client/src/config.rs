@@ -97,7 +97,7 @@ pub struct Config {
     ///
     /// TLS is required, not just requested, if anything is set in `tls_config`.
     pub tls_v1: bool,
-    /// Whether to use TLS, overriding `tls_v1` and `tls_config`; `None` by default. See [`Config::tls_mode`].
+    /// The use of TLS, overriding `tls_v1` and `tls_config`; `None` by default. See [`Config::tls_mode`].
     pub tls: Option<TlsMode>,
     /// The configuration of TLS.
     pub tls_config: TlsConfig,

@@ -106,7 +106,7 @@ pub enum TlsConfigError {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
     /// A client certificate without its private key, or the reverse.

@@ -22,7 +22,7 @@ pub(crate) async fn hung_up(output: impl AsFd + Send + 'static) {
         }
     });
     if watcher.is_err() || told.await.is_err() {
-        // What cannot be watched is noticed by the next write.
+        // A descriptor that cannot be watched is noticed by the next write.
         pending::<()>().await;
     }
 }

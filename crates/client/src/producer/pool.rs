@@ -274,7 +274,7 @@ impl Member {
     }
 }
 
-/// Whether a publish may be offered to an nsqd.
+/// The readiness of an nsqd for a publish.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Turn {
     /// The nsqd is available.

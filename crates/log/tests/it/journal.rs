@@ -385,7 +385,7 @@ fn a_topic_takes_and_flushes_messages_while_its_journal_cannot_be_flushed() {
     assert!(log.sync().is_err());
     assert_eq!(log.synced(), 10);
     append(&log, &[b"goes on"]);
-    // Whether the journal is tried again or left to a compaction is its own affair.
+    // The journal may be tried again or left to a compaction.
     let _ = log.sync();
     assert_eq!(log.synced(), 11);
     disk.break_path(&journal_path(), None);

@@ -58,8 +58,8 @@ pub(super) fn recover_topic(state: &TopicState, end: u64) -> nsq_broker::TopicSt
     }
 }
 
-/// What a paused topic had handed to its channels although not all of their records say so; each of them passes over the
-/// messages that it has. `None` if nothing is missing.
+/// The messages that a paused topic had handed to its channels, from the first one that a channel's record lacks. Each
+/// channel passes over those that it has. `None` if no record lacks any.
 pub(super) fn handed_out_before_pause(state: &TopicState) -> Option<FanOut> {
     let given = state.channels.iter().map(|(_, channel)| channel.end).min()?;
     if !state.paused || given >= state.fanout {

@@ -22,7 +22,7 @@ use crate::{
 
 fn small_files(options: &mut Options) {
     options.max_bytes_per_file = 100_000;
-    // What is behind is read back from disk.
+    // Older messages are read back from disk.
     options.mem_queue_size = 10;
 }
 

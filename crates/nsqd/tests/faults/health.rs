@@ -1,4 +1,4 @@
-//! What failed is forgotten when it is over, and what has only failed for a while is not given up.
+//! Failures are forgotten when they are over, and files that fail only for a while are not given up.
 
 use std::{
     path::Path,
@@ -45,7 +45,7 @@ impl Sink for CountingLog {
     }
 }
 
-/// Whether `nsqd.dat` lists a topic or channel of this name.
+/// Returns whether `nsqd.dat` lists a topic or channel of this name.
 fn lists(machine: &Machine, name: &str) -> bool {
     let files = machine.disk.files(Path::new(FOLDER));
     let catalog = files.into_iter().find(|(path, _)| path.ends_with("nsqd.dat"));
