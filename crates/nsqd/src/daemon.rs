@@ -10,7 +10,7 @@ use crate::{
     http::{router, starting},
     lookup::Lookup,
     node::{Node, OpenError},
-    options::Options,
+    options::{Options, TlsRequired},
     session::tcp,
     session::workers::Workers,
     version_line,
@@ -46,6 +46,9 @@ pub enum StartError {
     /// Opening the data folder panicked.
     #[error("failed to instantiate nsqd - {0}")]
     Panicked(#[source] tokio::task::JoinError),
+    /// The options ask for protection that is not built yet.
+    #[error("failed to instantiate nsqd - {0} is not available yet")]
+    Unbuilt(&'static str),
     /// A thread cannot be started.
     #[error("failed to instantiate nsqd - start thread - {0}")]
     Thread(#[source] io::Error),
@@ -96,6 +99,7 @@ impl Nsqd {
         options: Options,
         logger: Logger,
     ) -> Result<Self, StartError> {
+        refuse_unbuilt(&options)?;
         let lock = world.disk.lock(&options.data_path).map_err(OpenError::from)?;
         logger.info(format_args!("{}", version_line()));
         logger.info(format_args!("ID: {}", options.node_id));
@@ -198,6 +202,19 @@ impl Nsqd {
         served?;
         Ok(closed?)
     }
+}
+
+/// Refuses to serve in the clear when protection is asked for.
+fn refuse_unbuilt(options: &Options) -> Result<(), StartError> {
+    let tls = &options.tls;
+    if !tls.cert.is_empty() || !tls.client_auth_policy.is_empty() || tls.required != TlsRequired::No
+    {
+        return Err(StartError::Unbuilt("TLS"));
+    }
+    if !options.auth_http_addresses.is_empty() {
+        return Err(StartError::Unbuilt("AUTH"));
+    }
+    Ok(())
 }
 
 /// Spawns a task that nsqd cannot do without, and that is dropped when nsqd is asked to stop.

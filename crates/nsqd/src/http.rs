@@ -123,8 +123,8 @@ fn info(node: &Node, tcp_port: u16, http_port: u16) -> Result<Response, Error> {
         max_output_buffer_size: options.max_output_buffer_size,
         max_output_buffer_timeout: options.max_output_buffer_timeout.as_nanos(),
         max_deflate_level: options.max_deflate_level,
-        topology_zone: "",
-        topology_region: "",
+        topology_zone: &options.topology_zone,
+        topology_region: &options.topology_region,
         data_id: node.data_id(),
         incarnation: node.incarnation(),
     })

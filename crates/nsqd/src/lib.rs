@@ -38,7 +38,9 @@ pub use crate::{
     clock::{Clocks, SystemClocks},
     daemon::{Nsqd, RunError, StartError},
     node::{MetadataError, OpenError},
-    options::Options,
+    options::{
+        AuthMethod, Options, Percentiles, StatsdOptions, TlsMinVersion, TlsOptions, TlsRequired,
+    },
     world::World,
 };
 

@@ -1,7 +1,10 @@
 //! The options of nsqd.
 
-mod absent;
+mod auth;
+mod percentiles;
+mod statsd;
 mod table;
+mod tls;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -9,6 +12,13 @@ use nsq_daemon::net::host_name;
 use nsq_log::Durability;
 use nsq_options::{InvalidOption, Parsed, Table};
 use nsq_protocol::Limits;
+
+pub use self::{
+    auth::AuthMethod,
+    percentiles::Percentiles,
+    statsd::StatsdOptions,
+    tls::{TlsMinVersion, TlsOptions, TlsRequired},
+};
 
 /// The options of nsqd, checked and complete.
 #[derive(Clone, Debug)]
@@ -19,6 +29,8 @@ pub struct Options {
     pub tcp_address: String,
     /// `--http-address`; empty for no HTTP.
     pub http_address: String,
+    /// `--https-address`; empty for no HTTPS, which needs a certificate too.
+    pub https_address: String,
     /// `--broadcast-address`.
     pub broadcast_address: String,
     /// `--broadcast-tcp-port`; 0 for the port that is listened on.
@@ -27,6 +39,18 @@ pub struct Options {
     pub broadcast_http_port: u16,
     /// `--lookupd-tcp-address`: the nsqlookupds to announce topics and channels to.
     pub lookupd_tcp_addresses: Vec<String>,
+    /// `--topology-region`: the region that this nsqd is in.
+    pub topology_region: String,
+    /// `--topology-zone`: the zone that this nsqd is in.
+    pub topology_zone: String,
+    /// `--enable-experiment`: the names of the experiments that are switched on; unknown ones have no effect.
+    pub experiments: Vec<String>,
+    /// `--auth-http-address`: the servers that decide what a client may do; anything is allowed without.
+    pub auth_http_addresses: Vec<String>,
+    /// `--auth-http-request-method`.
+    pub auth_http_request_method: AuthMethod,
+    /// The options of TLS.
+    pub tls: TlsOptions,
     /// `--http-client-connect-timeout`: for requests that nsqd makes.
     pub http_client_connect_timeout: Duration,
     /// `--http-client-request-timeout`: for requests that nsqd makes.
@@ -61,7 +85,11 @@ pub struct Options {
     pub min_output_buffer_timeout: Duration,
     /// `--output-buffer-timeout`.
     pub output_buffer_timeout: Duration,
-    /// `--max-deflate-level`, reported to clients.
+    /// `--deflate`: whether clients may ask for deflate.
+    pub deflate: bool,
+    /// `--snappy`: whether clients may ask for snappy.
+    pub snappy: bool,
+    /// `--max-deflate-level`: the highest level that a client gets.
     pub max_deflate_level: i64,
     /// `--max-channel-consumers`; 0 for no limit.
     pub max_channel_consumers: usize,
@@ -70,6 +98,12 @@ pub struct Options {
     pub requeue_on_disconnect: bool,
     /// The limits that the decoder of commands enforces.
     pub limits: Limits,
+    /// The options of statsd.
+    pub statsd: StatsdOptions,
+    /// `--e2e-processing-latency-percentile`: the percentiles of the time from publish to FIN; none are kept without.
+    pub e2e_percentiles: Percentiles,
+    /// `--e2e-processing-latency-window-time`: the time that the percentiles are about.
+    pub e2e_window: Duration,
 }
 
 impl Options {
@@ -99,10 +133,17 @@ impl Default for Options {
             data_path: ".".into(),
             tcp_address: "0.0.0.0:4150".to_owned(),
             http_address: "0.0.0.0:4151".to_owned(),
+            https_address: "0.0.0.0:4152".to_owned(),
             broadcast_address: host_name(),
             broadcast_tcp_port: 0,
             broadcast_http_port: 0,
             lookupd_tcp_addresses: Vec::new(),
+            topology_region: String::new(),
+            topology_zone: String::new(),
+            experiments: Vec::new(),
+            auth_http_addresses: Vec::new(),
+            auth_http_request_method: AuthMethod::Get,
+            tls: TlsOptions::default(),
             http_client_connect_timeout: Duration::from_secs(2),
             http_client_request_timeout: Duration::from_secs(5),
             node_id: node_id_of(&host_name()),
@@ -120,19 +161,23 @@ impl Default for Options {
             max_output_buffer_timeout: Duration::from_secs(30),
             min_output_buffer_timeout: Duration::from_millis(25),
             output_buffer_timeout: Duration::from_millis(250),
+            deflate: true,
+            snappy: true,
             max_deflate_level: 6,
             max_channel_consumers: 0,
             requeue_on_disconnect: false,
             limits: Limits::default(),
+            statsd: StatsdOptions::default(),
+            e2e_percentiles: Percentiles::default(),
+            e2e_window: Duration::from_secs(10 * 60),
         }
     }
 }
 
-/// A number for a host. NSQ derives it from the name too, by another function; nothing depends on the value, since
-/// message ids are kept apart by the data folder's own random id.
+/// The node id that NSQ derives from a host name. Nothing here depends on it: message ids are kept apart by the data
+/// folder's own random id.
 fn node_id_of(host: &str) -> u16 {
-    let fold = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-    let hash = host.bytes().fold(0x811c_9dc5, fold);
+    let hash = crc32fast::hash(&*md5::compute(host));
     u16::try_from(hash % NODE_IDS).unwrap_or_default()
 }
 
@@ -157,6 +202,40 @@ mod tests {
     #[test]
     fn the_longest_delay_bounds_the_decoder_too() {
         assert_eq!(parse(&["-max-req-timeout=1m"]).unwrap().limits.req_timeout_ms_max, 60_000);
+    }
+
+    #[test]
+    fn the_node_id_of_a_host_is_the_one_that_nsq_gives_it() {
+        for (host, id) in [("vm", 617), ("localhost", 16), ("host1", 84)] {
+            assert_eq!(node_id_of(host), id, "{host}");
+        }
+    }
+
+    #[test]
+    fn percentiles_may_stand_in_one_word_and_are_sorted() {
+        let name = "--e2e-processing-latency-percentile";
+        let options = parse(&[name, "0.5,0.99", name, "1"]).unwrap();
+        assert_eq!(options.e2e_percentiles.as_slice(), [1.0, 0.99, 0.5]);
+    }
+
+    #[test]
+    fn tls_is_required_as_the_flag_says() {
+        for (flag, required) in [
+            ("-tls-required", TlsRequired::Yes),
+            ("-tls-required=true", TlsRequired::Yes),
+            ("-tls-required=0", TlsRequired::No),
+            ("-tls-required=tcp-https", TlsRequired::ExceptHttp),
+        ] {
+            assert_eq!(parse(&[flag]).unwrap().tls.required, required, "{flag}");
+        }
+    }
+
+    #[test]
+    fn an_empty_tls_version_is_the_default() {
+        let version = |flag| parse(&[flag]).unwrap().tls.min_version;
+        assert_eq!(version("-tls-min-version="), TlsMinVersion::Tls10);
+        assert_eq!(version("-tls-min-version=tls1.3").number(), 772);
+        assert!(Options::table().parse(["-tls-min-version=ssl3.0"]).is_err());
     }
 
     #[test]

@@ -66,5 +66,5 @@ pub use self::{
     setting::Setting,
     table::Table,
     usage::UsageError,
-    value::{Kind, Value},
+    value::{Kind, Value, read_bool},
 };

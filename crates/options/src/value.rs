@@ -70,8 +70,8 @@ impl Value {
     }
 }
 
-/// The spellings of a truth value.
-fn read_bool(text: &str) -> Option<bool> {
+/// Reads a truth value as a switch does: `1`, `t`, `true`, `0`, `f` or `false`, in the cases that NSQ knows.
+pub fn read_bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),

@@ -67,6 +67,9 @@ fn value(config: &Config, key: &str) -> Option<Json> {
     Some(match key {
         "log_level" => services.logger.level().number().into(),
         "nsqlookupd_tcp_addresses" => config.lookup.addresses().into(),
+        "tls_required" => services.options.tls.required.number().into(),
+        "tls_min_version" => services.options.tls.min_version.number().into(),
+        "e2e_processing_latency_percentiles" => services.options.e2e_percentiles.as_slice().into(),
         "broadcast_tcp_port" => node.broadcast_ports().0.into(),
         "broadcast_http_port" => node.broadcast_ports().1.into(),
         _ => to_json(TABLE.value(&services.options, key)?),

@@ -145,14 +145,15 @@ async fn in_time<T>(step: impl Future<Output = io::Result<T>>) -> Result<T, Conn
 
 /// The body of IDENTIFY.
 fn identity(node: &Node) -> String {
+    let options = &node.services.options;
     let (tcp_port, http_port) = node.broadcast_ports();
     json!({
-        "broadcast_address": node.services.options.broadcast_address,
+        "broadcast_address": options.broadcast_address,
         "hostname": host_name(),
         "http_port": http_port,
         "tcp_port": tcp_port,
-        "topology_region": "",
-        "topology_zone": "",
+        "topology_region": options.topology_region,
+        "topology_zone": options.topology_zone,
         "version": VERSION,
     })
     .to_string()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use nsq_log::Durability;
 use nsq_options::{OptionDef, Table, option};
 
-use super::{NODE_IDS, Options, absent::ABSENT};
+use super::{AuthMethod, NODE_IDS, Options, Percentiles};
 
 /// The durability levels by name.
 const DURABILITIES: [(&str, Durability); 3] =
@@ -16,10 +16,13 @@ const BODY_BYTES_MAX: i64 = i32::MAX as i64;
 
 pub(super) fn table() -> Table<Options> {
     let mut defs = addresses();
+    defs.extend(topology());
+    defs.extend(security());
     defs.extend(storage());
     defs.extend(messages());
     defs.extend(clients());
-    Table::new("nsqd", defs).without(ABSENT)
+    defs.extend(figures());
+    Table::new("nsqd", defs)
 }
 
 fn addresses() -> Vec<OptionDef<Options>> {
@@ -32,6 +35,10 @@ fn addresses() -> Vec<OptionDef<Options>> {
             .not_in_file(),
         option!(Options.tcp_address, "address to listen on for TCP clients"),
         option!(Options.http_address, "address to listen on for HTTP clients; empty for none"),
+        option!(
+            Options.https_address,
+            "address to listen on for HTTPS clients, if there is a certificate; empty for none",
+        ),
         option!(Options.broadcast_address, "address that this nsqd is known by to others")
             .default_shown_as("the host name"),
         option!(
@@ -51,6 +58,58 @@ fn addresses() -> Vec<OptionDef<Options>> {
         option!(Options.http_client_connect_timeout, "time to connect to an HTTP server")
             .positive(),
         option!(Options.http_client_request_timeout, "time for an HTTP request").positive(),
+    ]
+}
+
+fn topology() -> Vec<OptionDef<Options>> {
+    vec![
+        option!(Options.topology_region, "region that this nsqd is in"),
+        option!(Options.topology_zone, "zone that this nsqd is in"),
+        option!(
+            Options.experiments,
+            "experiment to switch on: topology-aware-consumption (may be given multiple times)",
+        )
+        .named("enable-experiment"),
+    ]
+}
+
+fn security() -> Vec<OptionDef<Options>> {
+    vec![
+        option!(
+            Options.auth_http_addresses,
+            "host:port or URL of a server that decides what a client may do (may be given multiple times)",
+        )
+        .named("auth-http-address")
+        .file_key("auth_http_addresses"),
+        OptionDef::choice(
+            "auth-http-request-method",
+            |options: &Options| options.auth_http_request_method,
+            |options, method| options.auth_http_request_method = method,
+            &AuthMethod::WORDS,
+            "method of requests to that server: get or post",
+        ),
+        option!(Options.tls.cert, "file with the certificate chain, in PEM").named("tls-cert"),
+        option!(Options.tls.key, "file with the private key, in PEM").named("tls-key"),
+        option!(
+            Options.tls.client_auth_policy,
+            "certificates of clients: require, require-verify, or empty for none",
+        )
+        .named("tls-client-auth-policy"),
+        option!(
+            Options.tls.root_ca_file,
+            "file with the authorities that sign certificates of clients, in PEM (default: those of the system)",
+        )
+        .named("tls-root-ca-file"),
+        option!(
+            Options.tls.required,
+            "require TLS of clients: true, false, or tcp-https to leave plain HTTP open",
+        )
+        .named("tls-required"),
+        option!(
+            Options.tls.min_version,
+            "oldest version of TLS: tls1.0, tls1.1, tls1.2 or tls1.3; those before tls1.2 mean tls1.2",
+        )
+        .named("tls-min-version"),
     ]
 }
 
@@ -137,8 +196,40 @@ fn clients() -> Vec<OptionDef<Options>> {
             "the shortest flush interval a client may ask for",
         ),
         option!(Options.output_buffer_timeout, "upper bound of the time output waits in a buffer",),
+        option!(Options.deflate, "let clients ask for deflate"),
+        option!(Options.snappy, "let clients ask for snappy"),
         option!(Options.max_deflate_level, "compression level a client may ask for")
             .within_shown(1..=9, "[1,9]"),
         option!(Options.max_channel_consumers, "consumers per channel; 0 for no limit"),
+    ]
+}
+
+fn figures() -> Vec<OptionDef<Options>> {
+    vec![
+        option!(Options.statsd.address, "UDP address of a statsd daemon; empty for none")
+            .named("statsd-address"),
+        option!(Options.statsd.interval, "time between two pushes to statsd")
+            .named("statsd-interval")
+            .positive(),
+        option!(Options.statsd.mem_stats, "push figures of the memory too")
+            .named("statsd-mem-stats"),
+        option!(
+            Options.statsd.prefix,
+            "beginning of every name; %s stands for the broadcast address and HTTP port",
+        )
+        .named("statsd-prefix"),
+        option!(Options.statsd.udp_packet_size, "bytes of a packet").named("statsd-udp-packet-size"),
+        option!(Options.statsd.exclude_ephemeral, "leave out ephemeral topics and channels")
+            .named("statsd-exclude-ephemeral"),
+        option!(
+            Options.e2e_percentiles,
+            "percentile of the time from publish to FIN, above 0 and up to 1 (may be given multiple times or with commas)",
+        )
+        .named("e2e-processing-latency-percentile")
+        .file_key("e2e_processing_latency_percentiles")
+        .checked(<Percentiles as nsq_options::Setting>::check),
+        option!(Options.e2e_window, "time that the percentiles are about")
+            .named("e2e-processing-latency-window-time")
+            .positive(),
     ]
 }

@@ -1,0 +1,15 @@
+//! The method of requests to an auth server.
+
+/// The method of requests to an auth server.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum AuthMethod {
+    /// GET, with the parameters in the query.
+    Get,
+    /// POST, with the parameters in a JSON body.
+    Post,
+}
+
+impl AuthMethod {
+    /// The methods by the words that name them.
+    pub(super) const WORDS: [(&str, Self); 2] = [("get", Self::Get), ("post", Self::Post)];
+}
