@@ -21,7 +21,7 @@ use std::{ops::Range, time::Duration};
 pub use self::deliver::Offer;
 use self::deliver::Source;
 use crate::{
-    ClientConfig, ClientId, ClientStats, FanOut, Refusal, Time,
+    ClientConfig, ClientId, ClientStats, Distance, FanOut, Refusal, Time,
     aside::Aside,
     changes::Unreported,
     hand_out::Clients,
@@ -66,6 +66,8 @@ pub struct Channel {
     message_count: u64,
     requeue_count: u64,
     timeout_count: u64,
+    /// Deliveries by the distance of the client.
+    deliveries: [u64; Distance::COUNT],
 }
 
 impl Channel {
@@ -84,6 +86,7 @@ impl Channel {
             message_count: 0,
             requeue_count: 0,
             timeout_count: 0,
+            deliveries: [0; Distance::COUNT],
         }
     }
 

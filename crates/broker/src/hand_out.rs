@@ -1,15 +1,16 @@
 //! Sharing out ready messages: waiting clients, wake-ups, and the share reserved for each client.
 //!
 //! A client that found nothing waits. When messages become ready, waiting clients are woken and
-//! each has a fair share *reserved*, so that the first to come does not take the share of all.
+//! each has a fair share *reserved*, so that the first to come does not take the share of all. Those that are nearer
+//! are served first: others get what the nearer ones do not accept.
 //!
 //! # Invariants
 //!
 //! 1. Reservations together never exceed the ready messages, and a client's never exceeds its spare
 //!    ready count.
-//! 2. `parked` holds exactly the waiting clients with spare ready count, `wanting` exactly the
-//!    woken clients with more spare than reserved.
-//! 3. While a message is ready and not reserved, `parked` and `wanting` are empty. So no client
+//! 2. Among the queues of its distance, `parked` holds exactly the waiting clients with spare ready count, `wanting`
+//!    exactly the woken clients with more spare than reserved.
+//! 3. While a message is ready and not reserved, all queues are empty. So no client
 //!    sleeps that could be served, unless all is reserved for clients that are awake.
 //! 4. Outcomes do not depend on the order of the hash map.
 
@@ -17,7 +18,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use foldhash::fast::FixedState;
 
-use crate::{ClientConfig, ClientId, ClientStats};
+use crate::{ClientConfig, ClientId, ClientStats, Distance};
 
 /// A client as the channel keeps it.
 #[derive(Debug)]
@@ -46,12 +47,48 @@ impl Client {
     }
 }
 
+/// The clients at one distance that accept messages and are not about to ask for them, by their tickets.
+#[derive(Default, Debug)]
+struct Queues {
+    parked: BTreeMap<u64, ClientId>,
+    wanting: BTreeMap<u64, ClientId>,
+}
+
+impl Queues {
+    fn is_empty(&self) -> bool {
+        self.parked.is_empty() && self.wanting.is_empty()
+    }
+
+    fn len(&self) -> usize {
+        self.parked.len() + self.wanting.len()
+    }
+
+    fn ids(&self) -> impl Iterator<Item = &ClientId> {
+        self.parked.values().chain(self.wanting.values())
+    }
+
+    /// Removes the client that comes next: one that waits, or else one that was woken.
+    fn pop(&mut self) -> Option<ClientId> {
+        let next = self.parked.pop_first().or_else(|| self.wanting.pop_first());
+        next.map(|(_, id)| id)
+    }
+
+    /// Removes the client that has this place.
+    fn remove(&mut self, attention: Attention) {
+        match attention {
+            Attention::Awake => {}
+            Attention::Waiting { ticket } => _ = self.parked.remove(&ticket),
+            Attention::Woken { ticket } => _ = self.wanting.remove(&ticket),
+        }
+    }
+}
+
 /// The clients of a channel, and the messages reserved for them.
 #[derive(Default, Debug)]
 pub(crate) struct Clients {
     clients: HashMap<ClientId, Client, FixedState>,
-    parked: BTreeMap<u64, ClientId>,
-    wanting: BTreeMap<u64, ClientId>,
+    /// By distance, nearest first.
+    queues: [Queues; Distance::COUNT],
     reserved: u64,
     ticket_next: u64,
     /// Clients woken since the caller last drained them.
@@ -66,7 +103,7 @@ impl Clients {
     /// Returns whether nothing is kept of any client, for tests.
     #[cfg(test)]
     pub(crate) fn is_unused(&self) -> bool {
-        let queues = self.parked.is_empty() && self.wanting.is_empty();
+        let queues = self.queues.iter().all(Queues::is_empty);
         self.clients.is_empty() && queues && self.reserved == 0
     }
 
@@ -86,17 +123,15 @@ impl Clients {
             reserved: 0,
             attention: Attention::Awake,
         });
+        self.queues[client.config.distance.index()].remove(client.attention);
         client.config = config;
+        self.update(id, |_| {});
     }
 
     pub(crate) fn remove(&mut self, id: ClientId) -> Option<ClientStats> {
         let client = self.clients.remove(&id)?;
         self.reserved -= client.reserved;
-        match client.attention {
-            Attention::Awake => {}
-            Attention::Waiting { ticket } => _ = self.parked.remove(&ticket),
-            Attention::Woken { ticket } => _ = self.wanting.remove(&ticket),
-        }
+        self.queues[client.config.distance.index()].remove(client.attention);
         Some(client.stats)
     }
 
@@ -105,10 +140,11 @@ impl Clients {
         let Some(client) = self.clients.get_mut(&id) else { return };
         change(&mut client.stats);
         let spare = client.spare();
+        let queues = &mut self.queues[client.config.distance.index()];
         match client.attention {
             Attention::Awake => {}
-            Attention::Waiting { ticket } if spare > 0 => _ = self.parked.insert(ticket, id),
-            Attention::Waiting { ticket } => _ = self.parked.remove(&ticket),
+            Attention::Waiting { ticket } if spare > 0 => _ = queues.parked.insert(ticket, id),
+            Attention::Waiting { ticket } => _ = queues.parked.remove(&ticket),
             Attention::Woken { ticket } => {
                 let surplus = client.reserved.saturating_sub(spare);
                 client.reserved -= surplus;
@@ -117,9 +153,9 @@ impl Clients {
                     client.attention = Attention::Awake;
                 }
                 if client.reserved == 0 || client.reserved == spare {
-                    self.wanting.remove(&ticket);
+                    queues.wanting.remove(&ticket);
                 } else {
-                    self.wanting.insert(ticket, id);
+                    queues.wanting.insert(ticket, id);
                 }
             }
         }
@@ -144,7 +180,7 @@ impl Clients {
     /// Gives up all reservations.
     pub(crate) fn release_all(&mut self) {
         self.reserved = 0;
-        self.wanting.clear();
+        self.queues.iter_mut().for_each(|queues| queues.wanting.clear());
         for client in self.clients.values_mut() {
             client.reserved = 0;
             if let Attention::Woken { .. } = client.attention {
@@ -161,7 +197,7 @@ impl Clients {
             if let Attention::Waiting { ticket } = client.attention
                 && client.spare() > 0
             {
-                self.parked.insert(ticket, id);
+                self.queues[client.config.distance.index()].parked.insert(ticket, id);
             }
         }
     }
@@ -201,7 +237,7 @@ impl Clients {
     /// ends at `enough`, so that it costs no more than handing out so many.
     pub(crate) fn unserved(&self, enough: u64) -> u64 {
         let mut unserved: u64 = 0;
-        for id in self.parked.values().chain(self.wanting.values()) {
+        for id in self.queues.iter().flat_map(Queues::ids) {
             if unserved >= enough {
                 break;
             }
@@ -211,24 +247,27 @@ impl Clients {
         unserved
     }
 
-    /// Shares out the messages that are ready and not reserved: first to waiting clients, which are
+    /// Shares out the messages that are ready and not reserved, nearest first: to waiting clients, which are
     /// woken, then to those woken before.
     pub(crate) fn wake(&mut self, available: u64) {
         debug_assert!(self.reserved <= available || available == 0);
         // Mostly there is nothing to share out, or no client that waits for it.
-        if available > self.reserved && !(self.parked.is_empty() && self.wanting.is_empty()) {
-            self.share_out(available - self.reserved);
+        for distance in 0..Distance::COUNT {
+            if available > self.reserved && !self.queues[distance].is_empty() {
+                self.share_out(distance, available - self.reserved);
+            }
         }
     }
 
-    fn share_out(&mut self, mut free: u64) {
+    /// Shares out `free` messages among the clients of one distance.
+    fn share_out(&mut self, distance: usize, mut free: u64) {
+        let queues = &mut self.queues[distance];
         let mut unserved = 0;
         while free > 0 {
             if unserved == 0 {
-                unserved = (self.parked.len() + self.wanting.len()) as u64;
+                unserved = queues.len() as u64;
             }
-            let next = self.parked.pop_first().or_else(|| self.wanting.pop_first());
-            let Some((_, id)) = next else { break };
+            let Some(id) = queues.pop() else { break };
             let Some(client) = self.clients.get_mut(&id) else { continue };
             let share = free.div_ceil(unserved).min(client.spare() - client.reserved);
             if let Attention::Waiting { .. } = client.attention {
@@ -239,7 +278,7 @@ impl Clients {
             client.attention = Attention::Woken { ticket };
             client.reserved += share;
             if client.reserved < client.spare() {
-                self.wanting.insert(ticket, id);
+                queues.wanting.insert(ticket, id);
             }
             self.reserved += share;
             free -= share;

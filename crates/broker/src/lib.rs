@@ -15,7 +15,7 @@
 //! ```
 //! use std::time::Duration;
 //!
-//! use nsq_broker::{Channel, ChannelConfig, ClientConfig, ClientId, Time, Topic};
+//! use nsq_broker::{Channel, ChannelConfig, ClientConfig, ClientId, Distance, Time, Topic};
 //!
 //! let mut topic = Topic::new(0);
 //! let config = ChannelConfig { depth_max: None, max_msg_timeout: Duration::from_secs(900), seed: 1 };
@@ -23,7 +23,8 @@
 //!
 //! // A client that finds nothing parks, and is woken when there is something.
 //! let client = ClientId(7);
-//! channel.add_client(client, ClientConfig { msg_timeout: Duration::from_secs(60), sample_rate: 0 });
+//! let distance = Distance::Global;
+//! channel.add_client(client, ClientConfig { msg_timeout: Duration::from_secs(60), sample_rate: 0, distance });
 //! channel.set_ready(client, 100);
 //! assert!(channel.offer(client).is_none() && channel.park(client));
 //! let fan_out = topic.publish(0..3, None).expect("the topic has a channel and is not paused");
@@ -67,7 +68,7 @@ mod topic;
 
 pub use changes::{Changes, Outstanding};
 pub use channel::{Channel, ChannelConfig, Offer};
-pub use client::{ClientConfig, ClientId, ClientStats};
+pub use client::{ClientConfig, ClientId, ClientStats, Distance};
 pub use refusal::Refusal;
 pub use state::{ChannelState, Replay};
 pub use time::Time;

@@ -120,6 +120,11 @@ impl Options {
         Self::table().resolve(parsed)
     }
 
+    /// Returns whether messages go to the nearest clients that wait.
+    pub(crate) fn is_topology_aware(&self) -> bool {
+        self.experiments.iter().any(|name| name == TOPOLOGY_AWARE)
+    }
+
     /// Returns whether answers to publishes wait until the disk has flushed them.
     pub(crate) fn waits_for_sync(&self) -> bool {
         self.durability == Durability::Fsync
@@ -180,6 +185,9 @@ fn node_id_of(host: &str) -> u16 {
     let hash = crc32fast::hash(&*md5::compute(host));
     u16::try_from(hash % NODE_IDS).unwrap_or_default()
 }
+
+/// The experiment of [`Options::is_topology_aware`].
+const TOPOLOGY_AWARE: &str = "topology-aware-consumption";
 
 /// Node ids are below this number.
 const NODE_IDS: u32 = 1024;

@@ -96,6 +96,7 @@ impl Channel {
         let count = if current.is_some() { count.min(offered) } else { 0 };
         if let Some(client) = self.clients.get(id).filter(|_| count > 0) {
             let deadline = now + client.config.msg_timeout;
+            self.deliveries[client.config.distance.index()] += count;
             self.withdraw(source, count);
             // A first delivery follows from the cursor; the journal need not be told.
             let changed = source == Source::Aside;

@@ -1,7 +1,7 @@
 //! The figures of a channel.
 
 use super::Channel;
-use crate::{ClientId, ClientStats};
+use crate::{ClientId, ClientStats, Distance};
 
 impl Channel {
     /// Returns whether deliveries are stopped.
@@ -57,6 +57,11 @@ impl Channel {
     /// The number of messages that timed out in flight.
     pub fn timeout_count(&self) -> u64 {
         self.timeout_count
+    }
+
+    /// The number of deliveries to clients at a distance.
+    pub fn delivery_count(&self, distance: Distance) -> u64 {
+        self.deliveries[distance.index()]
     }
 
     /// The number of clients.

@@ -8,7 +8,10 @@ fn channel() -> Channel {
     let max_msg_timeout = Duration::from_secs(900);
     let mut channel = Channel::new(ChannelConfig { depth_max: None, max_msg_timeout, seed: 1 }, 0);
     let msg_timeout = Duration::from_secs(60);
-    channel.add_client(CLIENT, ClientConfig { msg_timeout, sample_rate: 0 });
+    channel.add_client(
+        CLIENT,
+        ClientConfig { msg_timeout, sample_rate: 0, distance: Distance::Global },
+    );
     channel.set_ready(CLIENT, 100);
     channel
 }
@@ -94,7 +97,10 @@ fn a_client_that_left_leaves_nothing_behind() {
     let mut clients = Clients::default();
     let msg_timeout = Duration::from_secs(60);
     for id in (0..1_000).map(ClientId) {
-        clients.configure(id, ClientConfig { msg_timeout, sample_rate: 0 });
+        clients.configure(
+            id,
+            ClientConfig { msg_timeout, sample_rate: 0, distance: Distance::Global },
+        );
         clients.update(id, |stats| stats.ready = 5);
         clients.park(id, 0);
     }

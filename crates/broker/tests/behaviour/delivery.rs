@@ -215,7 +215,11 @@ fn settings_changed_later_hold_for_later_deliveries() {
     let mut bench = Bench::with(2, 1);
     bench.take(A);
     let first = bench.channel.next_deadline().unwrap();
-    let config = nsq_broker::ClientConfig { msg_timeout: seconds(1), sample_rate: 0 };
+    let config = nsq_broker::ClientConfig {
+        msg_timeout: seconds(1),
+        sample_rate: 0,
+        distance: nsq_broker::Distance::Global,
+    };
     bench.channel.configure_client(A, config);
     assert_eq!(bench.channel.next_deadline(), Some(first));
     bench.ready(A, 2);

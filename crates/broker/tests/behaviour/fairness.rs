@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use nsq_broker::ClientId;
+use nsq_broker::{ClientId, Distance};
 
 use crate::support::{A, B, Bench, C, seconds};
 
@@ -169,4 +169,57 @@ fn pausing_takes_back_what_was_reserved() {
     assert!(bench.channel.park(A));
     bench.channel.unpause();
     assert_eq!(bench.woken(), [B], "it waits for longer");
+}
+
+/// A channel with three idle clients, from far to near.
+fn scattered_clients(ready: u64) -> Bench {
+    let mut bench = Bench::new();
+    bench.distant_client(A, ready, Distance::Global);
+    bench.distant_client(B, ready, Distance::Region);
+    bench.distant_client(C, ready, Distance::Zone);
+    bench
+}
+
+#[test]
+fn nearer_clients_are_served_first_and_others_get_the_rest() {
+    let mut bench = scattered_clients(5);
+    for _ in 0..7 {
+        bench.publish(1);
+    }
+    assert_eq!(bench.woken(), [C, B]);
+    assert_eq!((bench.take_all(C), bench.take_all(B)), (5, 2));
+    bench.publish(10);
+    assert_eq!(bench.woken(), [B, A]);
+    assert_eq!((bench.take_all(B), bench.take_all(A)), (3, 5));
+    let counts = [Distance::Zone, Distance::Region, Distance::Global]
+        .map(|distance| bench.channel.delivery_count(distance));
+    assert_eq!(counts, [5, 5, 5]);
+}
+
+#[test]
+fn a_burst_for_near_clients_is_shared_among_them() {
+    let mut bench = scattered_clients(100);
+    bench.distant_client(ClientId(4), 100, Distance::Zone);
+    bench.publish(50);
+    assert_eq!(bench.woken(), [C, ClientId(4)]);
+    assert_eq!((bench.take_all(C), bench.take_all(ClientId(4))), (25, 25));
+}
+
+#[test]
+fn a_far_client_takes_what_nobody_near_waits_for() {
+    let mut bench = scattered_clients(5);
+    bench.ready(C, 0);
+    bench.ready(B, 0);
+    bench.publish(3);
+    assert_eq!(bench.woken(), [A]);
+    assert_eq!(bench.take_all(A), 3);
+}
+
+#[test]
+fn a_waiting_client_that_moves_is_served_at_its_new_distance() {
+    let mut bench = scattered_clients(5);
+    bench.distant_client(A, 5, Distance::Zone);
+    bench.distant_client(C, 5, Distance::Global);
+    bench.publish(1);
+    assert_eq!(bench.woken(), [A]);
 }

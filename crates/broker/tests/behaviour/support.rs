@@ -3,7 +3,7 @@
 use std::{ops::Range, time::Duration};
 
 use nsq_broker::{
-    Channel, ChannelConfig, ChannelState, ClientConfig, ClientId, FanOut, Refusal, Time,
+    Channel, ChannelConfig, ChannelState, ClientConfig, ClientId, Distance, FanOut, Refusal, Time,
 };
 
 pub(crate) const A: ClientId = ClientId(1);
@@ -14,6 +14,10 @@ pub(crate) const MSG_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) fn config() -> ChannelConfig {
     ChannelConfig { depth_max: None, max_msg_timeout: Duration::from_secs(100), seed: 5 }
+}
+
+fn client_config(sample_rate: u8, distance: Distance) -> ClientConfig {
+    ClientConfig { msg_timeout: MSG_TIMEOUT, sample_rate, distance }
 }
 
 pub(crate) fn seconds(seconds: u64) -> Duration {
@@ -56,8 +60,14 @@ impl Bench {
     }
 
     pub(crate) fn sampled_client(&mut self, id: ClientId, ready: u64, sample_rate: u8) {
-        self.channel.add_client(id, ClientConfig { msg_timeout: MSG_TIMEOUT, sample_rate });
+        self.channel.add_client(id, client_config(sample_rate, Distance::Global));
         self.ready(id, ready);
+    }
+
+    /// A client at a distance that has found nothing and waits.
+    pub(crate) fn distant_client(&mut self, id: ClientId, ready: u64, distance: Distance) {
+        self.idle_client(id, ready);
+        self.channel.configure_client(id, client_config(0, distance));
     }
 
     /// A client that has found nothing and waits.

@@ -3,7 +3,8 @@
 use std::{ops::Range, time::Duration};
 
 use nsq_broker::{
-    Changes, Channel, ChannelConfig, ChannelState, ClientConfig, ClientId, FanOut, Replay, Time,
+    Changes, Channel, ChannelConfig, ChannelState, ClientConfig, ClientId, Distance, FanOut,
+    Replay, Time,
 };
 
 use crate::{
@@ -444,5 +445,11 @@ impl Run {
 
 fn client_config(client: &Client) -> ClientConfig {
     let msg_timeout = Duration::from_nanos(client.timeout);
-    ClientConfig { msg_timeout, sample_rate: client.sample_rate }
+    // Clients are at all distances, and move when they are configured.
+    let distance = match client.timeout % 3 {
+        0 => Distance::Zone,
+        1 => Distance::Region,
+        _ => Distance::Global,
+    };
+    ClientConfig { msg_timeout, sample_rate: client.sample_rate, distance }
 }

@@ -76,6 +76,13 @@ struct ChannelStats {
     in_flight_count: u64,
     deferred_count: u64,
     message_count: u64,
+    /// Deliveries by the distance of the client, as far as there were some.
+    #[serde(skip_serializing_if = "is_zero")]
+    zone_local_msg_count: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    region_local_msg_count: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    global_msg_count: u64,
     requeue_count: u64,
     timeout_count: u64,
     client_count: usize,
@@ -189,6 +196,9 @@ fn channel_stats(channel: &Channel, tail_start: u64, filter: &Filter) -> Channel
         in_flight_count: counts.in_flight,
         deferred_count: counts.deferred,
         message_count: counts.messages,
+        zone_local_msg_count: counts.zone_local,
+        region_local_msg_count: counts.region_local,
+        global_msg_count: counts.global,
         requeue_count: counts.requeues,
         timeout_count: counts.timeouts,
         client_count: clients.as_ref().map_or(counts.clients, Vec::len),
@@ -257,6 +267,11 @@ impl Connection {
             tls_negotiated_protocol_is_mutual: false,
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 fn as_text<S: Serializer>(address: &SocketAddr, serializer: S) -> Result<S::Ok, S::Error> {

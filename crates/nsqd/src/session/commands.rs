@@ -176,7 +176,7 @@ impl Session {
             Ok(identify) => identify,
             Err(error) => return self.refuse(&error),
         };
-        self.settings.update(&identify);
+        self.settings.update(&identify, &self.node.services.options);
         self.liveness.set_interval(identify.heartbeat_interval, Instant::now());
         self.phase =
             if self.liveness.has_heartbeats() { Phase::Init } else { Phase::InitWithoutHeartbeats };

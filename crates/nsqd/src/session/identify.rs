@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use nsq_broker::Distance;
 use nsq_protocol::{ClientError, Code};
 use serde_json::{Map, Value};
 
@@ -100,6 +101,20 @@ impl Identify {
 }
 
 impl Identify {
+    /// Returns how far the client is from this nsqd; [`Distance::Global`] unless places matter. No place at all is a
+    /// place too.
+    pub(crate) fn distance(&self, options: &Options) -> Distance {
+        if !options.is_topology_aware() {
+            Distance::Global
+        } else if self.topology_zone == options.topology_zone {
+            Distance::Zone
+        } else if self.topology_region == options.topology_region {
+            Distance::Region
+        } else {
+            Distance::Global
+        }
+    }
+
     /// Copies what `/stats` shows of the client.
     pub(crate) fn describe(self, about: &mut About) {
         about.client_id = self.client_id;

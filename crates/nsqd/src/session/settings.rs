@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nsq_broker::ClientConfig;
+use nsq_broker::{ClientConfig, Distance};
 use serde::Serialize;
 
 use crate::{VERSION, options::Options, session::identify::Identify};
@@ -18,6 +18,7 @@ const DEFLATE_LEVEL: i64 = 6;
 pub(super) struct Settings {
     msg_timeout: Duration,
     sample_rate: i32,
+    distance: Distance,
     /// `None` for no buffer.
     buffer_bytes: Option<i64>,
     /// `None` for no flush by time.
@@ -49,14 +50,16 @@ impl Settings {
         Self {
             msg_timeout: options.msg_timeout,
             sample_rate: 0,
+            distance: Distance::Global,
             buffer_bytes: Some(OUTPUT_BUFFER_BYTES),
             buffer_timeout: Some(options.output_buffer_timeout),
         }
     }
 
-    pub(super) fn update(&mut self, identify: &Identify) {
+    pub(super) fn update(&mut self, identify: &Identify, options: &Options) {
         self.msg_timeout = identify.msg_timeout.unwrap_or(self.msg_timeout);
         self.sample_rate = identify.sample_rate;
+        self.distance = identify.distance(options);
         self.buffer_bytes = identify.output_buffer_bytes.over(self.buffer_bytes);
         self.buffer_timeout = identify.output_buffer_timeout.over(self.buffer_timeout);
         if self.buffer_bytes.is_none() {
@@ -70,6 +73,7 @@ impl Settings {
         ClientConfig {
             msg_timeout: self.msg_timeout,
             sample_rate: u8::try_from(self.sample_rate).unwrap_or(0),
+            distance: self.distance,
         }
     }
 

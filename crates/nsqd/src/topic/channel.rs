@@ -12,7 +12,7 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
-use nsq_broker::{ClientConfig, ClientId, FanOut, Refusal, Time};
+use nsq_broker::{ClientConfig, ClientId, Distance, FanOut, Refusal, Time};
 use nsq_log::{ChannelDelta, ChannelState, Read, Slice, TopicLog};
 use nsq_protocol::ChannelName;
 
@@ -57,6 +57,10 @@ pub(crate) struct ChannelCounts {
     pub(crate) in_flight: u64,
     pub(crate) deferred: u64,
     pub(crate) messages: u64,
+    /// Deliveries to clients in the same zone, in the same region, and anywhere else.
+    pub(crate) zone_local: u64,
+    pub(crate) region_local: u64,
+    pub(crate) global: u64,
     pub(crate) requeues: u64,
     pub(crate) timeouts: u64,
     pub(crate) clients: usize,
@@ -348,6 +352,9 @@ impl Channel {
             in_flight: schedule.in_flight_count(),
             deferred: schedule.deferred_count(),
             messages: schedule.message_count(),
+            zone_local: schedule.delivery_count(Distance::Zone),
+            region_local: schedule.delivery_count(Distance::Region),
+            global: schedule.delivery_count(Distance::Global),
             requeues: schedule.requeue_count(),
             timeouts: schedule.timeout_count(),
             clients: schedule.client_count(),

@@ -19,3 +19,4 @@ mod protocol;
 mod restart;
 mod session;
 mod support;
+mod topology;
