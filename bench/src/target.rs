@@ -139,6 +139,16 @@ impl Target {
         Ok(Depths::fetch(http, topic)?.deferred)
     }
 
+    /// Returns the number of messages that wait in the channels of a topic; 0 if the server's HTTP API is not
+    /// known.
+    ///
+    /// # Errors
+    /// Returns an error of the HTTP API.
+    pub(crate) fn depth(&self, topic: &str) -> Result<u64, Failure> {
+        let Some(http) = self.http else { return Ok(0) };
+        Ok(Depths::fetch(http, topic)?.channels.iter().sum())
+    }
+
     /// Checks that the channels of a topic have `consumers` connections in total.
     ///
     /// Does nothing if the server's HTTP API is not known.

@@ -9,7 +9,9 @@ mod deferred;
 mod fsync;
 mod idle;
 mod latency;
+mod new_channels;
 mod publish;
+mod restart;
 mod slow_disk;
 
 pub(crate) use self::consume::preload;
@@ -28,7 +30,10 @@ pub(crate) const ALL: &[Workload] = &[
     channels::CHANNELS8,
     idle::TOPICS2000,
     idle::CONNS2000,
+    idle::IDLE10000,
     deferred::DEFERRED,
+    restart::RESTART2M,
+    new_channels::NEWCHANNELS,
     churn::CHURN,
     slow_disk::SLOW20,
     slow_disk::SLOW300,

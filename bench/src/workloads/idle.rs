@@ -1,8 +1,9 @@
 //! The cost of a server with many topics or connections and nothing to do.
 
-use std::{thread, time::Duration};
+use std::{net::SocketAddr, thread, time::Duration};
 
 use crate::{
+    clock::now,
     conn::Conn,
     consumer::CHANNEL,
     failure::Failure,
@@ -34,13 +35,62 @@ pub(super) const CONNS2000: Workload = Workload {
     work: Work::Load(connections),
 };
 
+/// Idle topics and connections, with a question about them now and then.
+pub(super) const IDLE10000: Workload = Workload {
+    name: "idle10000",
+    title: "10,000 topics with a channel each and 2,000 connections, idle",
+    size: 10_000,
+    size_quick: 100,
+    in_memory: false,
+    null: false,
+    work: Work::Load(topics_and_connections),
+};
+
+/// Connections for each topic of `idle10000`, in percent.
+const CONNECTIONS_PERCENT: usize = 20;
+/// How often `/stats` is asked for.
+const STATS_REQUESTS: usize = 5;
 /// Bytes of the read buffer of an idle connection.
 const BUFFER_BYTES: usize = 256;
 
 fn topics(run: &Run<'_>) -> Result<Sample, Failure> {
-    let Some(http) = run.target.http else {
-        return Err(Failure::Usage("topics2000 needs the HTTP address of the server".into()));
-    };
+    create_topics(run, http_of(run)?)?;
+    idle(run)
+}
+
+fn connections(run: &Run<'_>) -> Result<Sample, Failure> {
+    let topic = run.topic();
+    let mut conns = connect(run, run.size, |_| topic.clone())?;
+    let sample = idle(run)?;
+    still_open(&mut conns)?;
+    Ok(sample)
+}
+
+fn topics_and_connections(run: &Run<'_>) -> Result<Sample, Failure> {
+    let http = http_of(run)?;
+    let topic = create_topics(run, http)?;
+    let count = run.size * CONNECTIONS_PERCENT / 100;
+    let mut conns = connect(run, count, |index| format!("{topic}_{index}"))?;
+    let mut sample = idle(run)?;
+    let mut times = Vec::with_capacity(STATS_REQUESTS);
+    for _ in 0..STATS_REQUESTS {
+        let asked = now();
+        http::request(http, "GET", "/stats?format=json")?;
+        times.push(now() - asked);
+    }
+    times.sort_unstable();
+    sample.add("/stats", Unit::Micros, times[STATS_REQUESTS / 2].as_secs_f64() * 1e6);
+    still_open(&mut conns)?;
+    Ok(sample)
+}
+
+fn http_of(run: &Run<'_>) -> Result<SocketAddr, Failure> {
+    let missing = || Failure::Usage("idle topics need the HTTP address of the server".into());
+    run.target.http.ok_or_else(missing)
+}
+
+/// Creates topics with a channel each. Returns the beginning of their names, which a number follows.
+fn create_topics(run: &Run<'_>, http: SocketAddr) -> Result<String, Failure> {
     let topic = run.topic();
     for index in 0..run.size {
         run.limit.check("creating topics")?;
@@ -48,25 +98,31 @@ fn topics(run: &Run<'_>) -> Result<Sample, Failure> {
         http::request(http, "POST", &format!("/topic/create?{topic}"))?;
         http::request(http, "POST", &format!("/channel/create?{topic}&channel={CHANNEL}"))?;
     }
-    idle(run)
+    Ok(topic)
 }
 
-fn connections(run: &Run<'_>) -> Result<Sample, Failure> {
-    let topic = run.topic();
-    let mut conns = Vec::with_capacity(run.size);
-    for _ in 0..run.size {
+/// Subscribes connections, each to its topic.
+fn connect<'a>(
+    run: &'a Run<'_>,
+    count: usize,
+    topic: impl Fn(usize) -> String,
+) -> Result<Vec<Conn<'a>>, Failure> {
+    let subscribe = |index| {
         let mut conn = Conn::open(run.target.address, BUFFER_BYTES, run.limit)?;
-        conn.subscribe(&topic, CHANNEL)?;
+        conn.subscribe(&topic(index), CHANNEL)?;
         conn.write_all(b"RDY 1\n")?;
-        conns.push(conn);
-    }
-    let sample = idle(run)?;
-    // All connections must still be open, or the measurement is void.
-    for conn in &mut conns {
+        Ok(conn)
+    };
+    (0..count).map(subscribe).collect()
+}
+
+/// Checks that all connections are still open; otherwise the measurement is void.
+fn still_open(conns: &mut [Conn<'_>]) -> Result<(), Failure> {
+    for conn in conns {
         conn.write_all(b"CLS\n")?;
         conn.await_response(b"CLOSE_WAIT")?;
     }
-    Ok(sample)
+    Ok(())
 }
 
 /// Lets the server settle, then measures it while idle.
