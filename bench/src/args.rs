@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::path::PathBuf;
 
 use nix::unistd::Pid;
 
@@ -8,8 +8,10 @@ use crate::{
     client,
     compare::Compare,
     failure::Failure,
+    layer::{Identity, Layer},
     leash::LEASH,
     load::Load,
+    null,
     server::Spec,
     target::Kind,
     words::{Words, usage},
@@ -52,6 +54,8 @@ nsq-bench client --nsqd PATH [options]
 
 nsq-bench null --address HOST:PORT
     runs the null server by itself
+    --layer NAME        plain, tls or snappy (plain)
+    --cert, --key FILE  its certificate and key, for tls
 
 Workloads:
 ";
@@ -73,7 +77,7 @@ pub(crate) enum Action {
     /// Act as the raw client.
     Raw(Vec<String>),
     /// Act as the null server.
-    Null(SocketAddr),
+    Null(null::Options),
     /// Become a program that dies with the bench.
     Leash(Vec<String>),
     /// Print the usage.
@@ -99,10 +103,23 @@ pub(crate) fn parse(args: Vec<String>) -> Result<Action, Failure> {
 }
 
 fn parse_null(mut words: Words<'_>) -> Result<Action, Failure> {
-    match (words.flag(), words.rest()) {
-        (Some("--address"), 1) => Ok(Action::Null(words.address("--address")?)),
-        _ => Err(usage("null needs --address HOST:PORT and nothing else")),
+    let (mut address, mut layer, mut cert, mut key) = (None, Layer::Plain, None, None);
+    while let Some(flag) = words.flag() {
+        match flag {
+            "--address" => address = Some(words.address(flag)?),
+            "--layer" => {
+                let name = words.value(flag)?;
+                let unknown = || usage(format!("no layer {name}; there are plain, tls, snappy"));
+                layer = Layer::named(name).ok_or_else(unknown)?;
+            }
+            "--cert" => cert = Some(PathBuf::from(words.value(flag)?)),
+            "--key" => key = Some(PathBuf::from(words.value(flag)?)),
+            other => return Err(usage(format!("unknown argument {other}"))),
+        }
     }
+    let address = address.ok_or_else(|| usage("null needs --address HOST:PORT"))?;
+    let identity = cert.zip(key).map(|(cert, key)| Identity { cert, key });
+    Ok(Action::Null(null::Options { address, layer, identity }))
 }
 
 fn parse_load(mut words: Words<'_>) -> Result<Load, Failure> {
@@ -267,7 +284,7 @@ mod tests {
             ("--other null=/bin/sh", "two servers are called null"),
             ("load", "load needs the name of a workload"),
             ("load pipe", "load needs --address HOST:PORT"),
-            ("null", "null needs --address HOST:PORT and nothing else"),
+            ("null", "null needs --address HOST:PORT"),
         ] {
             assert_eq!(parse_line(line).unwrap_err().to_string(), reason, "{line}");
         }

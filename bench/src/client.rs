@@ -20,6 +20,7 @@ use self::{
 use crate::{
     clock::now,
     failure::Failure,
+    layer::Layer,
     limit::Limit,
     output::{print, progress},
     report::{Outcome, Report, Row},
@@ -152,7 +153,7 @@ fn run_once(
     let memory_queue = server::memory_queue_for(size);
     let mut nsqd = options.nsqd.clone();
     nsqd.host = row.host;
-    let server = Server::start(&nsqd, &memory_queue, scratch, &limit)
+    let server = Server::start(&nsqd, &memory_queue, Layer::Plain, scratch, &limit)
         .map_err(|failure| failure.to_string())?;
     let run = Run { target: &server.target, limit: &limit, size, scale };
     (row.run)(&ClientRun { run, client })

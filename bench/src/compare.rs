@@ -136,8 +136,8 @@ fn start(
     limit: &Limit,
 ) -> Result<Server, Failure> {
     let Work::SlowDisk(SlowDisk { flush_ms, args }, _) = workload.work else {
-        return Server::start(spec, args, scratch, limit);
+        return Server::start(spec, args, workload.layer, scratch, limit);
     };
     let args: Vec<_> = args.iter().copied().map(str::to_owned).collect();
-    Server::start(&spec.on_slow_disk(flush_ms)?, &args, scratch, limit)
+    Server::start(&spec.on_slow_disk(flush_ms)?, &args, workload.layer, scratch, limit)
 }

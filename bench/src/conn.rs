@@ -2,20 +2,21 @@
 
 use std::{
     io::{self, ErrorKind, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::TcpStream,
     thread,
     time::Duration,
 };
 
 use crate::{
     failure::Failure,
+    layer::{Endpoint, Layer, Stream},
     limit::{Limit, TICK},
     wire::{self, Frame},
 };
 
 /// A connection to the server under test, after the magic.
 pub(crate) struct Conn<'a> {
-    stream: TcpStream,
+    stream: Stream<TcpStream>,
     limit: &'a Limit,
     buffer: Vec<u8>,
     start: usize,
@@ -23,15 +24,16 @@ pub(crate) struct Conn<'a> {
 }
 
 impl<'a> Conn<'a> {
-    /// Connects to `address` with a read buffer of `buffer_bytes`.
+    /// Connects to `endpoint` with a read buffer of `buffer_bytes`, and agrees on its layer.
     ///
     /// # Errors
     /// Returns the system's error.
     pub(crate) fn open(
-        address: SocketAddr,
+        endpoint: Endpoint,
         buffer_bytes: usize,
         limit: &'a Limit,
     ) -> Result<Self, Failure> {
+        let address = endpoint.address;
         let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))
             .map_err(Failure::io(format!("connect to {address}")))?;
         let prepare = || {
@@ -40,14 +42,45 @@ impl<'a> Conn<'a> {
             stream.set_write_timeout(Some(TICK))
         };
         prepare().map_err(Failure::io("prepare a connection"))?;
-        let mut conn = Self { stream, limit, buffer: vec![0; buffer_bytes], start: 0, end: 0 };
+        let (stream, buffer) = (Stream::plain(stream), vec![0; buffer_bytes]);
+        let mut conn = Self { stream, limit, buffer, start: 0, end: 0 };
         conn.write_all(wire::MAGIC)?;
+        conn.agree_on(endpoint.layer)?;
         Ok(conn)
+    }
+
+    /// Asks for a layer and puts it on.
+    fn agree_on(&mut self, layer: Layer) -> Result<(), Failure> {
+        let Some(feature) = layer.feature() else { return Ok(()) };
+        let wish = format!(r#"{{"feature_negotiation":true,{feature}}}"#);
+        self.write_all(&wire::identify(&wish))?;
+        let answer = self.response()?;
+        if !answer.contains(feature) {
+            return Err(Failure::Refused(format!("{} is not offered: {answer}", layer.name())));
+        }
+        self.stream.put_on(layer.client()?, &self.buffer[self.start..self.end]);
+        self.start = self.end;
+        self.await_response(b"OK")
+    }
+
+    /// Reads the next response, and nothing behind it.
+    fn response(&mut self) -> Result<String, Failure> {
+        loop {
+            match wire::next_frame(&self.buffer[self.start..self.end])? {
+                None => drop(self.fill()?),
+                Some((Frame::Response(data), bytes)) => {
+                    let text = String::from_utf8_lossy(data).into_owned();
+                    self.start += bytes;
+                    return Ok(text);
+                }
+                Some((other, _)) => return Err(Failure::Unexpected(format!("{other:?}"))),
+            }
+        }
     }
 
     /// Returns the socket, for watching events.
     pub(crate) fn stream(&self) -> &TcpStream {
-        &self.stream
+        self.stream.socket()
     }
 
     /// Sets whether reads return at once if there is no data.
@@ -55,7 +88,10 @@ impl<'a> Conn<'a> {
     /// # Errors
     /// Returns the system's error.
     pub(crate) fn set_nonblocking(&self, nonblocking: bool) -> Result<(), Failure> {
-        self.stream.set_nonblocking(nonblocking).map_err(Failure::io("set a socket's mode"))
+        self.stream
+            .socket()
+            .set_nonblocking(nonblocking)
+            .map_err(Failure::io("set a socket's mode"))
     }
 
     /// Writes all of `bytes`.
@@ -63,8 +99,13 @@ impl<'a> Conn<'a> {
     /// # Errors
     /// Returns [`Failure::Late`] or the system's error.
     pub(crate) fn write_all(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
-        while !bytes.is_empty() {
-            match self.stream.write(bytes) {
+        loop {
+            let written = match bytes {
+                [] => self.stream.flush().map(|()| 0),
+                bytes => self.stream.write(bytes),
+            };
+            match written {
+                Ok(_) if bytes.is_empty() => return Ok(()),
                 Ok(count) => bytes = &bytes[count..],
                 Err(error) if is_pause(&error) => {
                     self.limit.check("writing to the server")?;
@@ -73,7 +114,6 @@ impl<'a> Conn<'a> {
                 Err(source) => return Err(Failure::io("write to the server")(source)),
             }
         }
-        Ok(())
     }
 
     /// Reads once and returns the number of new bytes; 0 if none arrived for a while.

@@ -1,12 +1,13 @@
 //! Consuming: every message is finished, with one write for all `FIN`s of one read.
 
-use std::{net::SocketAddr, os::fd::AsFd};
+use std::os::fd::AsFd;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::{
     conn::Conn,
     failure::Failure,
+    layer::Endpoint,
     ledger::Ledger,
     limit::{Limit, Task, run_together},
     wire::{self, Frame},
@@ -31,13 +32,13 @@ impl<'a> Consumer<'a> {
     /// # Errors
     /// Returns the error of the server or the system.
     pub(crate) fn subscribe(
-        address: SocketAddr,
+        endpoint: Endpoint,
         topic: &str,
         channel: &str,
         buffer_bytes: usize,
         limit: &'a Limit,
     ) -> Result<Self, Failure> {
-        let mut conn = Conn::open(address, buffer_bytes, limit)?;
+        let mut conn = Conn::open(endpoint, buffer_bytes, limit)?;
         conn.subscribe(topic, channel)?;
         Ok(Self { conn, fins: Vec::with_capacity(buffer_bytes / 8) })
     }
@@ -90,12 +91,12 @@ impl<'a> Consumer<'a> {
 /// # Errors
 /// Returns the error of the server or the system.
 pub(crate) fn create_channel(
-    address: SocketAddr,
+    endpoint: Endpoint,
     topic: &str,
     channel: &str,
     limit: &Limit,
 ) -> Result<(), Failure> {
-    Consumer::subscribe(address, topic, channel, MANY_BUFFER_BYTES, limit)?.close()
+    Consumer::subscribe(endpoint, topic, channel, MANY_BUFFER_BYTES, limit)?.close()
 }
 
 /// Subscribes `count` connections, to be read by one thread each.
@@ -103,13 +104,13 @@ pub(crate) fn create_channel(
 /// # Errors
 /// Returns the error of the server or the system.
 pub(crate) fn subscribe_few<'a>(
-    address: SocketAddr,
+    endpoint: Endpoint,
     topic: &str,
     count: usize,
     limit: &'a Limit,
 ) -> Result<Vec<Consumer<'a>>, Failure> {
     (0..count)
-        .map(|_| Consumer::subscribe(address, topic, CHANNEL, FEW_BUFFER_BYTES, limit))
+        .map(|_| Consumer::subscribe(endpoint, topic, CHANNEL, FEW_BUFFER_BYTES, limit))
         .collect()
 }
 
@@ -118,13 +119,13 @@ pub(crate) fn subscribe_few<'a>(
 /// # Errors
 /// Returns the error of the server or the system.
 pub(crate) fn subscribe_many<'a>(
-    address: SocketAddr,
+    endpoint: Endpoint,
     topic: &str,
     count: usize,
     limit: &'a Limit,
 ) -> Result<Vec<Consumer<'a>>, Failure> {
     (0..count)
-        .map(|_| Consumer::subscribe(address, topic, CHANNEL, MANY_BUFFER_BYTES, limit))
+        .map(|_| Consumer::subscribe(endpoint, topic, CHANNEL, MANY_BUFFER_BYTES, limit))
         .collect()
 }
 

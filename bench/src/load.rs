@@ -6,6 +6,7 @@ use nix::unistd::Pid;
 
 use crate::{
     failure::Failure,
+    layer::Endpoint,
     limit::Limit,
     output::print,
     report, server,
@@ -41,7 +42,7 @@ pub(crate) fn load(load: &Load) -> Result<(), Failure> {
     let limit = Limit::start(load.limit_seconds);
     let target = Target {
         kind: Kind::Nsqd,
-        address: load.address,
+        endpoint: Endpoint { address: load.address, layer: load.workload.layer },
         http: load.http,
         pid: load.pid,
         data: load.data.clone(),

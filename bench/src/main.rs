@@ -9,6 +9,7 @@ mod conn;
 mod consumer;
 mod failure;
 mod http;
+mod layer;
 mod leash;
 mod ledger;
 mod limit;
@@ -56,7 +57,7 @@ fn run(action: Action) -> Result<bool, Failure> {
         Action::Load(load) => load::load(&load).map(|()| true),
         Action::Client(options) => client::compare(&options),
         Action::Raw(args) => client::raw::run(&args).map(|()| true),
-        Action::Null(address) => null::serve(address).map(|()| true),
+        Action::Null(options) => null::serve(options).map(|()| true),
         Action::Leash(args) => Err(leash::become_leashed(&args)),
         Action::Help => {
             let mut text = args::HELP.to_owned();

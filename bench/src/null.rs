@@ -21,6 +21,7 @@ use nix::{
 
 use crate::{
     failure::Failure,
+    layer::{Identity, Layer, Stream},
     publisher::BODY_BYTES,
     wire::{self, FIN_BYTES, MESSAGE_HEAD_BYTES, OK_FRAME},
 };
@@ -32,15 +33,29 @@ const FRAMES_AT_ONCE: usize = 1000;
 /// An upper bound for the head of a command: name, topic, channel and a size.
 const HEAD_BYTES_MAX: usize = 256;
 
-/// Listens on `address` and serves connections until the process is killed.
+/// The options of a null server.
+#[derive(Debug)]
+pub(crate) struct Options {
+    /// The address to listen on.
+    pub(crate) address: SocketAddr,
+    /// The layer that clients have to ask for.
+    pub(crate) layer: Layer,
+    /// The certificate for TLS.
+    pub(crate) identity: Option<Identity>,
+}
+
+/// Listens and serves connections until the process is killed.
 ///
 /// # Errors
 /// Returns the system's error.
-pub(crate) fn serve(address: SocketAddr) -> Result<(), Failure> {
+pub(crate) fn serve(options: Options) -> Result<(), Failure> {
+    let address = options.address;
+    let options = Arc::new(options);
     let listener =
         TcpListener::bind(address).map_err(Failure::io(format!("listen on {address}")))?;
     let count = thread::available_parallelism().map_or(1, usize::from);
-    let workers = (0..count).map(|_| Worker::spawn()).collect::<Result<Vec<_>, _>>()?;
+    let workers =
+        (0..count).map(|_| Worker::spawn(Arc::clone(&options))).collect::<Result<Vec<_>, _>>()?;
     for (token, worker) in (0..).zip(workers.iter().cycle()) {
         let (stream, _) = listener.accept().map_err(Failure::io("accept a connection"))?;
         worker.adopt(token, stream)?;
@@ -55,13 +70,13 @@ struct Worker {
 }
 
 impl Worker {
-    fn spawn() -> Result<Self, Failure> {
+    fn spawn(options: Arc<Options>) -> Result<Self, Failure> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
             .map_err(Failure::os("make an event queue"))?;
         let epoll = Arc::new(epoll);
         let (peers, adopted) = channel();
         let queue = Arc::clone(&epoll);
-        thread::spawn(move || work(&queue, &adopted));
+        thread::spawn(move || work(&queue, &adopted, &options));
         Ok(Self { epoll, peers })
     }
 
@@ -84,7 +99,7 @@ impl Worker {
 }
 
 /// Serves the connections of one event queue.
-fn work(epoll: &Epoll, adopted: &Receiver<(u64, Peer)>) {
+fn work(epoll: &Epoll, adopted: &Receiver<(u64, Peer)>, options: &Options) {
     let frames = Frames::new();
     let mut buffer = vec![0; READ_BYTES];
     let mut peers: HashMap<u64, Peer> = HashMap::new();
@@ -98,7 +113,7 @@ fn work(epoll: &Epoll, adopted: &Receiver<(u64, Peer)>) {
         peers.extend(adopted.try_iter());
         for event in &events[..count] {
             let Some(peer) = peers.get_mut(&event.data()) else { continue };
-            if peer.serve(&mut buffer, &frames).is_err() {
+            if peer.serve(&mut buffer, &frames, options).is_err() {
                 peers.remove(&event.data());
             }
         }
@@ -121,7 +136,9 @@ impl Frames {
 
 /// One connection.
 struct Peer {
-    stream: Arc<TcpStream>,
+    stream: Stream<Socket>,
+    /// The layer is on, or none is wanted.
+    agreed: bool,
     /// The number of bytes to skip: the magic, then bodies.
     skip: usize,
     /// The beginning of a command whose head is not complete yet.
@@ -150,21 +167,39 @@ enum Ask {
 impl Peer {
     fn new(stream: Arc<TcpStream>) -> Self {
         let (head, unsent) = (Vec::new(), Vec::new());
-        Self { stream, skip: wire::MAGIC.len(), head, unsent, ready: 0, in_flight: 0 }
+        let (stream, skip) = (Stream::plain(Socket(stream)), wire::MAGIC.len());
+        Self { stream, agreed: false, skip, head, unsent, ready: 0, in_flight: 0 }
+    }
+
+    /// Answers the IDENTIFY of a client and puts the layer on. Such a client waits for the answer.
+    fn agree(&mut self, options: &Options) -> io::Result<()> {
+        let feature = options.layer.feature().unwrap_or_default();
+        let mut response = Vec::new();
+        wire::put_response_frame(&mut response, format!("{{{feature}}}").as_bytes());
+        self.send(&response)?;
+        let coat = options.layer.server(options.identity.as_ref()).map_err(io::Error::other)?;
+        self.stream.put_on(coat, &[]);
+        self.agreed = true;
+        self.skip = 0;
+        self.send(OK_FRAME)
     }
 
     /// Reads until there is no more data, answering each read before the next.
-    fn serve(&mut self, buffer: &mut [u8], frames: &Frames) -> io::Result<()> {
+    fn serve(&mut self, buffer: &mut [u8], frames: &Frames, options: &Options) -> io::Result<()> {
         loop {
-            let count = match (&*self.stream).read(buffer) {
+            let count = match self.stream.read(buffer) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return self.deliver(frames),
                 Err(error) => return Err(error),
             };
-            self.take(&buffer[..count], frames)?;
-            self.deliver(frames)?;
-            if count < buffer.len() {
+            if options.layer == Layer::Plain || self.agreed {
+                self.take(&buffer[..count], frames)?;
+                self.deliver(frames)?;
+            } else if count > wire::MAGIC.len() {
+                self.agree(options)?;
+            }
+            if options.layer == Layer::Plain && count < buffer.len() {
                 return Ok(());
             }
         }
@@ -227,7 +262,7 @@ impl Peer {
         while self.unsent.is_empty() && self.in_flight < self.ready {
             let count = (self.ready - self.in_flight).min(FRAMES_AT_ONCE);
             let bytes = &frames.messages[..count * FRAME_BYTES];
-            let sent = match (&*self.stream).write(bytes) {
+            let sent = match self.stream.write(bytes) {
                 Ok(sent) => sent,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
@@ -243,13 +278,38 @@ impl Peer {
     /// accept.
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.unsent.extend_from_slice(bytes);
+        self.stream.flush().or_else(unless_blocked)?;
         while !self.unsent.is_empty() {
-            match (&*self.stream).write(&self.unsent) {
+            match self.stream.write(&self.unsent) {
                 Ok(sent) => drop(self.unsent.drain(..sent)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             }
         }
+        Ok(())
+    }
+}
+
+/// Takes a socket that accepts no more for now as no error.
+fn unless_blocked(error: io::Error) -> io::Result<()> {
+    if error.kind() == ErrorKind::WouldBlock { Ok(()) } else { Err(error) }
+}
+
+/// A socket that its event queue knows too.
+struct Socket(Arc<TcpStream>);
+
+impl Read for Socket {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        (&*self.0).read(out)
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (&*self.0).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

@@ -1,7 +1,6 @@
 //! Publishing with a window of commands in flight.
 
 use std::{
-    net::SocketAddr,
     sync::atomic::{AtomicUsize, Ordering},
     time::Instant,
 };
@@ -10,6 +9,7 @@ use crate::{
     clock::now,
     conn::Conn,
     failure::Failure,
+    layer::Endpoint,
     limit::{Limit, Task, run_together},
     wire::Commands,
 };
@@ -58,7 +58,7 @@ impl Publish {
     /// Returns the first error of any connection.
     pub(crate) fn run(
         self,
-        address: SocketAddr,
+        endpoint: Endpoint,
         topic: &str,
         messages: usize,
         limit: &Limit,
@@ -68,7 +68,7 @@ impl Publish {
             .map(|_| {
                 let numbers = &numbers;
                 Box::new(move || {
-                    let conn = Conn::open(address, BUFFER_BYTES, limit)?;
+                    let conn = Conn::open(endpoint, BUFFER_BYTES, limit)?;
                     self.publish(conn, topic, numbers)
                 }) as Task<'_, ()>
             })

@@ -16,6 +16,7 @@ use crate::{
     clock::now,
     failure::Failure,
     http,
+    layer::{Endpoint, Identity, Layer},
     leash::{self, Leashed},
     limit::Limit,
     scratch::{self, Scratch},
@@ -99,6 +100,9 @@ impl Spec {
 struct Launch {
     spec: Spec,
     workload_args: Vec<String>,
+    layer: Layer,
+    /// For TLS.
+    identity: Option<Identity>,
     /// Holds the data and the logs.
     directory: PathBuf,
     listen: SocketAddr,
@@ -112,11 +116,19 @@ impl Launch {
         match self.spec.kind {
             Kind::Null => {
                 command.args(["null", "--address"]).arg(self.address().to_string());
+                command.args(["--layer", self.layer.name()]);
+                if let Some(Identity { cert, key }) = &self.identity {
+                    command.arg("--cert").arg(cert).arg("--key").arg(key);
+                }
             }
             Kind::Nsqd => {
                 command.args(["-tcp-address", &self.listen.to_string()]);
                 command.args(["-http-address", &self.http.to_string()]);
                 command.arg("-data-path").arg(self.data()).arg("-log-level=warn");
+                if let Some(Identity { cert, key }) = &self.identity {
+                    command.arg("-tls-cert").arg(cert).arg("-tls-key").arg(key);
+                    command.arg("-https-address=");
+                }
                 command.args(&self.workload_args).args(&self.spec.args);
             }
         }
@@ -158,10 +170,11 @@ impl Server {
     pub(crate) fn start(
         spec: &Spec,
         workload_args: &[String],
+        layer: Layer,
         scratch: &mut Scratch,
         limit: &Limit,
     ) -> Result<Self, Failure> {
-        let mut server = Self::spawn(spec, workload_args, scratch.next()?)?;
+        let mut server = Self::spawn(spec, workload_args, layer, scratch.next()?)?;
         match server.await_ready(limit) {
             Ok(()) => Ok(server),
             Err(failure) => {
@@ -170,17 +183,23 @@ impl Server {
         }
     }
 
-    fn spawn(spec: &Spec, workload_args: &[String], directory: PathBuf) -> Result<Self, Failure> {
+    fn spawn(
+        spec: &Spec,
+        workload_args: &[String],
+        layer: Layer,
+        directory: PathBuf,
+    ) -> Result<Self, Failure> {
         let [listen, http] = free_addresses(spec.host).map_err(Failure::io("find free ports"))?;
         let (spec, workload_args) = (spec.clone(), workload_args.to_vec());
-        let launch = Launch { spec, workload_args, directory, listen, http };
+        let identity = (layer == Layer::Tls).then(|| Identity::create(&directory)).transpose()?;
+        let launch = Launch { spec, workload_args, layer, identity, directory, listen, http };
         let data = launch.data();
         fs::create_dir(&data).map_err(Failure::io(format!("create {}", data.display())))?;
         let process = launch.spawn()?;
         let is_nsqd = launch.spec.kind == Kind::Nsqd;
         let target = Target {
             kind: launch.spec.kind,
-            address: launch.address(),
+            endpoint: Endpoint { address: launch.address(), layer },
             http: is_nsqd.then_some(http),
             pid: Some(process.pid()),
             data: is_nsqd.then_some(data),
@@ -212,7 +231,7 @@ impl Server {
             if let Some(status) = self.process.exited()? {
                 return Err(Failure::Exited(status));
             }
-            let answers = TcpStream::connect(self.target.address).is_ok()
+            let answers = TcpStream::connect(self.target.endpoint.address).is_ok()
                 && self.target.http.is_none_or(|at| http::request(at, "GET", "/ping").is_ok());
             if answers {
                 return Ok(());

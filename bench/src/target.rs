@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::{
     failure::Failure,
     http,
+    layer::Endpoint,
     limit::Limit,
     measure::{self, Memory},
 };
@@ -26,8 +27,8 @@ pub(crate) enum Kind {
 pub(crate) struct Target {
     /// The kind of server.
     pub(crate) kind: Kind,
-    /// The address for protocol V2.
-    pub(crate) address: SocketAddr,
+    /// The address for protocol V2 and the layer to speak.
+    pub(crate) endpoint: Endpoint,
     /// The address of the HTTP API, if it is known.
     pub(crate) http: Option<SocketAddr>,
     /// The server's process, if it is known.

@@ -42,6 +42,14 @@ pub(crate) enum Frame<'a> {
     },
 }
 
+/// Returns an `IDENTIFY` with this body.
+pub(crate) fn identify(json: &str) -> Vec<u8> {
+    let mut bytes = b"IDENTIFY\n".to_vec();
+    bytes.extend_from_slice(&u32::try_from(json.len()).unwrap_or(u32::MAX).to_be_bytes());
+    bytes.extend_from_slice(json.as_bytes());
+    bytes
+}
+
 /// Parses the first whole frame of `bytes`; returns it with its size.
 ///
 /// Returns `None` while the frame is incomplete.

@@ -25,11 +25,6 @@ impl<'a> Words<'a> {
         self.words.next().map(String::as_str)
     }
 
-    /// Returns the number of remaining arguments.
-    pub(crate) fn rest(&self) -> usize {
-        self.words.len()
-    }
-
     /// Returns the next argument as the value of `flag`.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::{
     failure::Failure,
+    layer::Layer,
     ledger::Ledger,
     limit::Limit,
     sample::Sample,
@@ -26,6 +27,8 @@ pub(crate) struct Workload {
     pub(crate) in_memory: bool,
     /// The null server can take part.
     pub(crate) null: bool,
+    /// The layer that is spoken.
+    pub(crate) layer: Layer,
     /// The work.
     pub(crate) work: Work,
 }

@@ -39,7 +39,7 @@ fn consume(args: &[String], limit: &Limit) -> Result<(), Failure> {
     let topic = text(args, "topic")?;
     let messages: usize = number(args, "messages")?;
     let most = messages * 95 / 100;
-    let mut consumers = consumer::subscribe_few(address(args)?, topic, 1, limit)?;
+    let mut consumers = consumer::subscribe_few(address(args)?.into(), topic, 1, limit)?;
     let consumer = consumers.first_mut().ok_or(Failure::Closed)?;
     consumer.ready(number(args, "max-in-flight")?)?;
     let mut received = 0;
@@ -65,7 +65,7 @@ fn publish(args: &[String], limit: &Limit) -> Result<(), Failure> {
         messages => Command::Mpub(messages),
     };
     let publish = Publish { command, connections: 1, window, refill: window / 4 };
-    publish.run(address(args)?, text(args, "topic")?, number(args, "messages")?, limit)?;
+    publish.run(address(args)?.into(), text(args, "topic")?, number(args, "messages")?, limit)?;
     say("all")?;
     told_to_stop()
 }

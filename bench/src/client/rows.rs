@@ -112,7 +112,7 @@ fn consume(run: &ClientRun<'_>, handlers: usize) -> Result<Sample, Failure> {
     let ClientRun { run, client } = run;
     let topic = preload(run)?;
     let options = [
-        ("addresses", run.target.address.to_string()),
+        ("addresses", run.target.endpoint.address.to_string()),
         ("topic", topic.clone()),
         ("channel", CHANNEL.to_owned()),
         ("messages", run.size.to_string()),
@@ -144,7 +144,7 @@ fn publish(run: &ClientRun<'_>, batch: usize, window: usize) -> Result<Sample, F
     let ClientRun { run, client } = run;
     let topic = run.topic();
     let options = [
-        ("addresses", run.target.address.to_string()),
+        ("addresses", run.target.endpoint.address.to_string()),
         ("topic", topic.clone()),
         ("messages", run.size.to_string()),
         ("body-bytes", BODY_BYTES.to_string()),
@@ -173,7 +173,7 @@ fn publish(run: &ClientRun<'_>, batch: usize, window: usize) -> Result<Sample, F
 fn idle(run: &ClientRun<'_>, max_in_flight: usize) -> Result<Sample, Failure> {
     let ClientRun { run, client } = run;
     let topic = run.topic();
-    let port = run.target.address.port();
+    let port = run.target.endpoint.address.port();
     let addresses: Vec<_> =
         (1..=run.size).map(|number| format!("127.0.0.{number}:{port}")).collect();
     let options = [

@@ -3,6 +3,7 @@
 use crate::{
     consumer::{self, CHANNEL},
     failure::Failure,
+    layer::Layer,
     meter::Meter,
     publisher::Publish,
     sample::{Sample, Unit},
@@ -17,16 +18,17 @@ pub(super) const BACKLOG: Workload = Workload {
     size_quick: 40_000,
     in_memory: false,
     null: false,
+    layer: Layer::Plain,
     work: Work::Load(backlog),
 };
 
 fn backlog(run: &Run<'_>) -> Result<Sample, Failure> {
     let topic = run.topic();
-    consumer::create_channel(run.target.address, &topic, CHANNEL, run.limit)?;
+    consumer::create_channel(run.target.endpoint, &topic, CHANNEL, run.limit)?;
     let mut sample = Sample::default();
 
     let meter = Meter::start(run.target)?;
-    let end = Publish::mpub(2).run(run.target.address, &topic, run.size, run.limit)?;
+    let end = Publish::mpub(2).run(run.target.endpoint, &topic, run.size, run.limit)?;
     // Moving messages to the channel is part of the cost of publishing.
     run.target.await_depth(&topic, run.size, run.limit)?;
     let spent = meter.read()?;
@@ -37,7 +39,7 @@ fn backlog(run: &Run<'_>) -> Result<Sample, Failure> {
     }
 
     let ledger = run.ledger();
-    let mut consumers = consumer::subscribe_few(run.target.address, &topic, 2, run.limit)?;
+    let mut consumers = consumer::subscribe_few(run.target.endpoint, &topic, 2, run.limit)?;
     let meter = Meter::start(run.target)?;
     consumer::drain_few(&mut consumers, 2500, &ledger, run.limit)?;
     let spent = meter.read()?;

@@ -3,6 +3,7 @@
 use crate::{
     consumer::{self, CHANNEL},
     failure::Failure,
+    layer::Layer,
     limit::{Task, run_together},
     meter::Meter,
     publisher::Publish,
@@ -18,19 +19,20 @@ pub(super) const BOTH: Workload = Workload {
     size_quick: 20_000,
     in_memory: true,
     null: true,
+    layer: Layer::Plain,
     work: Work::Load(both),
 };
 
 fn both(run: &Run<'_>) -> Result<Sample, Failure> {
     let topic = run.topic();
-    consumer::create_channel(run.target.address, &topic, CHANNEL, run.limit)?;
-    let mut consumers = consumer::subscribe_few(run.target.address, &topic, 1, run.limit)?;
+    consumer::create_channel(run.target.endpoint, &topic, CHANNEL, run.limit)?;
+    let mut consumers = consumer::subscribe_few(run.target.endpoint, &topic, 1, run.limit)?;
     let ledger = run.ledger();
     let meter = Meter::start(run.target)?;
     let mut published = meter.started;
     let mut tasks = consumer::drain_tasks(&mut consumers, 2500, &ledger);
     tasks.push(Box::new(|| {
-        published = Publish::mpub(1).run(run.target.address, &topic, run.size, run.limit)?;
+        published = Publish::mpub(1).run(run.target.endpoint, &topic, run.size, run.limit)?;
         Ok(())
     }) as Task<'_, ()>);
     run_together(run.limit, tasks)?;

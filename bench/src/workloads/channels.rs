@@ -3,6 +3,7 @@
 use crate::{
     consumer,
     failure::Failure,
+    layer::Layer,
     meter::Meter,
     publisher::Publish,
     sample::{Sample, Unit},
@@ -19,6 +20,7 @@ pub(super) const CHANNELS8: Workload = Workload {
     size_quick: 20_000,
     in_memory: false,
     null: false,
+    layer: Layer::Plain,
     work: Work::Load(channels8),
 };
 
@@ -52,11 +54,11 @@ fn publish(run: &Run<'_>, channels: usize) -> Result<Cost, Failure> {
     let topic = run.topic();
     for channel in 0..channels {
         let channel = format!("channel_{channel}");
-        consumer::create_channel(run.target.address, &topic, &channel, run.limit)?;
+        consumer::create_channel(run.target.endpoint, &topic, &channel, run.limit)?;
     }
     let before = run.target.disk_bytes()?;
     let meter = Meter::start(run.target)?;
-    Publish::mpub(1).run(run.target.address, &topic, run.size, run.limit)?;
+    Publish::mpub(1).run(run.target.endpoint, &topic, run.size, run.limit)?;
     run.target.await_depth(&topic, run.size, run.limit)?;
     let spent = meter.read()?;
     let after = run.target.disk_bytes()?;

@@ -8,6 +8,7 @@ use crate::{
     consumer::{self, CHANNEL},
     failure::Failure,
     http,
+    layer::Layer,
     ledger::Ledger,
     limit::{Task, run_together},
     meter::Meter,
@@ -24,6 +25,7 @@ pub(super) const CHURN: Workload = Workload {
     size_quick: 200,
     in_memory: false,
     null: false,
+    layer: Layer::Plain,
     work: Work::Load(churn),
 };
 
@@ -101,12 +103,12 @@ fn post(http: SocketAddr, path: &str, query: &str) -> Result<(), Failure> {
 /// number received more than once.
 fn drain_backlog(run: &Run<'_>, http: SocketAddr, messages: usize) -> Result<usize, Failure> {
     let topic = run.topic();
-    let address = run.target.address;
-    consumer::create_channel(address, &topic, CHANNEL, run.limit)?;
-    Publish::mpub(2).run(address, &topic, messages, run.limit)?;
+    let endpoint = run.target.endpoint;
+    consumer::create_channel(endpoint, &topic, CHANNEL, run.limit)?;
+    Publish::mpub(2).run(endpoint, &topic, messages, run.limit)?;
     run.target.await_depth(&topic, messages, run.limit)?;
     let ledger = Ledger::new(messages);
-    let mut consumers = consumer::subscribe_few(address, &topic, 2, run.limit)?;
+    let mut consumers = consumer::subscribe_few(endpoint, &topic, 2, run.limit)?;
     consumer::drain_few(&mut consumers, 2500, &ledger, run.limit)?;
     run.target.check_finished(&topic)?;
     post(http, "topic/delete", &format!("topic={topic}"))?;

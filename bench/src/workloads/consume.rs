@@ -3,6 +3,7 @@
 use crate::{
     consumer::{self, CHANNEL, Consumer},
     failure::Failure,
+    layer::Layer,
     ledger::Ledger,
     limit::Limit,
     meter::Meter,
@@ -19,11 +20,28 @@ pub(super) const SUBFIN: Workload = Workload {
     size_quick: 40_000,
     in_memory: true,
     null: true,
+    layer: Layer::Plain,
     work: Work::Load(|run| {
         let topic = preload(run)?;
-        let consumers = consumer::subscribe_few(run.target.address, &topic, 2, run.limit)?;
+        let consumers = consumer::subscribe_few(run.target.endpoint, &topic, 2, run.limit)?;
         drain(run, &topic, consumers, 2500, consumer::drain_few)
     }),
+};
+
+/// The same over TLS.
+pub(super) const SUBFIN_TLS: Workload = Workload {
+    name: "subfin_tls",
+    title: "SUB + FIN, RDY 2500, 2 connections, over TLS",
+    layer: Layer::Tls,
+    ..SUBFIN
+};
+
+/// The same over snappy.
+pub(super) const SUBFIN_SNAPPY: Workload = Workload {
+    name: "subfin_snappy",
+    title: "SUB + FIN, RDY 2500, 2 connections, over snappy",
+    layer: Layer::Snappy,
+    ..SUBFIN
 };
 
 /// One message in flight on each of many connections.
@@ -34,9 +52,10 @@ pub(super) const RDY1: Workload = Workload {
     size_quick: 5_000,
     in_memory: true,
     null: true,
+    layer: Layer::Plain,
     work: Work::Load(|run| {
         let topic = preload(run)?;
-        let consumers = consumer::subscribe_many(run.target.address, &topic, 50, run.limit)?;
+        let consumers = consumer::subscribe_many(run.target.endpoint, &topic, 50, run.limit)?;
         drain(run, &topic, consumers, 1, consumer::drain_many)
     }),
 };
@@ -48,8 +67,8 @@ pub(super) const RDY1: Workload = Workload {
 /// Returns the error of the server or the system.
 pub(crate) fn preload(run: &Run<'_>) -> Result<String, Failure> {
     let topic = run.topic();
-    consumer::create_channel(run.target.address, &topic, CHANNEL, run.limit)?;
-    Publish::mpub(2).run(run.target.address, &topic, run.size, run.limit)?;
+    consumer::create_channel(run.target.endpoint, &topic, CHANNEL, run.limit)?;
+    Publish::mpub(2).run(run.target.endpoint, &topic, run.size, run.limit)?;
     run.target.await_depth(&topic, run.size, run.limit)?;
     Ok(topic)
 }

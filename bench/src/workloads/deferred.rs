@@ -9,6 +9,7 @@ use crate::{
     clock::now,
     consumer::{self, CHANNEL},
     failure::Failure,
+    layer::Layer,
     limit::Limit,
     meter::Meter,
     publisher::{Command, Publish},
@@ -26,6 +27,7 @@ pub(super) const DEFERRED: Workload = Workload {
     size_quick: 20_000,
     in_memory: false,
     null: false,
+    layer: Layer::Plain,
     work: Work::Restart(deferred),
 };
 
@@ -35,10 +37,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 fn deferred(server: &mut Server, job: Job<'_>) -> Result<Sample, Failure> {
     let run = job.on(&server.target);
     let topic = run.topic();
-    consumer::create_channel(run.target.address, &topic, CHANNEL, run.limit)?;
+    consumer::create_channel(run.target.endpoint, &topic, CHANNEL, run.limit)?;
     let publish = Publish { command: Command::Dpub, connections: 2, window: 1000, refill: 250 };
     let meter = Meter::start(run.target)?;
-    let end = publish.run(run.target.address, &topic, run.size, run.limit)?;
+    let end = publish.run(run.target.endpoint, &topic, run.size, run.limit)?;
     let spent = meter.read()?;
     let mut sample = Sample::default();
     sample.add_rate("DPUB rate", run.size, meter.started, end);

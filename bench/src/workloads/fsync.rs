@@ -7,6 +7,7 @@ use crate::{
     conn::Conn,
     consumer::{self, CHANNEL},
     failure::Failure,
+    layer::Layer,
     limit::{Task, run_together},
     pace::Percentiles,
     publisher::BODY_BYTES,
@@ -23,6 +24,7 @@ pub(super) const FSYNC40: Workload = Workload {
     size_quick: 20,
     in_memory: false,
     null: false,
+    layer: Layer::Plain,
     work: Work::SlowDisk(SlowDisk { flush_ms: 5, args: &["-durability=fsync"] }, fsync),
 };
 
@@ -62,7 +64,7 @@ struct Published {
 fn publish(run: &Run<'_>, count: usize) -> Result<Published, Failure> {
     let topics: Vec<_> = (0..count).map(|_| run.topic()).collect();
     for topic in &topics {
-        consumer::create_channel(run.target.address, topic, CHANNEL, run.limit)?;
+        consumer::create_channel(run.target.endpoint, topic, CHANNEL, run.limit)?;
     }
     let start = now();
     let tasks =
@@ -73,7 +75,7 @@ fn publish(run: &Run<'_>, count: usize) -> Result<Published, Failure> {
 }
 
 fn publish_one_at_a_time(run: &Run<'_>, topic: &str) -> Result<Vec<Duration>, Failure> {
-    let mut conn = Conn::open(run.target.address, BUFFER_BYTES, run.limit)?;
+    let mut conn = Conn::open(run.target.endpoint, BUFFER_BYTES, run.limit)?;
     let mut command = Commands::pub_one(topic, BODY_BYTES, 1);
     (0..run.size)
         .map(|seq| {

@@ -8,6 +8,7 @@ use crate::{
     consumer::CHANNEL,
     failure::Failure,
     http,
+    layer::Layer,
     meter::Meter,
     sample::{Sample, Unit},
     workload::{Run, Scale, Work, Workload},
@@ -21,6 +22,7 @@ pub(super) const TOPICS2000: Workload = Workload {
     size_quick: 100,
     in_memory: false,
     null: false,
+    layer: Layer::Plain,
     work: Work::Load(topics),
 };
 
@@ -32,6 +34,7 @@ pub(super) const CONNS2000: Workload = Workload {
     size_quick: 100,
     in_memory: false,
     null: true,
+    layer: Layer::Plain,
     work: Work::Load(connections),
 };
 
@@ -43,6 +46,7 @@ pub(super) const IDLE10000: Workload = Workload {
     size_quick: 100,
     in_memory: false,
     null: false,
+    layer: Layer::Plain,
     work: Work::Load(topics_and_connections),
 };
 
@@ -108,7 +112,7 @@ fn connect<'a>(
     topic: impl Fn(usize) -> String,
 ) -> Result<Vec<Conn<'a>>, Failure> {
     let subscribe = |index| {
-        let mut conn = Conn::open(run.target.address, BUFFER_BYTES, run.limit)?;
+        let mut conn = Conn::open(run.target.endpoint, BUFFER_BYTES, run.limit)?;
         conn.subscribe(&topic(index), CHANNEL)?;
         conn.write_all(b"RDY 1\n")?;
         Ok(conn)

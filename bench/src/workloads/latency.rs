@@ -6,6 +6,7 @@ use crate::{
     conn::Conn,
     consumer::{self, CHANNEL, Consumer},
     failure::Failure,
+    layer::Layer,
     limit::{Task, run_together},
     meter::Meter,
     pace::{self, Pace, Percentiles},
@@ -23,6 +24,7 @@ pub(super) const LATENCY: Workload = Workload {
     size_quick: 400,
     in_memory: false,
     null: false,
+    layer: Layer::Plain,
     work: Work::Load(latency),
 };
 
@@ -34,10 +36,10 @@ const LATENCIES: Percentiles = Percentiles { p50: "p50", p99: "p99", p999: "p99.
 
 fn latency(run: &Run<'_>) -> Result<Sample, Failure> {
     let topic = run.topic();
-    let address = run.target.address;
-    consumer::create_channel(address, &topic, CHANNEL, run.limit)?;
-    let mut consumer = Consumer::subscribe(address, &topic, CHANNEL, BUFFER_BYTES, run.limit)?;
-    let publisher = Conn::open(address, BUFFER_BYTES, run.limit)?;
+    let endpoint = run.target.endpoint;
+    consumer::create_channel(endpoint, &topic, CHANNEL, run.limit)?;
+    let mut consumer = Consumer::subscribe(endpoint, &topic, CHANNEL, BUFFER_BYTES, run.limit)?;
+    let publisher = Conn::open(endpoint, BUFFER_BYTES, run.limit)?;
     let ledger = run.ledger();
     consumer.ready(2500)?;
 

@@ -8,6 +8,7 @@ use crate::{
     consumer::{self, CHANNEL},
     failure::Failure,
     http,
+    layer::Layer,
     limit::{Task, run_together},
     meter::Meter,
     pace::{self, Pace, Percentiles},
@@ -25,6 +26,7 @@ pub(super) const NEWCHANNELS: Workload = Workload {
     size_quick: 400,
     in_memory: false,
     null: false,
+    layer: Layer::Plain,
     work: Work::Load(new_channels),
 };
 
@@ -43,7 +45,7 @@ fn new_channels(run: &Run<'_>) -> Result<Sample, Failure> {
         return Err(Failure::Usage("newchannels needs the HTTP address of the server".into()));
     };
     let topic = run.topic();
-    consumer::create_channel(run.target.address, &topic, CHANNEL, run.limit)?;
+    consumer::create_channel(run.target.endpoint, &topic, CHANNEL, run.limit)?;
     let meter = Meter::start(run.target)?;
     let pace = Pace::start();
     let measure: Task<'_, _> = Box::new(|| publish(run, &topic, pace));
@@ -67,7 +69,7 @@ fn new_channels(run: &Run<'_>) -> Result<Sample, Failure> {
 /// Publishes each message when it is due. Returns the times until their answers.
 fn publish(run: &Run<'_>, topic: &str, pace: Pace) -> Result<Vec<Duration>, Failure> {
     pace::exact_timers()?;
-    let mut conn = Conn::open(run.target.address, BUFFER_BYTES, run.limit)?;
+    let mut conn = Conn::open(run.target.endpoint, BUFFER_BYTES, run.limit)?;
     let mut command = Commands::pub_one(topic, BODY_BYTES, 1);
     (0..run.size)
         .map(|seq| {
@@ -81,7 +83,7 @@ fn publish(run: &Run<'_>, topic: &str, pace: Pace) -> Result<Vec<Duration>, Fail
 
 /// Publishes batches beside what is measured.
 fn publish_batches(run: &Run<'_>, topic: &str, pace: Pace) -> Result<(), Failure> {
-    let mut conn = Conn::open(run.target.address, BUFFER_BYTES, run.limit)?;
+    let mut conn = Conn::open(run.target.endpoint, BUFFER_BYTES, run.limit)?;
     let mut command = Commands::mpub(topic, BODY_BYTES, MPUB_MESSAGES, 1);
     for seq in (0..run.size).step_by(MPUB_EVERY) {
         pace.wait_for(seq);

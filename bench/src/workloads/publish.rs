@@ -2,6 +2,7 @@
 
 use crate::{
     failure::Failure,
+    layer::Layer,
     meter::Meter,
     publisher::{Command, Publish},
     sample::Sample,
@@ -16,7 +17,24 @@ pub(super) const MPUB200: Workload = Workload {
     size_quick: 40_000,
     in_memory: true,
     null: true,
+    layer: Layer::Plain,
     work: Work::Load(|run| publish(run, Publish::mpub(2))),
+};
+
+/// The same over TLS.
+pub(super) const MPUB200_TLS: Workload = Workload {
+    name: "mpub200_tls",
+    title: "MPUB x 200, 2 connections, over TLS",
+    layer: Layer::Tls,
+    ..MPUB200
+};
+
+/// The same over snappy.
+pub(super) const MPUB200_SNAPPY: Workload = Workload {
+    name: "mpub200_snappy",
+    title: "MPUB x 200, 2 connections, over snappy",
+    layer: Layer::Snappy,
+    ..MPUB200
 };
 
 /// `PUB`, one at a time.
@@ -27,6 +45,7 @@ pub(super) const PUB1: Workload = Workload {
     size_quick: 4_000,
     in_memory: true,
     null: true,
+    layer: Layer::Plain,
     work: Work::Load(|run| {
         publish(run, Publish { command: Command::Pub, connections: 2, window: 1, refill: 1 })
     }),
@@ -40,6 +59,7 @@ pub(super) const PIPE: Workload = Workload {
     size_quick: 20_000,
     in_memory: true,
     null: true,
+    layer: Layer::Plain,
     work: Work::Load(|run| {
         publish(run, Publish { command: Command::Pub, connections: 2, window: 1000, refill: 250 })
     }),
@@ -48,7 +68,7 @@ pub(super) const PIPE: Workload = Workload {
 fn publish(run: &Run<'_>, publish: Publish) -> Result<Sample, Failure> {
     let topic = run.topic();
     let meter = Meter::start(run.target)?;
-    let end = publish.run(run.target.address, &topic, run.size, run.limit)?;
+    let end = publish.run(run.target.endpoint, &topic, run.size, run.limit)?;
     let spent = meter.read()?;
     run.target.check_published(&topic, run.size)?;
     let mut sample = Sample::default();

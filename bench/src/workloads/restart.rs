@@ -6,6 +6,7 @@ use crate::{
     clock::now,
     consumer::{self, CHANNEL},
     failure::Failure,
+    layer::Layer,
     publisher::Publish,
     sample::{Sample, Unit},
     server::Server,
@@ -20,6 +21,7 @@ pub(super) const RESTART2M: Workload = Workload {
     size_quick: 20_000,
     in_memory: false,
     null: false,
+    layer: Layer::Plain,
     work: Work::Restart(restart),
 };
 
@@ -29,8 +31,8 @@ const SETTLE: Duration = Duration::from_secs(3);
 fn restart(server: &mut Server, job: Job<'_>) -> Result<Sample, Failure> {
     let run = job.on(&server.target);
     let topic = run.topic();
-    consumer::create_channel(run.target.address, &topic, CHANNEL, run.limit)?;
-    Publish::mpub(2).run(run.target.address, &topic, run.size, run.limit)?;
+    consumer::create_channel(run.target.endpoint, &topic, CHANNEL, run.limit)?;
+    Publish::mpub(2).run(run.target.endpoint, &topic, run.size, run.limit)?;
     run.target.await_depth(&topic, run.size, run.limit)?;
     thread::sleep(SETTLE);
 

@@ -9,6 +9,7 @@ use crate::{
     conn::Conn,
     consumer::{self, CHANNEL, Consumer},
     failure::Failure,
+    layer::Layer,
     ledger::Ledger,
     limit::{Task, run_together},
     meter::Meter,
@@ -28,6 +29,7 @@ pub(super) const SLOW20: Workload = Workload {
     size_quick: 400,
     in_memory: false,
     null: false,
+    layer: Layer::Plain,
     work: Work::SlowDisk(SlowDisk { flush_ms: 20, args: &[] }, slow),
 };
 
@@ -39,6 +41,7 @@ pub(super) const SLOW300: Workload = Workload {
     size_quick: 400,
     in_memory: false,
     null: false,
+    layer: Layer::Plain,
     work: Work::SlowDisk(SlowDisk { flush_ms: 300, args: &[] }, slow),
 };
 
@@ -60,7 +63,7 @@ const DELIVERED: Percentiles = Percentiles {
 fn slow(run: &Run<'_>) -> Result<Sample, Failure> {
     let topics = [run.topic(), run.topic()];
     for topic in &topics {
-        consumer::create_channel(run.target.address, topic, CHANNEL, run.limit)?;
+        consumer::create_channel(run.target.endpoint, topic, CHANNEL, run.limit)?;
     }
     let beside = Beside::prepare(run, &topics[0])?;
     let mut steady: Vec<_> =
@@ -101,10 +104,10 @@ struct Steady<'a> {
 
 impl<'a> Steady<'a> {
     fn connect(run: &'a Run<'_>, topic: &'a str) -> Result<Self, Failure> {
-        let address = run.target.address;
-        let mut consumer = Consumer::subscribe(address, topic, CHANNEL, BUFFER_BYTES, run.limit)?;
+        let endpoint = run.target.endpoint;
+        let mut consumer = Consumer::subscribe(endpoint, topic, CHANNEL, BUFFER_BYTES, run.limit)?;
         consumer.ready(2500)?;
-        let publisher = Conn::open(address, BUFFER_BYTES, run.limit)?;
+        let publisher = Conn::open(endpoint, BUFFER_BYTES, run.limit)?;
         Ok(Self { topic, publisher, consumer, ledger: run.ledger() })
     }
 }

@@ -56,7 +56,7 @@ impl<'a> Beside<'a> {
         };
         let other = run.topic();
         let dpub = Publish { command: Command::Dpub, connections: 2, window: 1000, refill: 250 };
-        dpub.run(run.target.address, busy, DEFERRED_PER_MESSAGE * run.size, run.limit)?;
+        dpub.run(run.target.endpoint, busy, DEFERRED_PER_MESSAGE * run.size, run.limit)?;
         let count = AtomicUsize::default;
         let (dpubs, fins, channels, topics) = (count(), count(), count(), count());
         Ok(Self { run, http, busy, other, dpubs, fins, channels, topics })
@@ -111,7 +111,7 @@ impl<'a> Beside<'a> {
 
     /// Publishes deferred messages, each answered before the next.
     fn defer(&self, end: Instant) -> Result<(), Failure> {
-        let mut conn = Conn::open(self.run.target.address, BUFFER_BYTES, self.run.limit)?;
+        let mut conn = Conn::open(self.run.target.endpoint, BUFFER_BYTES, self.run.limit)?;
         let mut commands =
             [self.busy, &self.other].map(|topic| Commands::dpub(topic, BODY_BYTES, 1));
         self.repeat(DPUB_INTERVAL, end, |index| {
@@ -135,10 +135,10 @@ impl<'a> Beside<'a> {
 
     /// Creates channels of the busy topic by subscribing to them, and deletes them.
     fn make_channels(&self, end: Instant) -> Result<(), Failure> {
-        let (address, limit, topic) = (self.run.target.address, self.run.limit, self.busy);
+        let (endpoint, limit, topic) = (self.run.target.endpoint, self.run.limit, self.busy);
         self.repeat(CHANNEL_INTERVAL, end, |index| {
             let channel = format!("beside_{index}");
-            consumer::create_channel(address, topic, &channel, limit)?;
+            consumer::create_channel(endpoint, topic, &channel, limit)?;
             self.delete("channel", &format!("topic={topic}&channel={channel}"))?;
             self.channels.fetch_add(1, Ordering::Relaxed);
             Ok(())
@@ -147,11 +147,11 @@ impl<'a> Beside<'a> {
 
     /// Fills topics and deletes them.
     fn delete_topics(&self, end: Instant) -> Result<(), Failure> {
-        let (address, limit) = (self.run.target.address, self.run.limit);
+        let (endpoint, limit) = (self.run.target.endpoint, self.run.limit);
         self.repeat(TOPIC_INTERVAL, end, |_| {
             let topic = self.run.topic();
-            consumer::create_channel(address, &topic, CHANNEL, limit)?;
-            Publish::mpub(1).run(address, &topic, DELETED_MESSAGES, limit)?;
+            consumer::create_channel(endpoint, &topic, CHANNEL, limit)?;
+            Publish::mpub(1).run(endpoint, &topic, DELETED_MESSAGES, limit)?;
             self.delete("topic", &format!("topic={topic}"))?;
             self.topics.fetch_add(1, Ordering::Relaxed);
             Ok(())

@@ -37,7 +37,7 @@ impl<'a> Juggler<'a> {
     /// # Errors
     /// Returns the error of the server or the system.
     pub(super) fn subscribe(run: &'a Run<'_>, topic: &str, feed: bool) -> Result<Self, Failure> {
-        let mut conn = Conn::open(run.target.address, BUFFER_BYTES, run.limit)?;
+        let mut conn = Conn::open(run.target.endpoint, BUFFER_BYTES, run.limit)?;
         conn.subscribe(topic, CHANNEL)?;
         conn.write_all(b"RDY 2500\n")?;
         let feed = feed.then(|| (Commands::mpub(topic, BODY_BYTES, MPUB_MESSAGES, 1), now()));
