@@ -23,6 +23,14 @@ impl Remote {
         }
     }
 
+    /// The port, for a TCP client.
+    pub fn port(self) -> Option<u16> {
+        match self {
+            Self::Tcp(address) => Some(address.port()),
+            Self::Unix => None,
+        }
+    }
+
     /// The IP address as NSQ writes it, which is empty for clients of a unix socket.
     pub fn ip_text(self) -> String {
         self.ip().map_or_else(String::new, |ip| ip.to_string())

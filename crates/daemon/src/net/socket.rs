@@ -48,6 +48,18 @@ macro_rules! either {
 }
 
 impl Socket {
+    /// Connects to a `host:port`, or to a unix socket when the address has a slash.
+    ///
+    /// # Errors
+    /// When nothing listens there.
+    pub async fn connect(address: &str) -> io::Result<Self> {
+        if address.contains('/') {
+            UnixStream::connect(address).await.map(Self::Unix)
+        } else {
+            TcpStream::connect(address).await.map(Self::Tcp)
+        }
+    }
+
     /// Makes the current runtime serve a connection.
     ///
     /// # Errors
