@@ -29,6 +29,9 @@ const CHECK_TOPIC: &str = "nsq_up_check#ephemeral";
 /// How long that message may take before something must be wrong.
 const CHECK_LIMIT: Duration = Duration::from_secs(10);
 
+/// The error for an address that is the path of a unix socket.
+const NOT_A_PORT: &str = "addresses must be TCP ports, not unix sockets";
+
 /// The options of nsqd with those of its log, and the addresses of nsqlookupd.
 struct Options {
     log: LogOptions,
@@ -126,10 +129,12 @@ async fn serve(
     let stop = signals::stop_requested()?;
     let folder = nsqd.data_path.clone();
     let nsqlookupd = Nsqlookupd::start(nsqlookupd, Logger::new("[nsqlookupd] ", level)).await?;
-    let lookup = reachable(nsqlookupd.http_address());
-    nsqd.lookupd_tcp_addresses.push(reachable(nsqlookupd.tcp_address()).to_string());
+    let lookup = nsqlookupd.http_address().map(reachable).ok_or(NOT_A_PORT)?;
+    let announce = nsqlookupd.tcp_address().map(reachable).ok_or(NOT_A_PORT)?;
+    nsqd.lookupd_tcp_addresses.push(announce.to_string());
     let nsqd = Nsqd::start(nsqd, logger).await?;
-    let (tcp, http) = (reachable(nsqd.tcp_address()), nsqd.http_address().map(reachable));
+    let tcp = nsqd.tcp_address().map(reachable).ok_or(NOT_A_PORT)?;
+    let http = nsqd.http_address().map(reachable);
 
     // Everything stops when a signal comes, when one of the daemons ends, or when the check fails.
     let (ending, _) = watch::channel(false);

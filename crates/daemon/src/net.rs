@@ -1,149 +1,20 @@
 //! Listeners, and the loop that accepts connections.
 
-use std::{fmt::Display, io, time::Duration};
+mod accept;
+mod address;
+mod listen;
+mod remote;
+mod socket;
 
-use rustix::{io::Errno, net::sockopt};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+pub use self::{
+    accept::{Listener, accept},
+    address::{Address, InvalidPort},
+    listen::{AnyListener, ListenError, bind, listen},
+    remote::Remote,
+    socket::{Socket, StdSocket, prepare},
 };
-use tokio_util::sync::CancellationToken;
-
-use crate::log::Logger;
-
-/// The idle time after which the operating system asks a silent peer whether it is still there, and the time between
-/// its questions.
-const KEEPALIVE: Duration = Duration::from_secs(15);
-
-/// The pause after a failed accept, at first and at most; it doubles in between.
-const PAUSE_MIN: Duration = Duration::from_millis(5);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
-
-/// A source of connections.
-pub trait Listener: Send + 'static {
-    /// A connection as it is accepted.
-    type Accepted: Send + 'static;
-    /// A connection that is ready to be read and written.
-    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-    /// The address of a client.
-    type Remote: Display + Send;
-
-    /// Accepts the next connection.
-    fn accept(&mut self)
-    -> impl Future<Output = io::Result<(Self::Accepted, Self::Remote)>> + Send;
-
-    /// Makes a connection ready, in its own task: the place for a handshake.
-    fn establish(
-        accepted: Self::Accepted,
-    ) -> impl Future<Output = io::Result<Self::Io>> + Send + 'static;
-
-    /// The address that clients connect to, for the log.
-    fn local(&self) -> String;
-}
-
-impl Listener for TcpListener {
-    type Accepted = TcpStream;
-    type Io = TcpStream;
-    type Remote = std::net::SocketAddr;
-
-    async fn accept(&mut self) -> io::Result<(TcpStream, Self::Remote)> {
-        Self::accept(self).await
-    }
-
-    async fn establish(stream: TcpStream) -> io::Result<TcpStream> {
-        prepare(&stream)?;
-        Ok(stream)
-    }
-
-    fn local(&self) -> String {
-        self.local_addr().map_or_else(|error| error.to_string(), |address| address.to_string())
-    }
-}
-
-impl Listener for UnixListener {
-    type Accepted = UnixStream;
-    type Io = UnixStream;
-    type Remote = &'static str;
-
-    async fn accept(&mut self) -> io::Result<(UnixStream, &'static str)> {
-        let (stream, _) = Self::accept(self).await?;
-        Ok((stream, "@"))
-    }
-
-    async fn establish(stream: UnixStream) -> io::Result<UnixStream> {
-        Ok(stream)
-    }
-
-    fn local(&self) -> String {
-        let address = self.local_addr().ok();
-        let path = address.as_ref().and_then(|address| address.as_pathname());
-        path.map_or_else(|| "@".to_owned(), |path| path.display().to_string())
-    }
-}
 
 /// The name the operating system gives this host.
 pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-/// Sets the options of a client's socket: no delay, and keep-alive.
-///
-/// # Errors
-/// When the operating system refuses, which it does for a connection that is gone.
-pub fn prepare(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    sockopt::set_socket_keepalive(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, KEEPALIVE)?;
-    sockopt::set_tcp_keepintvl(stream, KEEPALIVE)?;
-    Ok(())
-}
-
-/// Accepts connections until `shutdown` is cancelled, and gives each to `handle`. The log calls the listener by the
-/// name of its `protocol`.
-///
-/// # Errors
-/// When the listener fails for good; a shortage of descriptors or memory is waited out.
-pub async fn accept<L: Listener>(
-    protocol: &str,
-    mut listener: L,
-    logger: &Logger,
-    shutdown: &CancellationToken,
-    mut handle: impl FnMut(L::Accepted, L::Remote),
-) -> io::Result<()> {
-    let local = listener.local();
-    logger.info(format_args!("{protocol}: listening on {local}"));
-    let mut pause = PAUSE_MIN;
-    let outcome = loop {
-        let accepted = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => break Ok(()),
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((connection, remote)) => {
-                pause = PAUSE_MIN;
-                handle(connection, remote);
-            }
-            Err(error) if is_temporary(&error) => {
-                logger.warn(format_args!("temporary Accept() failure - {error}"));
-                tokio::select! {
-                    () = shutdown.cancelled() => break Ok(()),
-                    () = tokio::time::sleep(pause) => {}
-                }
-                pause = (pause * 2).min(PAUSE_MAX);
-            }
-            Err(error) => break Err(error),
-        }
-    };
-    drop(listener);
-    logger.info(format_args!("{protocol}: closing {local}"));
-    outcome
-}
-
-/// Returns whether accepting may work again by itself: the connection was gone, or the machine is short of something.
-fn is_temporary(error: &io::Error) -> bool {
-    !matches!(
-        Errno::from_io_error(error),
-        None | Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP | Errno::FAULT)
-    )
 }

@@ -2,8 +2,12 @@
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
-use nsq_daemon::{http, log::Logger, tasks::Tasks};
-use tokio::net::TcpListener;
+use nsq_daemon::{
+    http,
+    log::Logger,
+    net::{AnyListener, ListenError, listen},
+    tasks::Tasks,
+};
 
 use crate::{
     chores::queue::Queue,
@@ -36,13 +40,8 @@ pub enum StartError {
     #[error(transparent)]
     Open(#[from] OpenError),
     /// An address cannot be listened on.
-    #[error("failed to instantiate nsqd - listen ({address}) failed - {source}")]
-    Listen {
-        /// The address.
-        address: String,
-        /// The operating system's error.
-        source: io::Error,
-    },
+    #[error("failed to instantiate nsqd - {0}")]
+    Listen(#[from] ListenError),
     /// Opening the data folder panicked.
     #[error("failed to instantiate nsqd - {0}")]
     Panicked(#[source] tokio::task::JoinError),
@@ -72,9 +71,8 @@ pub enum RunError {
 /// An nsqd that listens.
 pub struct Nsqd {
     node: Arc<Node>,
-    tcp: TcpListener,
-    tcp_address: SocketAddr,
-    http: Option<(TcpListener, SocketAddr)>,
+    tcp: AnyListener,
+    http: Option<AnyListener>,
     chores: Vec<Chores>,
     tasks: Tasks,
     workers: Workers,
@@ -103,7 +101,7 @@ impl Nsqd {
         let lock = world.disk.lock(&options.data_path).map_err(OpenError::from)?;
         logger.info(format_args!("{}", version_line()));
         logger.info(format_args!("ID: {}", options.node_id));
-        let (tcp, tcp_address) = listen(&options.tcp_address).await?;
+        let tcp = listen(&options.tcp_address).await?;
         let http = match options.http_address.as_str() {
             "" => None,
             address => Some(listen(address).await?),
@@ -113,11 +111,14 @@ impl Nsqd {
             move || Node::open(world, lock, options, logger)
         });
         let node = match &http {
-            Some((listener, _)) => starting::serve_while(listener, &logger, opening).await,
+            Some(listener) => starting::serve_while(listener, &logger, opening).await,
             None => opening.await,
         };
         let node = node.map_err(StartError::Panicked)??;
-        node.listens_on(tcp_address.port(), http.as_ref().map_or(0, |(_, address)| address.port()));
+        let port =
+            |listener: &AnyListener| listener.socket_addr().map_or(0, |address| address.port());
+        node.listens_on(port(&tcp), http.as_ref().map_or(0, port));
+        warn_of_unknown_ports(&node);
         let chores = start_chores(&node).map_err(StartError::Thread)?;
         let tasks = Tasks::new();
         let workers = Workers::start(&node, &tasks).map_err(StartError::Thread)?;
@@ -125,17 +126,17 @@ impl Nsqd {
         logger.info(format_args!("NSQ: persisting topic/channel metadata to {path}"));
         node.write_metadata();
         node.watch_clock();
-        Ok(Self { node, tcp, tcp_address, http, chores, tasks, workers })
+        Ok(Self { node, tcp, http, chores, tasks, workers })
     }
 
-    /// The address clients connect to.
-    pub fn tcp_address(&self) -> SocketAddr {
-        self.tcp_address
+    /// The address clients connect to, unless it is a unix socket.
+    pub fn tcp_address(&self) -> Option<SocketAddr> {
+        self.tcp.socket_addr()
     }
 
-    /// The address of the HTTP API, unless it is switched off.
+    /// The address of the HTTP API, unless it is a unix socket or switched off.
     pub fn http_address(&self) -> Option<SocketAddr> {
-        self.http.as_ref().map(|(_, address)| *address)
+        self.http.as_ref().and_then(AnyListener::socket_addr)
     }
 
     /// Serves until `shutdown` resolves, then stops in order: no new connections, no connections, everything
@@ -144,23 +145,22 @@ impl Nsqd {
     /// # Errors
     /// When a listener broke or the last writes failed; nsqd has stopped all the same.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Self { node, tcp, tcp_address, http, chores, tasks, workers } = self;
+        let Self { node, tcp, http, chores, tasks, workers } = self;
         let token = tasks.shutdown_token();
         let services = node.services.clone();
         spawn_vital(&tasks, "deadlines", async move {
             services.deadlines.run(&services.clock).await;
         });
-        let http_port = http.as_ref().map(|(_, address)| address.port());
+        let (tcp_port, http_port) = (shown_port(&tcp), http.as_ref().map_or(0, shown_port));
         let lookup = Arc::new(Lookup::new(node.services.options.lookupd_tcp_addresses.clone()));
         let (announcing, announced) = (lookup.clone(), node.clone());
         spawn_vital(&tasks, "lookup", async move { announcing.run(&announced).await });
         let serve_http = async {
-            let Some((listener, _)) = http else {
+            let Some(listener) = http else {
                 token.cancelled().await;
                 return Ok(());
             };
-            let router =
-                router(node.clone(), lookup, tcp_address.port(), http_port.unwrap_or_default());
+            let router = router(node.clone(), lookup, tcp_port, http_port);
             let serving =
                 http::serve(listener, router, node.services.logger.clone(), token.clone());
             let too_late = async {
@@ -269,12 +269,22 @@ fn close(node: &Node, chores: Vec<Chores>) -> Result<(), nsq_log::Error> {
     closed
 }
 
-async fn listen(address: &str) -> Result<(TcpListener, SocketAddr), StartError> {
-    let failed = |source| StartError::Listen { address: address.to_owned(), source };
-    // An address without a host means all of them.
-    let full =
-        if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.to_owned() };
-    let listener = TcpListener::bind(&full).await.map_err(failed)?;
-    let local = listener.local_addr().map_err(failed)?;
-    Ok((listener, local))
+/// Warns when nsqlookupds are to be told of this nsqd and would not know its ports.
+fn warn_of_unknown_ports(node: &Node) {
+    let (tcp, http) = node.broadcast_ports();
+    if node.services.options.lookupd_tcp_addresses.is_empty() {
+        return;
+    }
+    for (port, flag) in [(tcp, "--broadcast-tcp-port"), (http, "--broadcast-http-port")] {
+        if port == 0 {
+            node.services.logger.warn(format_args!(
+                "nsqlookupd refuses an nsqd without ports; set {flag} to announce this one"
+            ));
+        }
+    }
+}
+
+/// The port that `/info` shows: -1 for a unix socket, as in NSQ.
+fn shown_port(listener: &AnyListener) -> i32 {
+    listener.socket_addr().map_or(-1, |address| address.port().into())
 }

@@ -22,12 +22,12 @@ use self::{
 };
 use crate::{VERSION, lookup::Lookup, node::Node};
 
-/// The routes of nsqd. `/info` shows the ports, which are the ones nsqd listens on.
+/// The routes of nsqd. `/info` shows the ports, which are the ones nsqd listens on: -1 for a unix socket, 0 for none.
 pub(crate) fn router(
     node: Arc<Node>,
     lookup: Arc<Lookup>,
-    tcp_port: u16,
-    http_port: u16,
+    tcp_port: i32,
+    http_port: i32,
 ) -> Router {
     let config = Arc::new(Config { node: node.clone(), lookup });
     let info = move |node: Arc<Node>, _: Request| async move { info(&node, tcp_port, http_port) };
@@ -94,8 +94,8 @@ struct Info<'a> {
     version: &'a str,
     broadcast_address: &'a str,
     hostname: String,
-    http_port: u16,
-    tcp_port: u16,
+    http_port: i32,
+    tcp_port: i32,
     start_time: u64,
     /// In nanoseconds, like all durations here.
     max_heartbeat_interval: u128,
@@ -110,7 +110,7 @@ struct Info<'a> {
     incarnation: u32,
 }
 
-fn info(node: &Node, tcp_port: u16, http_port: u16) -> Result<Response, Error> {
+fn info(node: &Node, tcp_port: i32, http_port: i32) -> Result<Response, Error> {
     let options = &node.services.options;
     json(&Info {
         version: VERSION,

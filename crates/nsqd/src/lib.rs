@@ -11,7 +11,7 @@
 //!
 //! let options = Options { data_path: "/var/lib/nsq".into(), ..Options::default() };
 //! let nsqd = Nsqd::start(options, Logger::new("[nsqd] ", Level::Info)).await?;
-//! println!("publish to {}", nsqd.tcp_address());
+//! println!("publish to {:?}", nsqd.tcp_address());
 //! nsqd.run(async { /* until this resolves */ }).await?;
 //! # Ok(())
 //! # }

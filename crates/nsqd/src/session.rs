@@ -27,10 +27,10 @@ pub(crate) mod workers;
 
 use std::{io, sync::Arc, time::Duration};
 
+use nsq_daemon::net::Socket;
 use nsq_protocol::{Code, FrameType, HEARTBEAT, MAGIC_V2, Phase};
 use tokio::{
-    io::AsyncReadExt,
-    net::TcpStream,
+    io::{AsyncRead, AsyncReadExt},
     time::{Instant, sleep_until, timeout},
 };
 
@@ -60,7 +60,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const REST_BYTES_MAX: usize = 64 << 20;
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve(node: Arc<Node>, mut stream: TcpStream, client: Arc<Client>) {
+pub(crate) async fn serve(node: Arc<Node>, mut stream: Socket, client: Arc<Client>) {
     // Known from the first moment, so that a stop also reaches clients that have not said anything yet.
     node.clients.add(client.clone());
     if node.is_stopping() {
@@ -73,7 +73,7 @@ pub(crate) async fn serve(node: Arc<Node>, mut stream: TcpStream, client: Arc<Cl
 }
 
 /// Waits for the magic; returns whether it names a protocol that is spoken here.
-async fn greet(node: &Node, stream: &mut TcpStream, client: &Client) -> bool {
+async fn greet(node: &Node, stream: &mut Socket, client: &Client) -> bool {
     let logger = &node.services.logger;
     match read_magic(stream, client).await {
         Ok(magic) if magic == MAGIC_V2 => true,
@@ -95,7 +95,7 @@ async fn greet(node: &Node, stream: &mut TcpStream, client: &Client) -> bool {
     }
 }
 
-async fn read_magic(stream: &mut TcpStream, client: &Client) -> io::Result<[u8; 4]> {
+async fn read_magic(stream: &mut Socket, client: &Client) -> io::Result<[u8; 4]> {
     let mut magic = [0; 4];
     tokio::select! {
         read = timeout(MAGIC_TIMEOUT, stream.read_exact(&mut magic)) => {
@@ -106,7 +106,7 @@ async fn read_magic(stream: &mut TcpStream, client: &Client) -> io::Result<[u8; 
     }
 }
 
-async fn converse(node: &Arc<Node>, mut stream: TcpStream, client: &Arc<Client>) {
+async fn converse(node: &Arc<Node>, mut stream: Socket, client: &Arc<Client>) {
     let logger = &node.services.logger;
     let mut session = Session::new(node.clone(), client.clone());
     if let Err(broken) = session.run(&mut stream).await {
@@ -121,7 +121,7 @@ async fn converse(node: &Arc<Node>, mut stream: TcpStream, client: &Arc<Client>)
 }
 
 /// Writes the rest of the output, for at most [`FAREWELL`].
-async fn write_last(output: &mut Output, stream: &TcpStream) {
+async fn write_last(output: &mut Output, stream: &Socket) {
     let write = async {
         while !output.is_empty() {
             if stream.writable().await.is_err() || output.write_to(stream).is_err() {
@@ -192,7 +192,7 @@ impl Session {
         }
     }
 
-    async fn run(&mut self, stream: &mut TcpStream) -> Result<(), Broken> {
+    async fn run(&mut self, stream: &mut Socket) -> Result<(), Broken> {
         while !self.client.is_closing() {
             match self.handle_input() {
                 Ok(()) => {}
@@ -235,7 +235,7 @@ impl Session {
         subscription.channel.deliver(self.client.id, now, room, send)
     }
 
-    fn write(&mut self, stream: &TcpStream) -> Result<(), Broken> {
+    fn write(&mut self, stream: &Socket) -> Result<(), Broken> {
         if self.output.write_to(stream).map_err(Broken::Write)? > 0 {
             self.liveness.written(Instant::now());
         }
@@ -243,7 +243,7 @@ impl Session {
     }
 
     /// Lets other connections have their turn, then takes the FINs that the socket may hold.
-    async fn yield_turn(&mut self, stream: &TcpStream) -> Result<Next, Broken> {
+    async fn yield_turn(&mut self, stream: &Socket) -> Result<Next, Broken> {
         if self.liveness.is_due() && self.check() == Next::Close {
             return Ok(Next::Close);
         }
@@ -253,7 +253,7 @@ impl Session {
     }
 
     /// Waits until there is something to do.
-    async fn wait(&mut self, stream: &mut TcpStream) -> Result<Next, Broken> {
+    async fn wait(&mut self, stream: &mut Socket) -> Result<Next, Broken> {
         match self.next_event(stream).await? {
             Event::Woken | Event::Writable => {}
             Event::Read(0) => {
@@ -276,16 +276,32 @@ impl Session {
         Ok(Next::Turn)
     }
 
-    async fn next_event(&mut self, stream: &mut TcpStream) -> Result<Event, Broken> {
+    async fn next_event(&mut self, stream: &mut Socket) -> Result<Event, Broken> {
+        match stream {
+            Socket::Tcp(stream) => {
+                let (mut reader, writer) = stream.split();
+                self.select(&mut reader, writer.writable()).await
+            }
+            Socket::Unix(stream) => {
+                let (mut reader, writer) = stream.split();
+                self.select(&mut reader, writer.writable()).await
+            }
+        }
+    }
+
+    async fn select(
+        &mut self,
+        reader: &mut (impl AsyncRead + Unpin),
+        writable: impl Future<Output = io::Result<()>>,
+    ) -> Result<Event, Broken> {
         let may_read = self.output.bytes() + self.answers.bytes() < OUTPUT_BYTES_MAX;
-        let (mut reader, writer) = stream.split();
         tokio::select! {
             biased;
             () = self.client.woken() => Ok(Event::Woken),
-            read = self.input.read(&mut reader), if may_read => {
+            read = self.input.read(reader), if may_read => {
                 read.map(Event::Read).map_err(Broken::Read)
             }
-            writable = writer.writable(), if !self.output.is_empty() => {
+            writable = writable, if !self.output.is_empty() => {
                 writable.map(|()| Event::Writable).map_err(Broken::Write)
             }
             flushed = self.answers.flushed() => Ok(Event::Flushed(flushed)),
@@ -315,7 +331,7 @@ impl Session {
     }
 
     /// Sends the last answers, once they may be sent.
-    async fn say_farewell(&mut self, stream: &TcpStream) {
+    async fn say_farewell(&mut self, stream: &Socket) {
         while !self.answers.is_empty() {
             match self.answers.flushed().await {
                 Ok(()) => self.answers.release(&mut self.output),
@@ -333,7 +349,7 @@ impl Session {
     }
 
     /// Handles what the client sent before it went away. No answer reaches it any more.
-    async fn handle_rest(&mut self, stream: &mut TcpStream) {
+    async fn handle_rest(&mut self, stream: &mut Socket) {
         let mut bytes = 0;
         while bytes < REST_BYTES_MAX && !self.client.is_closing() {
             let handled = self.handle_input();

@@ -2,8 +2,12 @@
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use nsq_daemon::{http, log::Logger, tasks::Tasks};
-use tokio::net::TcpListener;
+use nsq_daemon::{
+    http,
+    log::Logger,
+    net::{AnyListener, ListenError, listen},
+    tasks::Tasks,
+};
 
 use crate::{directory::Directory, http::router, options::Options, tcp, version_line};
 
@@ -15,13 +19,8 @@ const DRAIN: Duration = Duration::from_secs(2);
 #[non_exhaustive]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("failed to instantiate nsqlookupd - listen ({address}) failed - {source}")]
-    Listen {
-        /// The address.
-        address: String,
-        /// The operating system's error.
-        source: io::Error,
-    },
+    #[error("failed to instantiate nsqlookupd - {0}")]
+    Listen(#[from] ListenError),
 }
 
 /// Why nsqlookupd stopped without being asked to.
@@ -36,10 +35,8 @@ pub enum RunError {
 /// An nsqlookupd with open ports.
 pub struct Nsqlookupd {
     directory: Arc<Directory>,
-    tcp: TcpListener,
-    tcp_address: SocketAddr,
-    http: TcpListener,
-    http_address: SocketAddr,
+    tcp: AnyListener,
+    http: AnyListener,
 }
 
 impl Nsqlookupd {
@@ -49,20 +46,20 @@ impl Nsqlookupd {
     /// When an address cannot be listened on.
     pub async fn start(options: Options, logger: Logger) -> Result<Self, StartError> {
         logger.info(format_args!("{}", version_line()));
-        let (tcp, tcp_address) = listen(&options.tcp_address).await?;
-        let (http, http_address) = listen(&options.http_address).await?;
-        let directory = Arc::new(Directory::new(options, logger, tcp_address, http_address));
-        Ok(Self { directory, tcp, tcp_address, http, http_address })
+        let tcp = listen(&options.tcp_address).await?;
+        let http = listen(&options.http_address).await?;
+        let directory = Arc::new(Directory::new(options, logger, port(&tcp), port(&http)));
+        Ok(Self { directory, tcp, http })
     }
 
-    /// The address nsqd announces itself to.
-    pub fn tcp_address(&self) -> SocketAddr {
-        self.tcp_address
+    /// The address nsqd announces itself to, unless it is a unix socket.
+    pub fn tcp_address(&self) -> Option<SocketAddr> {
+        self.tcp.socket_addr()
     }
 
-    /// The address of the HTTP API.
-    pub fn http_address(&self) -> SocketAddr {
-        self.http_address
+    /// The address of the HTTP API, unless it is a unix socket.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http.socket_addr()
     }
 
     /// Serves until `shutdown` resolves, then closes all connections.
@@ -70,7 +67,7 @@ impl Nsqlookupd {
     /// # Errors
     /// When a listener failed; nsqlookupd has stopped then too.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Self { directory, tcp, http, .. } = self;
+        let Self { directory, tcp, http } = self;
         let tasks = Tasks::new();
         let token = tasks.shutdown_token();
         let stop = async {
@@ -110,12 +107,7 @@ impl Nsqlookupd {
     }
 }
 
-async fn listen(address: &str) -> Result<(TcpListener, SocketAddr), StartError> {
-    let failed = |source| StartError::Listen { address: address.to_owned(), source };
-    // An address without a host means all of them.
-    let full =
-        if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.to_owned() };
-    let listener = TcpListener::bind(&full).await.map_err(failed)?;
-    let local = listener.local_addr().map_err(failed)?;
-    Ok((listener, local))
+/// The port that nsqd is told.
+fn port(listener: &AnyListener) -> u16 {
+    listener.socket_addr().map_or(0, |address| address.port())
 }

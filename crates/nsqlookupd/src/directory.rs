@@ -1,11 +1,8 @@
 //! State shared by sessions and HTTP handlers.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
 };
 
 use nsq_broker::{
@@ -30,15 +27,15 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// An empty directory, served at these addresses.
-    pub(crate) fn new(options: Options, logger: Logger, tcp: SocketAddr, http: SocketAddr) -> Self {
+    /// An empty directory, served at these ports.
+    pub(crate) fn new(options: Options, logger: Logger, tcp_port: u16, http_port: u16) -> Self {
         let registry = Registry::new(options.inactive_producer_timeout, options.tombstone_lifetime);
         Self {
             logger,
             metrics: Metrics::default(),
             broadcast_address: options.broadcast_address,
-            tcp_port: tcp.port(),
-            http_port: http.port(),
+            tcp_port,
+            http_port,
             clock: Clock::start(),
             registry: Mutex::new(registry),
             next_producer: AtomicU64::new(0),

@@ -1,9 +1,12 @@
 //! IDENTIFY: nsqd's description of itself, and the response.
 
-use std::{fmt, net::SocketAddr};
+use std::fmt;
 
 use nsq_broker::registry::Peer;
-use nsq_daemon::{json::escape_html, net::host_name};
+use nsq_daemon::{
+    json::escape_html,
+    net::{Remote, host_name},
+};
 use nsq_protocol::{ClientError, Code};
 use serde::{
     Deserialize, Deserializer, Serialize,
@@ -16,7 +19,7 @@ use crate::{VERSION, directory::Directory};
 ///
 /// # Errors
 /// When it is not JSON of the right types, or lacks what consumers need to connect.
-pub(crate) fn read(body: &[u8], remote: SocketAddr) -> Result<Peer, ClientError> {
+pub(crate) fn read(body: &[u8], remote: Remote) -> Result<Peer, ClientError> {
     let bad = |text: &str| ClientError::new(Code::BadBody, text);
     // Invalid UTF-8 is replaced rather than refused: a host name may hold any bytes.
     let text = String::from_utf8_lossy(body);
@@ -108,8 +111,8 @@ mod tests {
     use super::*;
 
     fn read_text(body: &str) -> Result<Peer, String> {
-        let remote = SocketAddr::from(([127, 0, 0, 1], 5));
-        read(body.as_bytes(), remote).map_err(|error| error.to_string())
+        let remote = std::net::SocketAddr::from(([127, 0, 0, 1], 5));
+        read(body.as_bytes(), remote.into()).map_err(|error| error.to_string())
     }
 
     #[test]

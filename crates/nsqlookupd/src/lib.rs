@@ -11,7 +11,7 @@
 //!
 //! let logger = Logger::new("[nsqlookupd] ", Level::Info);
 //! let nsqlookupd = Nsqlookupd::start(Options::default(), logger).await?;
-//! println!("announce to {}, ask {}", nsqlookupd.tcp_address(), nsqlookupd.http_address());
+//! println!("announce to {:?}", nsqlookupd.tcp_address());
 //! nsqlookupd.run(async { /* until this resolves */ }).await?;
 //! # Ok(())
 //! # }

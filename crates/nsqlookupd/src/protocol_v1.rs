@@ -1,8 +1,9 @@
 //! The session of one nsqd: commands in, registrations changed, one response each.
 
-use std::{io, net::SocketAddr, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{io, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use nsq_broker::registry::{ProducerId, Registration};
+use nsq_daemon::net::{Remote, Socket};
 use nsq_options::duration;
 use nsq_protocol::{
     ClientError, Code, MAGIC_V1, Missing, OK,
@@ -10,7 +11,6 @@ use nsq_protocol::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -32,8 +32,8 @@ const LINGER: Duration = Duration::from_millis(500);
 /// registrations are removed then.
 pub(crate) async fn serve(
     directory: &Directory,
-    mut stream: TcpStream,
-    remote: SocketAddr,
+    mut stream: Socket,
+    remote: Remote,
     shutdown: &CancellationToken,
 ) {
     let _open = directory.metrics.connection();
@@ -44,7 +44,7 @@ pub(crate) async fn serve(
     }
 }
 
-async fn converse(stream: &mut TcpStream, client: &mut Client<'_>) {
+async fn converse(stream: &mut Socket, client: &mut Client<'_>) {
     let (logger, remote) = (&client.directory.logger, client.remote);
     let mut buf = Vec::new();
     if let Err(error) = within(READ_PATIENCE, read_magic(stream, &mut buf)).await {
@@ -83,7 +83,7 @@ enum End {
 }
 
 /// Reads until `buf` holds at least the magic.
-async fn read_magic(stream: &mut TcpStream, buf: &mut Vec<u8>) -> io::Result<()> {
+async fn read_magic(stream: &mut Socket, buf: &mut Vec<u8>) -> io::Result<()> {
     while buf.len() < MAGIC_V1.len() {
         if read(stream, buf).await? == 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "EOF"));
@@ -93,7 +93,7 @@ async fn read_magic(stream: &mut TcpStream, buf: &mut Vec<u8>) -> io::Result<()>
 }
 
 /// Serves the commands in `buf` and all that follow.
-async fn serve_commands(stream: &mut TcpStream, client: &mut Client<'_>, mut buf: Vec<u8>) -> End {
+async fn serve_commands(stream: &mut Socket, client: &mut Client<'_>, mut buf: Vec<u8>) -> End {
     let mut out = Vec::new();
     loop {
         let missing = match client.serve(&mut buf, &mut out) {
@@ -125,17 +125,17 @@ async fn serve_commands(stream: &mut TcpStream, client: &mut Client<'_>, mut buf
 }
 
 /// Sends the pending responses, then `error`.
-async fn refuse(stream: &mut TcpStream, error: &ClientError, mut out: Vec<u8>) -> End {
+async fn refuse(stream: &mut Socket, error: &ClientError, mut out: Vec<u8>) -> End {
     v1::encode_error(error, &mut out);
     respond(stream, &out).await.map_or_else(End::Failed, |()| End::Refused)
 }
 
-async fn read(stream: &mut TcpStream, buf: &mut Vec<u8>) -> io::Result<usize> {
+async fn read(stream: &mut Socket, buf: &mut Vec<u8>) -> io::Result<usize> {
     buf.reserve(READ_BYTES);
     stream.read_buf(buf).await
 }
 
-async fn respond(stream: &mut TcpStream, out: &[u8]) -> io::Result<()> {
+async fn respond(stream: &mut Socket, out: &[u8]) -> io::Result<()> {
     within(WRITE_PATIENCE, stream.write_all(out)).await
 }
 
@@ -148,7 +148,7 @@ async fn within<T>(
 }
 
 /// Closes a connection on which the client may still be sending, so that it can read the last response.
-async fn linger(stream: &mut TcpStream) {
+async fn linger(stream: &mut Socket) {
     let _ = stream.shutdown().await;
     let drained = async {
         let mut rest = [0; 1024];
@@ -161,7 +161,7 @@ async fn linger(stream: &mut TcpStream) {
 /// A connected client and its registration as a producer, which is removed on drop.
 struct Client<'a> {
     directory: &'a Directory,
-    remote: SocketAddr,
+    remote: Remote,
     producer: Option<ProducerId>,
 }
 

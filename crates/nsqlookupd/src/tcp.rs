@@ -2,8 +2,10 @@
 
 use std::{io, sync::Arc};
 
-use nsq_daemon::{net, tasks::Tasks};
-use tokio::net::TcpListener;
+use nsq_daemon::{
+    net::{self, AnyListener},
+    tasks::Tasks,
+};
 
 use crate::{directory::Directory, protocol_v1};
 
@@ -13,19 +15,19 @@ use crate::{directory::Directory, protocol_v1};
 /// When the listener itself is broken.
 pub(crate) async fn accept(
     directory: &Arc<Directory>,
-    listener: TcpListener,
+    listener: AnyListener,
     tasks: &Tasks,
 ) -> io::Result<()> {
     let (logger, shutdown) = (&directory.logger, tasks.shutdown_token());
-    net::accept("TCP", listener, logger, &shutdown, |stream, remote| {
+    net::accept("TCP", listener, logger, &shutdown, |socket, remote| {
         logger.info(format_args!("TCP: new client({remote})"));
-        if let Err(error) = net::prepare(&stream) {
+        if let Err(error) = socket.prepare() {
             logger.warn(format_args!("client({remote}) - {error}"));
             return;
         }
         let (directory, shutdown) = (Arc::clone(directory), shutdown.clone());
         tasks.spawn("connection", async move {
-            protocol_v1::serve(&directory, stream, remote, &shutdown).await;
+            protocol_v1::serve(&directory, socket, remote, &shutdown).await;
         });
     })
     .await

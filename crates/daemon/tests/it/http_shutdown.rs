@@ -75,7 +75,7 @@ async fn a_gate_answers_before_any_route() {
 async fn a_unix_socket_is_served_like_a_port() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("http.sock");
-    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let listener = nsq_daemon::net::listen(path.to_str().unwrap()).await.unwrap();
     let capture = Capture::new();
     let log = Logger::with_sink("", Level::Info, capture.clone());
     let router = Router::new().get("/ping", async |_| Response::text("OK"));

@@ -1,12 +1,12 @@
 //! The HTTP port while the data folder is being opened.
 
-use std::{io, os::fd::AsFd, pin::pin, time::Duration};
+use std::{pin::pin, time::Duration};
 
 use nsq_daemon::{
     http::{self, Request, Response, Router, StatusCode},
     log::Logger,
+    net::AnyListener,
 };
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// The time that requests wait for a start before they are refused, so that a short one goes unnoticed.
@@ -14,7 +14,7 @@ const UNNOTICED: Duration = Duration::from_secs(1);
 
 /// Refuses requests on `listener`, because nsqd is starting, until `opening` is done. If that is soon, they wait.
 pub(crate) async fn serve_while<T>(
-    listener: &TcpListener,
+    listener: &AnyListener,
     logger: &Logger,
     opening: impl Future<Output = T>,
 ) -> T {
@@ -24,14 +24,9 @@ pub(crate) async fn serve_while<T>(
     }
     let done = CancellationToken::new();
     let serving = async {
-        let served = match duplicate(listener) {
-            Ok(listener) => {
-                let router = Router::new().gate(|request| Some(starting(request)));
-                http::serve(listener, router, logger.clone(), done.clone()).await
-            }
-            Err(error) => Err(error),
-        };
-        if let Err(error) = served {
+        let router = Router::new().gate(|request| Some(starting(request)));
+        let served = http::serve(listener.clone(), router, logger.clone(), done.clone());
+        if let Err(error) = served.await {
             logger.warn(format_args!("HTTP: not served while starting - {error}"));
         }
     };
@@ -41,11 +36,6 @@ pub(crate) async fn serve_while<T>(
         opened
     };
     tokio::join!(opening, serving).0
-}
-
-/// A second handle of a listening socket.
-fn duplicate(listener: &TcpListener) -> io::Result<TcpListener> {
-    TcpListener::from_std(listener.as_fd().try_clone_to_owned()?.into())
 }
 
 fn starting(request: &Request) -> Response {

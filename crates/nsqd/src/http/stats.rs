@@ -8,13 +8,13 @@ mod text;
 
 use std::{
     collections::{BTreeSet, HashMap},
-    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
 
 use foldhash::fast::RandomState;
 use nsq_broker::{ClientId, ClientStats};
+use nsq_daemon::net::Remote;
 use serde::{Serialize, Serializer};
 
 use self::memory::Memory;
@@ -99,7 +99,7 @@ struct Connection {
     hostname: String,
     version: &'static str,
     #[serde(serialize_with = "as_text")]
-    remote_address: SocketAddr,
+    remote_address: Remote,
     state: u8,
     ready_count: u64,
     in_flight_count: u64,
@@ -274,6 +274,6 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-fn as_text<S: Serializer>(address: &SocketAddr, serializer: S) -> Result<S::Ok, S::Error> {
+fn as_text<S: Serializer>(address: &Remote, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(address)
 }

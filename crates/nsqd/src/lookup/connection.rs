@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use nsq_daemon::net::host_name;
+use nsq_daemon::net::{Socket, host_name};
 use nsq_protocol::{
     ClientError, MAGIC_V1,
     v1::{self, Command, ResponseError},
@@ -10,8 +10,7 @@ use nsq_protocol::{
 use serde::Deserialize;
 use serde_json::json;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    io::{AsyncReadExt, AsyncWriteExt, split},
     time::timeout,
 };
 
@@ -39,6 +38,7 @@ impl PeerInfo {
     pub(super) fn http_address(&self) -> Option<String> {
         let (host, port) = (&self.broadcast_address, self.http_port);
         match host.as_str() {
+            _ if port == 0 => None,
             "" => None,
             ipv6 if ipv6.contains(':') && !ipv6.starts_with('[') => {
                 Some(format!("[{ipv6}]:{port}"))
@@ -78,7 +78,7 @@ impl Batch {
 }
 
 /// A connection on which nsqd has identified itself.
-pub(super) struct Connection(TcpStream);
+pub(super) struct Connection(Socket);
 
 impl Connection {
     /// Connects and identifies the node.
@@ -86,9 +86,9 @@ impl Connection {
         node: &Node,
         address: &str,
     ) -> Result<(Self, PeerInfo), ConnectionError> {
-        let stream = in_time(TcpStream::connect(address)).await?;
-        stream.set_nodelay(true)?;
-        let mut connection = Self(stream);
+        let socket = in_time(Socket::connect(address)).await?;
+        socket.prepare()?;
+        let mut connection = Self(socket);
         let mut hello = Batch { bytes: MAGIC_V1.to_vec(), count: 0 };
         hello.push(Command::Identify(identity(node).as_bytes()));
         let response = connection.send(&hello).await?;
@@ -100,7 +100,7 @@ impl Connection {
 
     /// Sends a batch and reads the responses. Returns the last one.
     pub(super) async fn send(&mut self, batch: &Batch) -> Result<Vec<u8>, ConnectionError> {
-        let (mut reader, mut writer) = self.0.split();
+        let (mut reader, mut writer) = split(&mut self.0);
         let write = in_time(writer.write_all(&batch.bytes));
         let read = async {
             let (mut input, mut last) = (Vec::new(), Vec::new());

@@ -3,11 +3,9 @@
 use std::io::{self, ErrorKind};
 
 use bytes::BytesMut;
+use nsq_daemon::net::Socket;
 use nsq_protocol::Progress;
-use tokio::{
-    io::{AsyncRead, AsyncReadExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// The most a connection reads at once: at first, and after reads that filled their room.
 const READ_BYTES_MIN: usize = 2 << 10;
@@ -46,7 +44,7 @@ impl Input {
     ///
     /// # Errors
     /// When the connection is broken.
-    pub(super) fn read_now(&mut self, stream: &TcpStream) -> io::Result<()> {
+    pub(super) fn read_now(&mut self, stream: &Socket) -> io::Result<()> {
         self.make_room();
         match stream.try_read_buf(&mut self.buffer) {
             Ok(_) => Ok(()),

@@ -3,9 +3,9 @@
 use std::{collections::VecDeque, io, io::IoSlice};
 
 use bytes::{Buf, Bytes, BytesMut};
+use nsq_daemon::net::Socket;
 use nsq_log::Slice;
 use nsq_protocol::{FrameType, MESSAGE_FRAME_HEAD_BYTES};
-use tokio::net::TcpStream;
 
 /// Slices of the log shorter than this are copied into one piece: so short a copy costs less than a piece of its
 /// own in a vectored write.
@@ -99,7 +99,7 @@ impl Output {
     ///
     /// # Errors
     /// When the connection is broken.
-    pub(crate) fn write_to(&mut self, stream: &TcpStream) -> io::Result<usize> {
+    pub(crate) fn write_to(&mut self, stream: &Socket) -> io::Result<usize> {
         let mut total = 0;
         while self.bytes > 0 {
             match self.write_once(stream) {
@@ -116,7 +116,7 @@ impl Output {
         Ok(total)
     }
 
-    fn write_once(&mut self, stream: &TcpStream) -> io::Result<usize> {
+    fn write_once(&mut self, stream: &Socket) -> io::Result<usize> {
         if self.pieces.is_empty() {
             return stream.try_write(&self.tail);
         }

@@ -2,8 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use nsq_daemon::net;
-use tokio::net::TcpListener;
+use nsq_daemon::net::{self, AnyListener};
 use tokio_util::sync::CancellationToken;
 
 use crate::{node::Node, session::workers::Workers, topic::client::Client};
@@ -14,17 +13,17 @@ use crate::{node::Node, session::workers::Workers, topic::client::Client};
 /// When the listener itself is broken.
 pub(crate) async fn accept(
     node: Arc<Node>,
-    listener: TcpListener,
+    listener: AnyListener,
     workers: &Workers,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let logger = node.services.logger.clone();
-    net::accept("TCP", listener, &logger, &shutdown, |stream, remote| {
+    net::accept("TCP", listener, &logger, &shutdown, |socket, remote| {
         logger.info(format_args!("TCP: new client({remote})"));
         let connected_at_s = node.services.clock.wall_seconds();
         let client = Arc::new(Client::new(node.next_client_id(), remote, connected_at_s));
-        match net::prepare(&stream).and_then(|()| stream.into_std()) {
-            Ok(stream) => workers.assign(stream, client),
+        match socket.prepare().and_then(|()| socket.into_std()) {
+            Ok(socket) => workers.assign(socket, client),
             Err(error) => logger.warn(format_args!("client({remote}) - {error}")),
         }
     })

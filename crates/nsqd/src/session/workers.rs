@@ -6,7 +6,6 @@
 
 use std::{
     io,
-    net::TcpStream,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -14,7 +13,10 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use nsq_daemon::tasks::Tasks;
+use nsq_daemon::{
+    net::{Socket, StdSocket},
+    tasks::Tasks,
+};
 use tokio::{runtime::Runtime, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +30,7 @@ pub(crate) struct Workers {
 }
 
 struct Worker {
-    connections: mpsc::UnboundedSender<(TcpStream, Arc<Client>)>,
+    connections: mpsc::UnboundedSender<(StdSocket, Arc<Client>)>,
     count: Arc<AtomicUsize>,
     thread: JoinHandle<()>,
 }
@@ -53,7 +55,7 @@ impl Workers {
     }
 
     /// Gives a connection to the worker with the fewest.
-    pub(crate) fn assign(&self, stream: TcpStream, client: Arc<Client>) {
+    pub(crate) fn assign(&self, stream: StdSocket, client: Arc<Client>) {
         let Some(worker) =
             self.workers.iter().min_by_key(|worker| worker.count.load(Ordering::Relaxed))
         else {
@@ -97,7 +99,7 @@ fn serve(
     runtime: &Runtime,
     node: &Arc<Node>,
     tasks: &Tasks,
-    mut assigned: mpsc::UnboundedReceiver<(TcpStream, Arc<Client>)>,
+    mut assigned: mpsc::UnboundedReceiver<(StdSocket, Arc<Client>)>,
     count: &Arc<AtomicUsize>,
     idle: &CancellationToken,
 ) {
@@ -109,7 +111,7 @@ fn serve(
             };
             let Some((stream, client)) = connection else { return };
             let counted = Counted(count.clone());
-            match tokio::net::TcpStream::from_std(stream) {
+            match Socket::from_std(stream) {
                 Ok(stream) => {
                     let serve = session::serve(node.clone(), stream, client);
                     tasks.spawn("connection", async move {

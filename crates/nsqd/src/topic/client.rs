@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::SocketAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU8, Ordering},
@@ -11,6 +10,7 @@ use std::{
 
 use foldhash::fast::RandomState;
 use nsq_broker::ClientId;
+use nsq_daemon::net::Remote;
 use tokio::sync::Notify;
 
 use crate::lock::lock;
@@ -31,7 +31,7 @@ pub(crate) enum ClientState {
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) id: ClientId,
-    pub(crate) remote: SocketAddr,
+    pub(crate) remote: Remote,
     pub(crate) connected_at_s: u64,
     wake: Notify,
     closing: AtomicBool,
@@ -53,8 +53,8 @@ pub(crate) struct About {
 }
 
 impl Client {
-    pub(crate) fn new(id: ClientId, remote: SocketAddr, connected_at_s: u64) -> Self {
-        let ip = remote.ip().to_string();
+    pub(crate) fn new(id: ClientId, remote: Remote, connected_at_s: u64) -> Self {
+        let ip = remote.ip_text();
         let about = About { client_id: ip.clone(), hostname: ip, ..About::default() };
         Self {
             id,

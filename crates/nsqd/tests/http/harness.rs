@@ -52,7 +52,7 @@ impl TestNsqd {
         };
         change(&mut options);
         let nsqd = Nsqd::start(options, logger).await.unwrap();
-        let (http, tcp) = (nsqd.http_address().unwrap(), nsqd.tcp_address());
+        let (http, tcp) = (nsqd.http_address().unwrap(), nsqd.tcp_address().unwrap());
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(nsqd.run(async {
             let _ = stopped.await;

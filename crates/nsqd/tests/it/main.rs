@@ -17,6 +17,7 @@ mod lookup;
 mod process;
 mod protocol;
 mod restart;
+mod service;
 mod session;
 mod support;
 mod topology;

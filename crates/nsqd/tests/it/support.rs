@@ -83,7 +83,8 @@ impl Server {
                 .unwrap();
             runtime.block_on(async move {
                 let nsqd = Nsqd::start_in(world, options, logger).await.unwrap();
-                started.send((nsqd.tcp_address(), nsqd.http_address().unwrap())).unwrap();
+                let tcp = nsqd.tcp_address().unwrap();
+                started.send((tcp, nsqd.http_address().unwrap())).unwrap();
                 nsqd.run(async {
                     // Dropped or sent: both mean stop.
                     let _ = stopped.await;

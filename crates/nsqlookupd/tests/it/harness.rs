@@ -49,7 +49,7 @@ impl TestLookupd {
         let log = Capture::new();
         let logger = Logger::with_sink("", Level::Debug, log.clone());
         let nsqlookupd = Nsqlookupd::start(options, logger).await.unwrap();
-        let (tcp, http) = (nsqlookupd.tcp_address(), nsqlookupd.http_address());
+        let (tcp, http) = (nsqlookupd.tcp_address().unwrap(), nsqlookupd.http_address().unwrap());
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(nsqlookupd.run(async {
             let _ = stopped.await;

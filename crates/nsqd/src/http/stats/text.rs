@@ -74,7 +74,8 @@ impl ChannelStats {
 
 impl Connection {
     fn write(&self, f: &mut fmt::Formatter<'_>, now: u64) -> fmt::Result {
-        let name = format!("{}:{} {}", self.hostname, self.remote_address.port(), self.user_agent);
+        let port = self.remote_address.port().map_or_else(String::new, |port| port.to_string());
+        let name = format!("{}:{port} {}", self.hostname, self.user_agent);
         write!(f, "[{} {name:<21}] ", self.version)?;
         if self.pub_counts.is_empty() {
             let Self {

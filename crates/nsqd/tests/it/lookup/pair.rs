@@ -36,8 +36,8 @@ impl Pair {
         };
         let logger = Logger::with_sink("", Level::Debug, log.clone());
         let nsqlookupd = Nsqlookupd::start(options, logger).await.unwrap();
-        let (nsqd, folder) = start_nsqd(nsqlookupd.tcp_address()).await;
-        let pair = Self { nsqd, lookupd: nsqlookupd.http_address(), log, _folder: folder };
+        let (nsqd, folder) = start_nsqd(nsqlookupd.tcp_address().unwrap()).await;
+        let pair = Self { nsqd, lookupd: nsqlookupd.http_address().unwrap(), log, _folder: folder };
         tokio::spawn(nsqlookupd.run(std::future::pending()));
         pair.logged("IDENTIFY", 1).await;
         pair

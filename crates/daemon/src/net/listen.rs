@@ -1,0 +1,221 @@
+//! Listening on a TCP port or a unix socket.
+
+use std::{
+    fs, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::unix::fs::{FileTypeExt, MetadataExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustix::{io::Errno, net::sockopt};
+use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream, lookup_host};
+
+use super::{accept::Listener, address::Address, remote::Remote, socket::Socket};
+
+/// The connections that may wait to be accepted. The operating system has a limit of its own, usually this one.
+const BACKLOG: u32 = 4096;
+
+/// A listener on a TCP port or a unix socket. Clones share it; the last one closes it and removes the socket's file.
+#[derive(Clone, Debug)]
+pub struct AnyListener(Arc<Inner>);
+
+#[derive(Debug)]
+enum Inner {
+    Tcp(TcpListener),
+    Unix { listener: UnixListener, _file: Option<SocketFile> },
+}
+
+/// An address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("listen ({address}) failed - {}", plain(source))]
+pub struct ListenError {
+    /// The address.
+    pub address: String,
+    /// The operating system's error.
+    pub source: io::Error,
+}
+
+/// Listens on an address, given as [`Address::parse`] reads it.
+///
+/// # Errors
+/// When it is not an address, or cannot be listened on.
+pub async fn listen(address: &str) -> Result<AnyListener, ListenError> {
+    let listening = match Address::parse(address) {
+        Ok(address) => bind(&address).await,
+        Err(invalid) => Err(io::Error::new(io::ErrorKind::InvalidInput, invalid)),
+    };
+    listening.map_err(|source| ListenError { address: address.to_owned(), source })
+}
+
+/// Listens on an address.
+///
+/// A host that is empty or `0.0.0.0` means all addresses of this machine, IPv6 included, as in NSQ. A name that has
+/// several addresses means one of them, IPv4 first.
+///
+/// # Errors
+/// When it cannot be listened on.
+pub async fn bind(address: &Address) -> io::Result<AnyListener> {
+    let inner = match address {
+        Address::Tcp { host, port } => Inner::Tcp(bind_tcp(host, *port).await?),
+        Address::Unix(path) => {
+            Inner::Unix { listener: bind_unix(path).await?, _file: SocketFile::at(path) }
+        }
+    };
+    Ok(AnyListener(Arc::new(inner)))
+}
+
+async fn bind_tcp(host: &str, port: u16) -> io::Result<TcpListener> {
+    if host.is_empty() || host.parse() == Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) {
+        return bind_all(port);
+    }
+    let addresses: Vec<_> = lookup_host((host, port)).await?.collect();
+    let ipv4 = addresses.iter().find(|address| address.is_ipv4());
+    let Some(&address) = ipv4.or_else(|| addresses.first()) else {
+        return Err(io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address")));
+    };
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    listen_on(socket, address)
+}
+
+/// Listens on all addresses: with IPv6, which includes IPv4, where there is IPv6.
+fn bind_all(port: u16) -> io::Result<TcpListener> {
+    let both = || {
+        let socket = TcpSocket::new_v6()?;
+        sockopt::set_ipv6_v6only(&socket, false)?;
+        listen_on(socket, (Ipv6Addr::UNSPECIFIED, port).into())
+    };
+    both().or_else(|error| match Errno::from_io_error(&error) {
+        Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => {
+            listen_on(TcpSocket::new_v4()?, (Ipv4Addr::UNSPECIFIED, port).into())
+        }
+        _ => Err(error),
+    })
+}
+
+fn listen_on(socket: TcpSocket, address: SocketAddr) -> io::Result<TcpListener> {
+    // A restart need not wait until the connections of the last run have timed out.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Listens on a path. The socket that a killed process has left there is replaced: nothing listens on it.
+///
+/// Of two processes that replace the same one at the same time, one may end up unreachable. They are told to use the
+/// same address then, which can only work for one of them.
+async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_abandoned(path).await => {
+            fs::remove_file(path)?;
+            UnixListener::bind(path)
+        }
+        bound => bound,
+    }
+}
+
+/// Returns whether a path is a socket that no process listens on.
+async fn is_abandoned(path: &Path) -> bool {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    is_socket && UnixStream::connect(path).await.is_err_and(refused)
+}
+
+/// The file of a unix socket, removed when dropped.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl SocketFile {
+    fn at(path: &Path) -> Option<Self> {
+        // The folder that is the current one may be another later.
+        let path = std::path::absolute(path).ok()?;
+        let file = fs::symlink_metadata(&path).ok()?;
+        Some(Self { path, device: file.dev(), inode: file.ino() })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let is_this = |file: fs::Metadata| (file.dev(), file.ino()) == (self.device, self.inode);
+        // A file that another process has put there meanwhile is not ours to remove.
+        if fs::symlink_metadata(&self.path).is_ok_and(is_this) {
+            // A file that stays is replaced at the next start.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl AnyListener {
+    /// The address of a TCP port; `None` for a unix socket.
+    pub fn socket_addr(&self) -> Option<SocketAddr> {
+        match &*self.0 {
+            Inner::Tcp(listener) => listener.local_addr().ok(),
+            Inner::Unix { .. } => None,
+        }
+    }
+}
+
+impl From<TcpListener> for AnyListener {
+    fn from(listener: TcpListener) -> Self {
+        Self(Arc::new(Inner::Tcp(listener)))
+    }
+}
+
+/// A socket whose file belongs to another: it is not removed.
+impl From<UnixListener> for AnyListener {
+    fn from(listener: UnixListener) -> Self {
+        Self(Arc::new(Inner::Unix { listener, _file: None }))
+    }
+}
+
+impl Listener for AnyListener {
+    type Accepted = Socket;
+    type Io = Socket;
+    type Remote = Remote;
+
+    async fn accept(&mut self) -> io::Result<(Socket, Remote)> {
+        match &*self.0 {
+            Inner::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                Ok((Socket::Tcp(stream), address.into()))
+            }
+            Inner::Unix { listener, .. } => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Socket::Unix(stream), Remote::Unix))
+            }
+        }
+    }
+
+    async fn establish(socket: Socket) -> io::Result<Socket> {
+        socket.prepare()?;
+        Ok(socket)
+    }
+
+    fn local(&self) -> String {
+        match &*self.0 {
+            Inner::Tcp(listener) => listener
+                .local_addr()
+                .map_or_else(|error| error.to_string(), |address| address.to_string()),
+            Inner::Unix { listener, .. } => {
+                let address = listener.local_addr().ok();
+                let path = address.as_ref().and_then(|address| address.as_pathname());
+                path.map_or_else(|| "@".to_owned(), |path| path.display().to_string())
+            }
+        }
+    }
+}
+
+/// The error as NSQ prints it: `bind: ` and the operating system's text in lower case.
+fn plain(error: &io::Error) -> String {
+    if error.raw_os_error().is_none() {
+        return error.to_string();
+    }
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let (first, rest) = text.split_at_checked(1).unwrap_or((text, ""));
+    format!("bind: {}{rest}", first.to_ascii_lowercase())
+}
