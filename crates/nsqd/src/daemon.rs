@@ -2,17 +2,19 @@
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
-use nsq_daemon::{http, log::Logger, tasks::Tasks};
+use nsq_daemon::{http::Server, log::Logger, net::Listener, tasks::Tasks, tls::HttpsListener};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     chores::queue::Queue,
-    http::{router, starting},
+    http::{router, servers, starting},
     lookup::Lookup,
     node::{Node, OpenError},
-    options::{Options, TlsRequired},
+    options::Options,
     session::tcp,
     session::workers::Workers,
+    tls::{self, TlsStartError},
     version_line,
     world::World,
 };
@@ -21,6 +23,8 @@ use crate::{
 const DRAIN: Duration = Duration::from_secs(5);
 /// How long an HTTP client may take to send the rest of its request then.
 const HTTP_DRAIN: Duration = Duration::from_secs(1);
+/// The time between two looks at the files of the certificate.
+const TLS_LOOK: Duration = Duration::from_secs(5);
 /// Threads that write journals.
 const KEEPERS: usize = 2;
 /// Threads that flush files: topics share what a disk can do at once.
@@ -46,6 +50,9 @@ pub enum StartError {
     /// Opening the data folder panicked.
     #[error("failed to instantiate nsqd - {0}")]
     Panicked(#[source] tokio::task::JoinError),
+    /// The TLS that was asked for is not possible.
+    #[error("failed to instantiate nsqd - {0}")]
+    Tls(#[from] TlsStartError),
     /// The options ask for protection that is not built yet.
     #[error("failed to instantiate nsqd - {0} is not available yet")]
     Unbuilt(&'static str),
@@ -75,6 +82,7 @@ pub struct Nsqd {
     tcp: TcpListener,
     tcp_address: SocketAddr,
     http: Option<(TcpListener, SocketAddr)>,
+    https: Option<(HttpsListener, SocketAddr)>,
     chores: Vec<Chores>,
     tasks: Tasks,
     workers: Workers,
@@ -96,11 +104,12 @@ impl Nsqd {
     /// As [`Nsqd::start`].
     pub async fn start_in(
         world: World,
-        options: Options,
+        mut options: Options,
         logger: Logger,
     ) -> Result<Self, StartError> {
         refuse_unbuilt(&options)?;
         let lock = world.disk.lock(&options.data_path).map_err(OpenError::from)?;
+        let tls = tls::load(&mut options.tls, &logger)?;
         logger.info(format_args!("{}", version_line()));
         logger.info(format_args!("ID: {}", options.node_id));
         let (tcp, tcp_address) = listen(&options.tcp_address).await?;
@@ -108,9 +117,16 @@ impl Nsqd {
             "" => None,
             address => Some(listen(address).await?),
         };
+        let https = match (&tls, options.https_address.as_str()) {
+            (None, _) | (_, "") => None,
+            (Some(tls), address) => {
+                let (listener, address) = listen(address).await?;
+                Some((HttpsListener::new(listener, tls.clone()), address))
+            }
+        };
         let opening = tokio::task::spawn_blocking({
             let logger = logger.clone();
-            move || Node::open(world, lock, options, logger)
+            move || Node::open(world, lock, options, tls, logger)
         });
         let node = match &http {
             Some((listener, _)) => starting::serve_while(listener, &logger, opening).await,
@@ -125,7 +141,7 @@ impl Nsqd {
         logger.info(format_args!("NSQ: persisting topic/channel metadata to {path}"));
         node.write_metadata();
         node.watch_clock();
-        Ok(Self { node, tcp, tcp_address, http, chores, tasks, workers })
+        Ok(Self { node, tcp, tcp_address, http, https, chores, tasks, workers })
     }
 
     /// The address clients connect to.
@@ -138,40 +154,36 @@ impl Nsqd {
         self.http.as_ref().map(|(_, address)| *address)
     }
 
+    /// The address of the HTTP API over TLS, if there is one.
+    pub fn https_address(&self) -> Option<SocketAddr> {
+        self.https.as_ref().map(|(_, address)| *address)
+    }
+
     /// Serves until `shutdown` resolves, then stops in order: no new connections, no connections, everything
     /// written down.
     ///
     /// # Errors
     /// When a listener broke or the last writes failed; nsqd has stopped all the same.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Self { node, tcp, tcp_address, http, chores, tasks, workers } = self;
+        let Self { node, tcp, tcp_address, http, https, chores, tasks, workers } = self;
         let token = tasks.shutdown_token();
         let services = node.services.clone();
         spawn_vital(&tasks, "deadlines", async move {
             services.deadlines.run(&services.clock).await;
         });
-        let http_port = http.as_ref().map(|(_, address)| address.port());
         let lookup = Arc::new(Lookup::new(node.services.options.lookupd_tcp_addresses.clone()));
         let (announcing, announced) = (lookup.clone(), node.clone());
         spawn_vital(&tasks, "lookup", async move { announcing.run(&announced).await });
-        let serve_http = async {
-            let Some((listener, _)) = http else {
-                token.cancelled().await;
-                return Ok(());
-            };
-            let router =
-                router(node.clone(), lookup, tcp_address.port(), http_port.unwrap_or_default());
-            let serving =
-                http::serve(listener, router, node.services.logger.clone(), token.clone());
-            let too_late = async {
-                token.cancelled().await;
-                tokio::time::sleep(HTTP_DRAIN).await;
-            };
-            tokio::select! {
-                served = serving => served,
-                () = too_late => Ok(()),
-            }
-        };
+        if let Some(tls) = node.services.tls.clone() {
+            let logger = node.services.logger.clone();
+            spawn_vital(&tasks, "tls", async move { tls.watch(TLS_LOOK, &logger).await });
+        }
+        let (http, http_port) = http.map_or((None, 0), with_port);
+        let (https, https_port) = https.map_or((None, 0), with_port);
+        let router = router(node.clone(), lookup, tcp_address.port(), http_port);
+        let (in_clear, over_tls) = servers(&node, router, https_port);
+        let serve_http = serve(in_clear, http, &token);
+        let serve_https = serve(over_tls, https, &token);
         let stop = async {
             tokio::select! {
                 () = shutdown => {}
@@ -186,7 +198,8 @@ impl Nsqd {
             token.cancel();
             accepted
         };
-        let (accepted, served, ()) = tokio::join!(accept, serve_http, stop);
+        let (accepted, http_served, https_served, ()) =
+            tokio::join!(accept, serve_http, serve_https, stop);
         // Connections that were accepted while the others were being closed.
         node.stop();
         if let Err(unclean) = tasks.drain(DRAIN).await {
@@ -199,18 +212,14 @@ impl Nsqd {
         .await;
         let closed = closed.map_err(RunError::Panicked)?;
         accepted?;
-        served?;
+        http_served?;
+        https_served?;
         Ok(closed?)
     }
 }
 
 /// Refuses to serve in the clear when protection is asked for.
 fn refuse_unbuilt(options: &Options) -> Result<(), StartError> {
-    let tls = &options.tls;
-    if !tls.cert.is_empty() || !tls.client_auth_policy.is_empty() || tls.required != TlsRequired::No
-    {
-        return Err(StartError::Unbuilt("TLS"));
-    }
     if !options.auth_http_addresses.is_empty() {
         return Err(StartError::Unbuilt("AUTH"));
     }
@@ -267,6 +276,30 @@ fn close(node: &Node, chores: Vec<Chores>) -> Result<(), nsq_log::Error> {
     let closed = node.close();
     node.services.logger.info(format_args!("NSQ: bye"));
     closed
+}
+
+fn with_port<L>((listener, address): (L, SocketAddr)) -> (Option<L>, u16) {
+    (Some(listener), address.port())
+}
+
+/// Serves HTTP until `token` is cancelled, and a little longer for the requests that are then being served.
+async fn serve(
+    server: Server,
+    listener: Option<impl Listener>,
+    token: &CancellationToken,
+) -> io::Result<()> {
+    let Some(listener) = listener else {
+        token.cancelled().await;
+        return Ok(());
+    };
+    let too_late = async {
+        token.cancelled().await;
+        tokio::time::sleep(HTTP_DRAIN).await;
+    };
+    tokio::select! {
+        served = server.serve(listener, token.clone()) => served,
+        () = too_late => Ok(()),
+    }
 }
 
 async fn listen(address: &str) -> Result<(TcpListener, SocketAddr), StartError> {

@@ -10,7 +10,9 @@ mod stats;
 use std::{future::Future, sync::Arc};
 
 use nsq_daemon::{
-    http::{Error, Handler, IntoResponse, Method, Request, Response, Route, Router, StatusCode},
+    http::{
+        Error, Handler, IntoResponse, Method, Request, Response, Route, Router, Server, StatusCode,
+    },
     json::escape_html,
     net::host_name,
 };
@@ -20,7 +22,7 @@ use self::{
     config::Config,
     stats::{Filter, Stats},
 };
-use crate::{VERSION, lookup::Lookup, node::Node};
+use crate::{VERSION, lookup::Lookup, node::Node, options::TlsRequired};
 
 /// The routes of nsqd. `/info` shows the ports, which are the ones nsqd listens on.
 pub(crate) fn router(
@@ -53,6 +55,26 @@ pub(crate) fn router(
         .route(
             Route::new(Method::POST, "/debug/freememory", async |_| Response::empty()).unmarked(),
         )
+}
+
+/// The servers of the API: the one in the clear and the one over TLS. The former refuses everything if clients of HTTP
+/// must use TLS, and tells them the port to use.
+pub(crate) fn servers(node: &Node, router: Router, https_port: u16) -> (Server, Server) {
+    let logger = &node.services.logger;
+    let server = Server::new(router, logger.clone());
+    let in_clear = match node.services.options.tls.required {
+        TlsRequired::No | TlsRequired::ExceptHttp => server.clone(),
+        TlsRequired::Yes => {
+            let router = Router::new().gate(move |_| Some(tls_required(https_port)));
+            Server::new(router, logger.clone())
+        }
+    };
+    (in_clear, server.named("HTTPS"))
+}
+
+fn tls_required(https_port: u16) -> Response {
+    let body = format!(r#"{{"message": "TLS_REQUIRED", "https_port": {https_port}}}"#);
+    Response::json(body).with_status(StatusCode::FORBIDDEN)
 }
 
 /// Makes a handler out of a function that takes `state` and the request.
