@@ -6,11 +6,7 @@ use tokio::{
     io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
 };
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{self, InvalidMessage, ServerConfig},
-    server::TlsStream,
-};
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig, server::TlsStream};
 
 use super::ServerTls;
 use crate::net::{Listener, prepare};
@@ -58,23 +54,14 @@ impl Listener for HttpsListener {
 }
 
 async fn handshake(
-    stream: TcpStream,
+    mut stream: TcpStream,
     config: Arc<ServerConfig>,
 ) -> io::Result<TlsStream<TcpStream>> {
-    match TlsAcceptor::from(config).accept(stream).into_fallible().await {
-        Ok(stream) => Ok(stream),
-        Err((error, mut stream)) => {
-            if is_no_tls(&error) {
-                // The client may be gone already.
-                let _ = stream.write_all(IN_CLEAR).await;
-            }
-            Err(error)
-        }
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() {
+        // The name of an HTTP method; no TLS begins like that.
+        stream.write_all(IN_CLEAR).await?;
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "client speaks HTTP without TLS"));
     }
-}
-
-/// Returns whether the first bytes of the client were no TLS.
-fn is_no_tls(error: &io::Error) -> bool {
-    let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
-    matches!(error, Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)))
+    TlsAcceptor::from(config).accept(stream).await
 }

@@ -67,3 +67,74 @@ impl ServerTls {
         stamp
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        log::{Capture, Level},
+        tls::{ClientAuth, MinVersion},
+    };
+
+    /// Files with a certificate, a server that has read them, and its log.
+    fn server() -> (tempfile::TempDir, ServerTls, Capture, Logger) {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            certificate_file: folder.path().join("server.pem"),
+            key_file: folder.path().join("server.key"),
+            client_auth: ClientAuth::NotRequested,
+            root_ca_file: None,
+            min_version: MinVersion::Tls12,
+        };
+        replace_key_first(folder.path(), || ());
+        let log = Capture::new();
+        let logger = Logger::with_sink("", Level::Info, log.clone());
+        (folder, ServerTls::load(settings).unwrap(), log, logger)
+    }
+
+    fn replace_key_first(folder: &Path, meanwhile: impl FnOnce()) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        put(folder, "server.key", &made.key_pair.serialize_pem());
+        meanwhile();
+        put(folder, "server.pem", &made.cert.pem());
+    }
+
+    fn put(folder: &Path, name: &str, content: &str) {
+        fs::write(folder.join("fresh"), content).unwrap();
+        fs::rename(folder.join("fresh"), folder.join(name)).unwrap();
+    }
+
+    #[test]
+    fn files_are_read_again_when_they_have_stopped_changing() {
+        let (folder, tls, log, logger) = server();
+        let mut seen = None;
+        let mut look = || seen = Some(tls.look(seen.as_ref(), &logger));
+        look();
+        look();
+        replace_key_first(folder.path(), &mut look);
+        look();
+        assert!(log.texts().is_empty(), "{:?}", log.texts());
+        look();
+        look();
+        assert_eq!(log.texts().len(), 1, "{:?}", log.texts());
+        assert!(log.texts()[0].starts_with("INFO: TLS: now using the certificate in "));
+    }
+
+    #[test]
+    fn files_that_stay_bad_are_reported_once() {
+        let (folder, tls, log, logger) = server();
+        put(folder.path(), "server.key", "no key");
+        let mut seen = None;
+        for _ in 0..5 {
+            seen = Some(tls.look(seen.as_ref(), &logger));
+        }
+        fs::remove_file(folder.path().join("server.pem")).unwrap();
+        for _ in 0..5 {
+            seen = Some(tls.look(seen.as_ref(), &logger));
+        }
+        let log = log.texts();
+        assert_eq!(log.len(), 2, "{log:?}");
+        assert!(log[0].starts_with("ERROR: TLS: keeping the certificate in use - "), "{log:?}");
+        assert!(log[1].ends_with("no such file or directory"), "{log:?}");
+    }
+}

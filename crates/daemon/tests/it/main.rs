@@ -6,3 +6,4 @@ mod http_limits;
 mod http_requests;
 mod http_shutdown;
 mod http_slow;
+mod tls;
