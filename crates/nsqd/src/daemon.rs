@@ -24,7 +24,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// How long an HTTP client may take to send the rest of its request then.
 const HTTP_DRAIN: Duration = Duration::from_secs(1);
 /// The time between two looks at the files of the certificate.
-const TLS_LOOK: Duration = Duration::from_secs(5);
+const TLS_LOOK: Duration = Duration::from_secs(2);
 /// Threads that write journals.
 const KEEPERS: usize = 2;
 /// Threads that flush files: topics share what a disk can do at once.

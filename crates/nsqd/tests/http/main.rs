@@ -6,3 +6,4 @@ mod harness;
 mod publish;
 mod stats;
 mod status;
+mod tls;

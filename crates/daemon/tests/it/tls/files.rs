@@ -111,7 +111,7 @@ fn a_file_that_cannot_be_used_is_named_with_the_reason() {
             Settings {
                 root_ca_file: Some(wrong.clone()),
                 client_auth: ClientAuth::VerifiedCertificate,
-                ..files.settings.clone()
+                ..files.settings
             },
             &wrong,
             "no certificate found",
