@@ -180,7 +180,7 @@ impl Nsqd {
         }
         let (http, http_port) = http.map_or((None, 0), with_port);
         let (https, https_port) = https.map_or((None, 0), with_port);
-        let router = router(node.clone(), lookup, tcp_address.port(), http_port);
+        let router = router(node.clone(), lookup, tcp_address.port(), http_port, &tasks);
         let (in_clear, over_tls) = servers(&node, router, https_port);
         let serve_http = serve(in_clear, http, &token);
         let serve_https = serve(over_tls, https, &token);

@@ -3,6 +3,7 @@
 mod admin;
 mod args;
 mod config;
+mod debug;
 mod publish;
 pub(crate) mod starting;
 mod stats;
@@ -15,6 +16,7 @@ use nsq_daemon::{
     },
     json::escape_html,
     net::host_name,
+    tasks::Tasks,
 };
 use serde::Serialize;
 
@@ -30,10 +32,11 @@ pub(crate) fn router(
     lookup: Arc<Lookup>,
     tcp_port: u16,
     http_port: u16,
+    tasks: &Tasks,
 ) -> Router {
     let config = Arc::new(Config { node: node.clone(), lookup });
     let info = move |node: Arc<Node>, _: Request| async move { info(&node, tcp_port, http_port) };
-    Router::new()
+    let router = Router::new()
         .route(Route::new(Method::GET, "/ping", on(&node, ping)).unmarked())
         .get("/info", on(&node, info))
         .get("/stats", on(&node, stats))
@@ -50,11 +53,8 @@ pub(crate) fn router(
         .post("/channel/pause", on(&node, admin::pause_channel))
         .post("/channel/unpause", on(&node, admin::unpause_channel))
         .get("/config/:opt", on(&config, config::show))
-        .put("/config/:opt", on(&config, config::change))
-        // There is no garbage collector to run.
-        .route(
-            Route::new(Method::POST, "/debug/freememory", async |_| Response::empty()).unmarked(),
-        )
+        .put("/config/:opt", on(&config, config::change));
+    debug::routes(tasks).into_iter().fold(router, Router::route)
 }
 
 /// The servers of the API: the one in the clear and the one over TLS. The former refuses everything if clients of HTTP

@@ -208,6 +208,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http<S> {
         self.stream.shutdown().await.unwrap();
     }
 
+    /// Everything that nsqd sends until it closes the connection.
+    pub(crate) async fn rest(&mut self) -> String {
+        let read = self.stream.read_to_end(&mut self.read);
+        timeout(PATIENCE, read).await.expect("the end in time").unwrap();
+        String::from_utf8_lossy(&self.read).into_owned()
+    }
+
     /// The next answer, interim ones (100) included.
     pub(crate) async fn answer(&mut self) -> Answer {
         let head_end = loop {
@@ -229,7 +236,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http<S> {
         while self.read.len() < bytes {
             fill(&mut self.stream, &mut self.read).await;
         }
-        answer.body = String::from_utf8(self.read.drain(..bytes).collect()).unwrap();
+        answer.body =
+            String::from_utf8_lossy(&self.read.drain(..bytes).collect::<Vec<_>>()).into_owned();
         answer
     }
 }
