@@ -12,7 +12,7 @@ type Graph = BTreeMap<String, BTreeSet<String>>;
 /// The floors of nsqd, from the ground up. A module imports from floors below its own, and within itself.
 const NSQD_FLOORS: &[&[&str]] = &[
     &["birth", "clock", "lock", "options"],
-    &["chores", "world"],
+    &["chores", "tls", "world"],
     &["topic"],
     &["node"],
     &["lookup", "session"],

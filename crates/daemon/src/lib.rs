@@ -4,6 +4,8 @@
 //! - [`log`]: the daemon logger, whose level can be changed while it runs.
 //! - [`net`]: listeners, and the one loop that accepts connections.
 //! - [`http`]: a small HTTP/1.1 server with a route table and NSQ's conventions for answers.
+//! - [`pprof`]: the paths of Go's profiler.
+//! - [`tls`]: the certificate of a server, and the listener of HTTPS.
 //! - [`http_client`]: the few requests that daemons send to each other.
 //! - [`tasks`], [`signals`], [`limits`]: start, stop and the limits of the process.
 //! - [`version`]: the line that every program prints for `-version`.
@@ -18,8 +20,10 @@ pub mod json;
 pub mod limits;
 pub mod log;
 pub mod net;
+pub mod pprof;
 pub mod signals;
 pub mod tasks;
+pub mod tls;
 pub mod version;
 
 mod panics;

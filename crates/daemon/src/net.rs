@@ -9,7 +9,7 @@ mod socket;
 pub use self::{
     accept::{Listener, accept},
     address::{Address, InvalidPort},
-    listen::{AnyListener, ListenError, bind, listen},
+    listen::{AnyListener, ListenError, bind, listen, listen_tcp},
     remote::Remote,
     socket::{Socket, StdSocket, prepare},
 };

@@ -1,7 +1,7 @@
 //! The tasks of a daemon: every one is counted, so that a stop can wait for all of them.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -81,6 +81,15 @@ impl Tasks {
     /// The number of tasks that have not ended.
     pub fn count(&self) -> usize {
         self.tracker.len()
+    }
+
+    /// The names of the tasks that have not ended, with the number of each.
+    pub fn names(&self) -> BTreeMap<&'static str, usize> {
+        let mut names = BTreeMap::new();
+        for running in lock(&self.state).running.values() {
+            *names.entry(running.name).or_default() += 1;
+        }
+        names
     }
 
     /// Starts a task whose panic ends only itself, such as one connection.

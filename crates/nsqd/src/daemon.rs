@@ -3,20 +3,23 @@
 use std::{future::Future, io, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
 use nsq_daemon::{
-    http,
+    http::Server,
     log::Logger,
-    net::{AnyListener, ListenError, listen},
+    net::{AnyListener, ListenError, Listener, listen, listen_tcp},
     tasks::Tasks,
+    tls::HttpsListener,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     chores::queue::Queue,
-    http::{router, starting},
+    http::{router, servers, starting},
     lookup::Lookup,
     node::{Node, OpenError},
-    options::{Options, TlsRequired},
+    options::Options,
     session::tcp,
     session::workers::Workers,
+    tls::{self, TlsStartError},
     version_line,
     world::World,
 };
@@ -25,6 +28,8 @@ use crate::{
 const DRAIN: Duration = Duration::from_secs(5);
 /// How long an HTTP client may take to send the rest of its request then.
 const HTTP_DRAIN: Duration = Duration::from_secs(1);
+/// The time between two looks at the files of the certificate.
+const TLS_LOOK: Duration = Duration::from_secs(2);
 /// Threads that write journals.
 const KEEPERS: usize = 2;
 /// Threads that flush files: topics share what a disk can do at once.
@@ -45,6 +50,9 @@ pub enum StartError {
     /// Opening the data folder panicked.
     #[error("failed to instantiate nsqd - {0}")]
     Panicked(#[source] tokio::task::JoinError),
+    /// The TLS that was asked for is not possible.
+    #[error("failed to instantiate nsqd - {0}")]
+    Tls(#[from] TlsStartError),
     /// The options ask for protection that is not built yet.
     #[error("failed to instantiate nsqd - {0} is not available yet")]
     Unbuilt(&'static str),
@@ -73,6 +81,7 @@ pub struct Nsqd {
     node: Arc<Node>,
     tcp: AnyListener,
     http: Option<AnyListener>,
+    https: Option<(HttpsListener, SocketAddr)>,
     chores: Vec<Chores>,
     tasks: Tasks,
     workers: Workers,
@@ -94,11 +103,12 @@ impl Nsqd {
     /// As [`Nsqd::start`].
     pub async fn start_in(
         world: World,
-        options: Options,
+        mut options: Options,
         logger: Logger,
     ) -> Result<Self, StartError> {
         refuse_unbuilt(&options)?;
         let lock = world.disk.lock(&options.data_path).map_err(OpenError::from)?;
+        let tls = tls::load(&mut options.tls, &logger)?;
         logger.info(format_args!("{}", version_line()));
         logger.info(format_args!("ID: {}", options.node_id));
         let tcp = listen(&options.tcp_address).await?;
@@ -106,9 +116,19 @@ impl Nsqd {
             "" => None,
             address => Some(listen(address).await?),
         };
+        let https = match (&tls, options.https_address.as_str()) {
+            (None, _) | (_, "") => None,
+            (Some(tls), address) => {
+                let listener = listen_tcp(address).await?;
+                let address = listener
+                    .local_addr()
+                    .map_err(|source| ListenError { address: address.to_owned(), source })?;
+                Some((HttpsListener::new(listener, tls.clone()), address))
+            }
+        };
         let opening = tokio::task::spawn_blocking({
             let logger = logger.clone();
-            move || Node::open(world, lock, options, logger)
+            move || Node::open(world, lock, options, tls, logger)
         });
         let node = match &http {
             Some(listener) => starting::serve_while(listener, &logger, opening).await,
@@ -126,7 +146,7 @@ impl Nsqd {
         logger.info(format_args!("NSQ: persisting topic/channel metadata to {path}"));
         node.write_metadata();
         node.watch_clock();
-        Ok(Self { node, tcp, http, chores, tasks, workers })
+        Ok(Self { node, tcp, http, https, chores, tasks, workers })
     }
 
     /// The address clients connect to, unless it is a unix socket.
@@ -139,39 +159,37 @@ impl Nsqd {
         self.http.as_ref().and_then(AnyListener::socket_addr)
     }
 
+    /// The address of the HTTP API over TLS, if there is one.
+    pub fn https_address(&self) -> Option<SocketAddr> {
+        self.https.as_ref().map(|(_, address)| *address)
+    }
+
     /// Serves until `shutdown` resolves, then stops in order: no new connections, no connections, everything
     /// written down.
     ///
     /// # Errors
     /// When a listener broke or the last writes failed; nsqd has stopped all the same.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Self { node, tcp, http, chores, tasks, workers } = self;
+        let Self { node, tcp, http, https, chores, tasks, workers } = self;
         let token = tasks.shutdown_token();
         let services = node.services.clone();
         spawn_vital(&tasks, "deadlines", async move {
             services.deadlines.run(&services.clock).await;
         });
-        let (tcp_port, http_port) = (shown_port(&tcp), http.as_ref().map_or(0, shown_port));
         let lookup = Arc::new(Lookup::new(node.services.options.lookupd_tcp_addresses.clone()));
         let (announcing, announced) = (lookup.clone(), node.clone());
         spawn_vital(&tasks, "lookup", async move { announcing.run(&announced).await });
-        let serve_http = async {
-            let Some(listener) = http else {
-                token.cancelled().await;
-                return Ok(());
-            };
-            let router = router(node.clone(), lookup, tcp_port, http_port);
-            let serving =
-                http::serve(listener, router, node.services.logger.clone(), token.clone());
-            let too_late = async {
-                token.cancelled().await;
-                tokio::time::sleep(HTTP_DRAIN).await;
-            };
-            tokio::select! {
-                served = serving => served,
-                () = too_late => Ok(()),
-            }
-        };
+        if let Some(tls) = node.services.tls.clone() {
+            let logger = node.services.logger.clone();
+            spawn_vital(&tasks, "tls", async move { tls.watch(TLS_LOOK, &logger).await });
+        }
+        let (tcp_port, http_port) = (shown_port(&tcp), http.as_ref().map_or(0, shown_port));
+        let (https, https_port) =
+            https.map_or((None, 0), |(listener, address)| (Some(listener), address.port()));
+        let router = router(node.clone(), lookup, tcp_port, http_port, &tasks);
+        let (in_clear, over_tls) = servers(&node, router, https_port);
+        let serve_http = serve(in_clear, http, &token);
+        let serve_https = serve(over_tls, https, &token);
         let stop = async {
             tokio::select! {
                 () = shutdown => {}
@@ -186,7 +204,8 @@ impl Nsqd {
             token.cancel();
             accepted
         };
-        let (accepted, served, ()) = tokio::join!(accept, serve_http, stop);
+        let (accepted, http_served, https_served, ()) =
+            tokio::join!(accept, serve_http, serve_https, stop);
         // Connections that were accepted while the others were being closed.
         node.stop();
         if let Err(unclean) = tasks.drain(DRAIN).await {
@@ -199,18 +218,14 @@ impl Nsqd {
         .await;
         let closed = closed.map_err(RunError::Panicked)?;
         accepted?;
-        served?;
+        http_served?;
+        https_served?;
         Ok(closed?)
     }
 }
 
 /// Refuses to serve in the clear when protection is asked for.
 fn refuse_unbuilt(options: &Options) -> Result<(), StartError> {
-    let tls = &options.tls;
-    if !tls.cert.is_empty() || !tls.client_auth_policy.is_empty() || tls.required != TlsRequired::No
-    {
-        return Err(StartError::Unbuilt("TLS"));
-    }
     if !options.auth_http_addresses.is_empty() {
         return Err(StartError::Unbuilt("AUTH"));
     }
@@ -287,4 +302,24 @@ fn warn_of_unknown_ports(node: &Node) {
 /// The port that `/info` shows: -1 for a unix socket, as in NSQ.
 fn shown_port(listener: &AnyListener) -> i32 {
     listener.socket_addr().map_or(-1, |address| address.port().into())
+}
+
+/// Serves HTTP until `token` is cancelled, and a little longer for the requests that are then being served.
+async fn serve(
+    server: Server,
+    listener: Option<impl Listener>,
+    token: &CancellationToken,
+) -> io::Result<()> {
+    let Some(listener) = listener else {
+        token.cancelled().await;
+        return Ok(());
+    };
+    let too_late = async {
+        token.cancelled().await;
+        tokio::time::sleep(HTTP_DRAIN).await;
+    };
+    tokio::select! {
+        served = server.serve(listener, token.clone()) => served,
+        () = too_late => Ok(()),
+    }
 }

@@ -3,6 +3,7 @@
 mod admin;
 mod args;
 mod config;
+mod debug;
 mod publish;
 pub(crate) mod starting;
 mod stats;
@@ -10,9 +11,12 @@ mod stats;
 use std::{future::Future, sync::Arc};
 
 use nsq_daemon::{
-    http::{Error, Handler, IntoResponse, Method, Request, Response, Route, Router, StatusCode},
+    http::{
+        Error, Handler, IntoResponse, Method, Request, Response, Route, Router, Server, StatusCode,
+    },
     json::escape_html,
     net::host_name,
+    tasks::Tasks,
 };
 use serde::Serialize;
 
@@ -20,7 +24,7 @@ use self::{
     config::Config,
     stats::{Filter, Stats},
 };
-use crate::{VERSION, lookup::Lookup, node::Node};
+use crate::{VERSION, lookup::Lookup, node::Node, options::TlsRequired};
 
 /// The routes of nsqd. `/info` shows the ports, which are the ones nsqd listens on: -1 for a unix socket, 0 for none.
 pub(crate) fn router(
@@ -28,10 +32,11 @@ pub(crate) fn router(
     lookup: Arc<Lookup>,
     tcp_port: i32,
     http_port: i32,
+    tasks: &Tasks,
 ) -> Router {
     let config = Arc::new(Config { node: node.clone(), lookup });
     let info = move |node: Arc<Node>, _: Request| async move { info(&node, tcp_port, http_port) };
-    Router::new()
+    let router = Router::new()
         .route(Route::new(Method::GET, "/ping", on(&node, ping)).unmarked())
         .get("/info", on(&node, info))
         .get("/stats", on(&node, stats))
@@ -48,11 +53,28 @@ pub(crate) fn router(
         .post("/channel/pause", on(&node, admin::pause_channel))
         .post("/channel/unpause", on(&node, admin::unpause_channel))
         .get("/config/:opt", on(&config, config::show))
-        .put("/config/:opt", on(&config, config::change))
-        // There is no garbage collector to run.
-        .route(
-            Route::new(Method::POST, "/debug/freememory", async |_| Response::empty()).unmarked(),
-        )
+        .put("/config/:opt", on(&config, config::change));
+    debug::routes(tasks).into_iter().fold(router, Router::route)
+}
+
+/// The servers of the API: the one in the clear and the one over TLS. The former refuses everything if clients of HTTP
+/// must use TLS, and tells them the port to use.
+pub(crate) fn servers(node: &Node, router: Router, https_port: u16) -> (Server, Server) {
+    let logger = &node.services.logger;
+    let server = Server::new(router, logger.clone());
+    let in_clear = match node.services.options.tls.required {
+        TlsRequired::No | TlsRequired::ExceptHttp => server.clone(),
+        TlsRequired::Yes => {
+            let router = Router::new().gate(move |_| Some(tls_required(https_port)));
+            Server::new(router, logger.clone())
+        }
+    };
+    (in_clear, server.named("HTTPS"))
+}
+
+fn tls_required(https_port: u16) -> Response {
+    let body = format!(r#"{{"message": "TLS_REQUIRED", "https_port": {https_port}}}"#);
+    Response::json(body).with_status(StatusCode::FORBIDDEN)
 }
 
 /// Makes a handler out of a function that takes `state` and the request.

@@ -28,6 +28,7 @@ mod lookup;
 mod node;
 mod options;
 mod session;
+mod tls;
 mod topic;
 mod world;
 
@@ -41,6 +42,7 @@ pub use crate::{
     options::{
         AuthMethod, Options, Percentiles, StatsdOptions, TlsMinVersion, TlsOptions, TlsRequired,
     },
+    tls::TlsStartError,
     world::World,
 };
 

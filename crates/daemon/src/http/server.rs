@@ -135,7 +135,12 @@ impl Server {
         };
         match established {
             Ok(io) => self.serve_connection(io, &remote, &shutdown).await,
-            Err(error) => self.log.debug(format_args!("{}: [{remote}] {error}", self.protocol)),
+            Err(error) => {
+                // A client that no handshake is possible with is a matter for an operator; one that is gone is not.
+                let is_refused = error.kind() == io::ErrorKind::InvalidData;
+                let level = if is_refused { Level::Warn } else { Level::Debug };
+                self.log.log(level, format_args!("{}: [{remote}] {error}", self.protocol));
+            }
         }
     }
 

@@ -48,6 +48,20 @@ pub async fn listen(address: &str) -> Result<AnyListener, ListenError> {
     listening.map_err(|source| ListenError { address: address.to_owned(), source })
 }
 
+/// Listens on the TCP port of an address.
+///
+/// # Errors
+/// When it is not the address of a port, or cannot be listened on.
+pub async fn listen_tcp(address: &str) -> Result<TcpListener, ListenError> {
+    let invalid = |reason| io::Error::new(io::ErrorKind::InvalidInput, reason);
+    let listening = match Address::parse(address) {
+        Ok(Address::Tcp { host, port }) => bind_tcp(&host, port).await,
+        Ok(Address::Unix(_)) => Err(invalid("a unix socket cannot be used here".to_owned())),
+        Err(error) => Err(invalid(error.to_string())),
+    };
+    listening.map_err(|source| ListenError { address: address.to_owned(), source })
+}
+
 /// Listens on an address.
 ///
 /// A host that is empty or `0.0.0.0` means all addresses of this machine, IPv6 included, as in NSQ. A name that has

@@ -7,3 +7,4 @@ mod http_requests;
 mod http_shutdown;
 mod http_slow;
 mod net;
+mod tls;

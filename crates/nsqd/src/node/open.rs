@@ -9,7 +9,7 @@ use std::{
 };
 
 use nsq_broker::Time;
-use nsq_daemon::{limits, log::Logger};
+use nsq_daemon::{limits, log::Logger, tls::ServerTls};
 use nsq_log::{DirLock, FailedTopic, LockError, Notice, RecoveredTopic, Store};
 use nsq_protocol::{ChannelName, TopicName};
 
@@ -64,6 +64,7 @@ impl Node {
         world: World,
         lock: DirLock,
         options: Options,
+        tls: Option<ServerTls>,
         logger: Logger,
     ) -> Result<Arc<Self>, OpenError> {
         let metadata = Metadata::new(world.disk.clone(), &options.data_path);
@@ -83,6 +84,7 @@ impl Node {
         )?;
         let services = Arc::new(Services {
             options,
+            tls,
             clock: Clock::new(world.clocks, start, Time(opened.now_ns)),
             logger,
             deadlines: Default::default(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use nsq_daemon::log::Logger;
+use nsq_daemon::{log::Logger, tls::ServerTls};
 
 use crate::{
     chores::{deadlines::Deadlines, health::Health, queue::Queue},
@@ -13,6 +13,8 @@ use crate::{
 /// The options, clock, log and background work of a node.
 pub(crate) struct Services {
     pub(crate) options: Options,
+    /// The certificate, if there is one.
+    pub(crate) tls: Option<ServerTls>,
     pub(crate) clock: Clock,
     pub(crate) logger: Logger,
     pub(crate) deadlines: Deadlines,

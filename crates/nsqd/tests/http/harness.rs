@@ -8,7 +8,7 @@ use nsqd::{Nsqd, Options, RunError};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     sync::oneshot,
     task::JoinHandle,
@@ -21,6 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct TestNsqd {
     pub(crate) http: SocketAddr,
     pub(crate) tcp: SocketAddr,
+    pub(crate) https: Option<SocketAddr>,
     pub(crate) folder: TempDir,
     stop: oneshot::Sender<()>,
     running: JoinHandle<Result<(), RunError>>,
@@ -48,16 +49,18 @@ impl TestNsqd {
             data_path: folder.path().to_owned(),
             tcp_address: "127.0.0.1:0".to_owned(),
             http_address: "127.0.0.1:0".to_owned(),
+            https_address: "127.0.0.1:0".to_owned(),
             ..Options::default()
         };
         change(&mut options);
         let nsqd = Nsqd::start(options, logger).await.unwrap();
         let (http, tcp) = (nsqd.http_address().unwrap(), nsqd.tcp_address().unwrap());
+        let https = nsqd.https_address();
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(nsqd.run(async {
             let _ = stopped.await;
         }));
-        Self { http, tcp, folder, stop, running }
+        Self { http, tcp, https, folder, stop, running }
     }
 
     /// Stops nsqd and hands back its folder.
@@ -74,19 +77,13 @@ impl TestNsqd {
     }
 
     pub(crate) async fn send(&self, request: impl AsRef<[u8]>) -> Http {
-        let mut http =
-            Http { stream: TcpStream::connect(self.http).await.unwrap(), read: Vec::new() };
+        let mut http = Http::on(TcpStream::connect(self.http).await.unwrap());
         http.send(request).await;
         http
     }
 
     pub(crate) async fn ask(&self, method: &str, path: &str, body: impl AsRef<[u8]>) -> Answer {
-        let body = body.as_ref();
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
-        self.send([head.as_bytes(), body].concat()).await.answer().await
+        self.send(request(method, path, body)).await.answer().await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -154,8 +151,16 @@ impl TestNsqd {
     }
 }
 
-pub(crate) struct Http {
-    stream: TcpStream,
+/// The bytes of a request.
+pub(crate) fn request(method: &str, path: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
+    let body = body.as_ref();
+    let head =
+        format!("{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+    [head.as_bytes(), body].concat()
+}
+
+pub(crate) struct Http<S = TcpStream> {
+    stream: S,
     read: Vec<u8>,
 }
 
@@ -190,13 +195,24 @@ impl Answer {
     }
 }
 
-impl Http {
+impl<S: AsyncRead + AsyncWrite + Unpin> Http<S> {
+    pub(crate) fn on(stream: S) -> Self {
+        Self { stream, read: Vec::new() }
+    }
+
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
     }
 
     pub(crate) async fn close_write(&mut self) {
         self.stream.shutdown().await.unwrap();
+    }
+
+    /// Everything that nsqd sends until it closes the connection.
+    pub(crate) async fn rest(&mut self) -> String {
+        let read = self.stream.read_to_end(&mut self.read);
+        timeout(PATIENCE, read).await.expect("the end in time").unwrap();
+        String::from_utf8_lossy(&self.read).into_owned()
     }
 
     /// The next answer, interim ones (100) included.
@@ -220,12 +236,13 @@ impl Http {
         while self.read.len() < bytes {
             fill(&mut self.stream, &mut self.read).await;
         }
-        answer.body = String::from_utf8(self.read.drain(..bytes).collect()).unwrap();
+        answer.body =
+            String::from_utf8_lossy(&self.read.drain(..bytes).collect::<Vec<_>>()).into_owned();
         answer
     }
 }
 
-async fn fill(stream: &mut TcpStream, buffer: &mut Vec<u8>) {
+async fn fill(stream: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) {
     let read =
         timeout(PATIENCE, stream.read_buf(buffer)).await.expect("an answer in time").unwrap();
     assert_ne!(read, 0, "closed after {:?}", String::from_utf8_lossy(buffer));

@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test helper that fails fails the test")]
 
 mod admin;
+mod debug;
 mod harness;
 mod publish;
 mod stats;
 mod status;
+mod tls;

@@ -180,11 +180,3 @@ async fn the_log_level_can_be_changed_while_nsqd_runs() {
     assert_eq!(logger.level(), Level::Warn);
     nsqd.stop().await;
 }
-
-#[tokio::test]
-async fn freeing_memory_is_accepted() {
-    let nsqd = TestNsqd::start().await;
-    let answer = nsqd.post("/debug/freememory", "").await;
-    assert_eq!((answer.brief(), answer.header("X-Nsq-Content-Type")), ((200, ""), None));
-    nsqd.stop().await;
-}

@@ -1,0 +1,67 @@
+//! The listener of HTTPS.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig, server::TlsStream};
+
+use super::ServerTls;
+use crate::net::{Listener, prepare};
+
+/// The longest that a client may take for the TLS handshake.
+pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// The answer to a client that speaks HTTP without TLS.
+const IN_CLEAR: &[u8] =
+    b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+
+/// Accepts TLS connections for HTTP.
+#[derive(Debug)]
+pub struct HttpsListener {
+    tcp: TcpListener,
+    tls: ServerTls,
+}
+
+impl HttpsListener {
+    /// A listener whose connections are secured by `tls`.
+    pub fn new(tcp: TcpListener, tls: ServerTls) -> Self {
+        Self { tcp, tls }
+    }
+}
+
+impl Listener for HttpsListener {
+    type Accepted = (TcpStream, Arc<ServerConfig>);
+    type Io = Box<TlsStream<TcpStream>>;
+    type Remote = SocketAddr;
+
+    async fn accept(&mut self) -> io::Result<(Self::Accepted, SocketAddr)> {
+        let (stream, remote) = self.tcp.accept().await?;
+        Ok(((stream, self.tls.https_config()), remote))
+    }
+
+    async fn establish((stream, config): Self::Accepted) -> io::Result<Self::Io> {
+        prepare(&stream)?;
+        let handshake = tokio::time::timeout(HANDSHAKE_TIME_MAX, handshake(stream, config));
+        handshake.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map(Box::new)
+    }
+
+    fn local(&self) -> String {
+        self.tcp.local()
+    }
+}
+
+async fn handshake(
+    mut stream: TcpStream,
+    config: Arc<ServerConfig>,
+) -> io::Result<TlsStream<TcpStream>> {
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() {
+        // The name of an HTTP method; no TLS begins like that.
+        stream.write_all(IN_CLEAR).await?;
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "client speaks HTTP without TLS"));
+    }
+    TlsAcceptor::from(config).accept(stream).await
+}
