@@ -15,7 +15,7 @@ const NSQD_FLOORS: &[&[&str]] = &[
     &["chores", "latency", "world"],
     &["topic"],
     &["node"],
-    &["lookup", "session"],
+    &["lookup", "session", "statsd"],
     &["http"],
     &["daemon"],
     &["cli"],

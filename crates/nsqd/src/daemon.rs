@@ -13,7 +13,7 @@ use crate::{
     options::{Options, TlsRequired},
     session::tcp,
     session::workers::Workers,
-    version_line,
+    statsd, version_line,
     world::World,
 };
 
@@ -154,6 +154,7 @@ impl Nsqd {
         let lookup = Arc::new(Lookup::new(node.services.options.lookupd_tcp_addresses.clone()));
         let (announcing, announced) = (lookup.clone(), node.clone());
         spawn_vital(&tasks, "lookup", async move { announcing.run(&announced).await });
+        tasks.spawn_vital("statsd", statsd::run(node.clone(), token.clone()));
         let serve_http = async {
             let Some((listener, _)) = http else {
                 token.cancelled().await;

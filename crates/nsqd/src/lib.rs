@@ -30,6 +30,7 @@ mod memory;
 mod node;
 mod options;
 mod session;
+mod statsd;
 mod topic;
 mod world;
 

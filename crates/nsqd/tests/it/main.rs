@@ -18,5 +18,6 @@ mod process;
 mod protocol;
 mod restart;
 mod session;
+mod statsd;
 mod support;
 mod topology;
