@@ -7,7 +7,7 @@
 use std::{fmt, time::Duration};
 
 use nsq_broker::Time;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use sketches_ddsketch::{Config, DDSketch};
 
 use crate::clock::nanos;
@@ -84,11 +84,16 @@ impl Latencies {
         debug_assert!(merged.is_ok(), "all sketches have the same settings");
     }
 
-    /// The latency that a share of the messages does not exceed, ns; 0 without messages.
+    /// The smallest latency that a share of the messages does not exceed, ns; 0 without messages.
     #[expect(clippy::cast_possible_truncation, reason = "casts of floats saturate")]
     #[expect(clippy::cast_sign_loss, reason = "no latency is negative")]
+    #[expect(clippy::cast_precision_loss, reason = "a rank in a sketch needs no more")]
     fn quantile_ns(&self, share: f64) -> u64 {
-        self.0.quantile(share).ok().flatten().unwrap_or_default().round() as u64
+        // The sketch counts down to the next rank: of few messages, its highest percentiles would miss the slowest.
+        let (count, last) = (self.0.count() as f64, self.0.count().saturating_sub(1) as f64);
+        let rank = (share * count).ceil() - 1.0;
+        let quantile = if rank < last { (rank + 0.5) / last } else { 1.0 };
+        self.0.quantile(quantile).ok().flatten().unwrap_or_default().round() as u64
     }
 }
 
@@ -111,6 +116,7 @@ pub(crate) struct LatencyReport {
 #[derive(Copy, Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Percentile {
     /// The share, above 0 and up to 1.
+    #[serde(serialize_with = "shortest")]
     pub(crate) quantile: f64,
     /// The latency, ns.
     #[serde(rename = "value")]
@@ -131,6 +137,12 @@ impl LatencyReport {
     pub(crate) fn percentiles(&self) -> &[Percentile] {
         self.percentiles.as_deref().unwrap_or_default()
     }
+}
+
+/// Writes 1 as NSQ does, without a decimal.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+fn shortest<S: Serializer>(share: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    if *share >= 1.0 { serializer.serialize_u8(1) } else { serializer.serialize_f64(*share) }
 }
 
 /// The values as text: `1.2ms, 340.0us`.
@@ -205,6 +217,18 @@ mod tests {
             let error = (even.quantile_ns(share) as f64 - exact).abs() / exact;
             assert!(error <= 0.0101, "{share}: {error}");
         }
+    }
+
+    #[test]
+    fn a_high_percentile_of_few_messages_is_the_slowest_of_them() {
+        let mut latencies = Latencies::default();
+        for value in [1_000, 2_000, 30_000] {
+            latencies.add(value, 1);
+            latencies.add(10, 1);
+        }
+        let close = |share, value: u64| latencies.quantile_ns(share).abs_diff(value) <= value / 100;
+        assert!(close(0.999, 30_000) && close(0.84, 30_000) && close(0.83, 2_000));
+        assert!(close(0.51, 1_000) && close(0.5, 10) && close(0.001, 10));
     }
 
     #[test]
