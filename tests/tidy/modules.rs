@@ -11,11 +11,11 @@ type Graph = BTreeMap<String, BTreeSet<String>>;
 
 /// The floors of nsqd, from the ground up. A module imports from floors below its own, and within itself.
 const NSQD_FLOORS: &[&[&str]] = &[
-    &["birth", "clock", "lock", "options"],
-    &["chores", "tls", "world"],
+    &["birth", "clock", "lock", "memory", "options"],
+    &["chores", "latency", "tls", "world"],
     &["topic"],
     &["node"],
-    &["lookup", "session"],
+    &["lookup", "session", "statsd"],
     &["http"],
     &["daemon"],
     &["cli"],

@@ -21,7 +21,7 @@ use std::{ops::Range, time::Duration};
 pub use self::deliver::Offer;
 use self::deliver::Source;
 use crate::{
-    ClientConfig, ClientId, ClientStats, Distance, FanOut, Refusal, Time,
+    ClientConfig, ClientId, ClientStats, Distance, FanOut, Refusal, Stamp, Time,
     aside::Aside,
     changes::Unreported,
     hand_out::Clients,
@@ -165,11 +165,24 @@ impl Channel {
         range: Range<u64>,
         failed: &mut Vec<(u64, Refusal)>,
     ) -> u64 {
+        self.finish_stamped(id, range, failed, |_, _| ())
+    }
+
+    /// As [`Channel::finish`], and calls `finished` with the number of messages and their stamp for each run of
+    /// messages that were handed out together.
+    pub fn finish_stamped(
+        &mut self,
+        id: ClientId,
+        range: Range<u64>,
+        failed: &mut Vec<(u64, Refusal)>,
+        mut finished: impl FnMut(u64, Stamp),
+    ) -> u64 {
         let mut count = 0;
         let mut next = range.start;
         while next < range.end {
             match self.check(id).and_then(|()| self.in_flight.finish(id, next..range.end)) {
-                Ok(end) => {
+                Ok((end, stamp)) => {
+                    finished(end - next, stamp);
                     self.unreported.finished.insert(next..end);
                     count += end - next;
                     next = end;

@@ -16,7 +16,7 @@ use std::{
     ops::Range,
 };
 
-use crate::{ClientId, Refusal, Time, run::Run};
+use crate::{ClientId, Refusal, Stamp, Time, run::Run};
 
 /// Consecutive messages of one delivery.
 #[derive(Copy, Clone, Debug)]
@@ -31,6 +31,7 @@ pub(crate) struct Delivery {
     pub(crate) client: ClientId,
     pub(crate) deadline: Time,
     pub(crate) delivered_at: Time,
+    pub(crate) stamp: Stamp,
 }
 
 /// The messages in flight.
@@ -91,18 +92,22 @@ impl InFlight {
     }
 
     /// Forgets the messages from `range.start` on that are in flight to `client` as one entry, and returns where
-    /// they end.
-    pub(crate) fn finish(&mut self, client: ClientId, range: Range<u64>) -> Result<u64, Refusal> {
+    /// they end and their stamp.
+    pub(crate) fn finish(
+        &mut self,
+        client: ClientId,
+        range: Range<u64>,
+    ) -> Result<(u64, Stamp), Refusal> {
         let Range { start, end } = range;
         let (key, entry) = owned(&mut self.entries, client, start)?;
-        let end = end.min(entry.run.to);
+        let (end, stamp) = (end.min(entry.run.to), entry.delivery.stamp);
         if start == entry.run.from && end < entry.run.to {
             entry.run.from = end;
             self.count -= end - start;
         } else {
             self.cut(key, start..end);
         }
-        Ok(end)
+        Ok((end, stamp))
     }
 
     /// Removes one message that is in flight to `client`.

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use crate::{
     notice::Notice,
-    tail::{Pieces, Read, Slice},
+    slice::Slice,
+    tail::{Pieces, Read},
 };
 
 /// Messages read back from disk.

@@ -62,6 +62,7 @@ mod segment;
 mod segments;
 mod shared;
 mod site;
+mod slice;
 mod space;
 mod state;
 mod store;
@@ -87,9 +88,10 @@ pub use crate::{
     segment::{FORMAT_VERSION, SEGMENT_HEADER_BYTES, SegmentSpan},
     shared::{Durability, Options},
     site::Append,
+    slice::Slice,
     state::{ChannelDelta, ChannelState, Outstanding, TopicState},
     store::{DeletedTopic, FailedTopic, Opened, RecoveredTopic, Store},
-    tail::{Read, Slice},
+    tail::Read,
     topic_log::TopicLog,
 };
 

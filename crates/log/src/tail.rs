@@ -20,6 +20,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::{
     batch::{BATCH_HEADER_BYTES, BatchBuilder},
     lock,
+    slice::Slice,
 };
 
 /// Blocks that gather small batches start at this size and double up to the maximum, so that an idle topic
@@ -32,17 +33,6 @@ const COPY_BYTES_MAX: usize = 4 << 10;
 const COPY_LOOSE_BYTES_MAX: usize = 32 << 10;
 /// The memory that a piece costs besides its bytes.
 const PIECE_OVERHEAD_BYTES: usize = 64;
-
-/// Consecutive whole records, as they go on the wire.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Slice {
-    /// The records.
-    pub bytes: Bytes,
-    /// Sequence number of the first message.
-    pub first: u64,
-    /// Number of messages.
-    pub count: u64,
-}
 
 /// The outcome of reading a range of messages.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -115,7 +105,9 @@ impl Pieces {
                 break;
             }
             let end = self.end_of(upto - 1);
-            out.push(Slice { bytes: piece.bytes.slice(base..end), first: seq, count: upto - seq });
+            let last_at = if upto - seq > 1 { self.end_of(upto - 2) - base } else { 0 };
+            let bytes = piece.bytes.slice(base..end);
+            out.push(Slice { bytes, first: seq, count: upto - seq, last_at });
             budget = budget.saturating_sub(end - base);
             seq = upto;
             if upto < stop.min(piece_end) {

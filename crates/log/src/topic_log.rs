@@ -31,7 +31,8 @@ use crate::{
     segments::{Segments, Table},
     shared::Shared,
     site::{Append, Marks, Site},
-    tail::{Bounds, Read, Slice, Tail, TailRead},
+    slice::Slice,
+    tail::{Bounds, Read, Tail, TailRead},
 };
 
 /// The append-only log of one topic.

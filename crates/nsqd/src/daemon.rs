@@ -19,6 +19,7 @@ use crate::{
     options::Options,
     session::tcp,
     session::workers::Workers,
+    statsd,
     tls::{self, TlsStartError},
     version_line,
     world::World,
@@ -183,6 +184,7 @@ impl Nsqd {
             let logger = node.services.logger.clone();
             spawn_vital(&tasks, "tls", async move { tls.watch(TLS_LOOK, &logger).await });
         }
+        tasks.spawn_vital("statsd", statsd::run(node.clone(), token.clone()));
         let (tcp_port, http_port) = (shown_port(&tcp), http.as_ref().map_or(0, shown_port));
         let (https, https_port) =
             https.map_or((None, 0), |(listener, address)| (Some(listener), address.port()));

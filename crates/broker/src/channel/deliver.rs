@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::Channel;
 use crate::{
-    ClientId, Time,
+    ClientId, Stamp, Time,
     in_flight::{Delivery, Entry},
     run::Run,
 };
@@ -83,6 +83,17 @@ impl Channel {
     /// taken. A client that takes less than was offered is not coming back at once, so its reservation
     /// goes to others; one that takes all is expected to ask again.
     pub fn take(&mut self, id: ClientId, offer: &Offer, count: u64, now: Time) -> u64 {
+        self.take_stamped(id, offer, [(count, Stamp::default())], now)
+    }
+
+    /// As [`Channel::take`], for the messages of `runs`: how many, and the stamp of all of them.
+    pub fn take_stamped(
+        &mut self,
+        id: ClientId,
+        offer: &Offer,
+        runs: impl IntoIterator<Item = (u64, Stamp)>,
+        now: Time,
+    ) -> u64 {
         let Offer { range, attempts, source } = offer.clone();
         let offered = range.end - range.start;
         let entitled = self.clients.entitled(id, self.available());
@@ -93,16 +104,25 @@ impl Channel {
                 && offered <= entitled
         });
         debug_assert!(current.is_some(), "offer {offer:?} is out of date");
-        let count = if current.is_some() { count.min(offered) } else { 0 };
-        if let Some(client) = self.clients.get(id).filter(|_| count > 0) {
+        let mut next = range.start;
+        if let Some(client) = self.clients.get(id).filter(|_| current.is_some()) {
             let deadline = now + client.config.msg_timeout;
-            self.deliveries[client.config.distance.index()] += count;
-            self.withdraw(source, count);
             // A first delivery follows from the cursor; the journal need not be told.
             let changed = source == Source::Aside;
-            let run = Run { from: range.start, to: range.start + count, attempts, changed };
-            let delivery = Delivery { client: id, deadline, delivered_at: now };
-            self.in_flight.insert(Entry { run, delivery });
+            for (count, stamp) in runs {
+                let to = next.saturating_add(count).min(range.end);
+                if next < to {
+                    let run = Run { from: next, to, attempts, changed };
+                    let delivery = Delivery { client: id, deadline, delivered_at: now, stamp };
+                    self.in_flight.insert(Entry { run, delivery });
+                    next = to;
+                }
+            }
+            self.deliveries[client.config.distance.index()] += next - range.start;
+        }
+        let count = next - range.start;
+        if count > 0 {
+            self.withdraw(source, count);
             self.clients.use_reservation(id, count);
             self.clients.update(id, |stats| {
                 stats.in_flight += count;

@@ -1,6 +1,9 @@
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
-use nsq_broker::Refusal::{NotInFlight, NotOwner};
+use nsq_broker::{
+    Refusal::{self, NotInFlight, NotOwner},
+    Stamp,
+};
 
 use crate::support::{A, B, Bench, MSG_TIMEOUT, seconds};
 
@@ -47,6 +50,37 @@ fn a_client_cannot_touch_finish_or_requeue_what_is_in_flight_to_another() {
     assert_eq!(bench.touch(B, 1), Err(NotOwner));
     assert_eq!(bench.channel.client(A).unwrap().in_flight, 2);
     assert_eq!(bench.channel.client(B).unwrap().in_flight, 1);
+}
+
+#[test]
+fn a_finished_message_gives_back_the_stamp_it_was_handed_out_with() {
+    let mut bench = Bench::with(10, 10);
+    let offer = bench.channel.offer(A).unwrap();
+    let runs = [(3, Stamp(7)), (0, Stamp(6)), (2, Stamp(8)), (9, Stamp(9))];
+    assert_eq!(bench.channel.take_stamped(A, &offer, runs, bench.now), 10, "not more than offered");
+    let mut finish = |range: Range<u64>| {
+        let (mut failed, mut finished) = (Vec::new(), Vec::new());
+        bench.channel.finish_stamped(A, range, &mut failed, |count, stamp| {
+            finished.push((count, stamp.0));
+        });
+        (finished, failed)
+    };
+    assert_eq!(finish(1..4), (vec![(2, 7), (1, 8)], vec![]));
+    assert_eq!(finish(0..6), (vec![(1, 7), (1, 8), (1, 9)], refused(1..4)));
+    assert_eq!(bench.counts(), (0, 4, 0));
+    bench.wait(seconds(1));
+    bench.touch(A, 8).unwrap();
+    bench.requeue(A, 6, Duration::ZERO).unwrap();
+    assert_eq!(bench.take(A), Some((6..7, 2)));
+    let mut stamps = Vec::new();
+    bench.channel.finish_stamped(A, 6..10, &mut Vec::new(), |count, stamp| {
+        stamps.push((count, stamp.0));
+    });
+    assert_eq!(stamps, [(1, 0), (1, 9), (1, 9), (1, 9)], "of the last delivery, also when touched");
+}
+
+fn refused(range: Range<u64>) -> Vec<(u64, Refusal)> {
+    range.map(|seq| (seq, NotInFlight)).collect()
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use nsq_log::{
     Append, AppendError, BatchBuilder, Clocks, Durability, Event, LockError, OpenError, Opened,
-    Options, Read, ReadError, RealDisk, Reopened, Store,
+    Options, Read, ReadError, RealDisk, Reopened, Slice, Store,
     testing::{Denied, Stop},
 };
 use rustix::io::Errno;
@@ -42,6 +42,30 @@ fn neighbouring_small_batches_are_handed_out_as_one_slice() {
     let mut cold = Vec::new();
     assert_eq!(log.load(0, 1 << 20).unwrap().read(0..10, 1 << 20, &mut cold), Read::Taken(10));
     assert_eq!(cold, slices);
+}
+
+#[test]
+fn a_slice_tells_the_timestamps_of_its_batches() {
+    let disk = disk();
+    let opened = open(&disk, Options::default());
+    let log = topic(&opened.store);
+    let times = [(3, 20), (1, 10), (2, 10), (1, 30), (1, 20)];
+    for (count, timestamp_ns) in times {
+        let mut batch = BatchBuilder::default();
+        (0..count).for_each(|_| batch.push(b"body"));
+        log.append(&mut batch, Append { timestamp_ns, defer: None }).unwrap();
+    }
+    let runs = |range: std::ops::Range<u64>| {
+        let mut slices = Vec::new();
+        let count = range.end - range.start;
+        assert_eq!(log.read(range, 1 << 20, &mut slices), Read::Taken(count));
+        slices.iter().flat_map(Slice::timestamps).collect::<Vec<_>>()
+    };
+    assert_eq!(runs(0..7), [(3, 20), (3, 10), (1, 30)]);
+    assert_eq!(runs(2..5), [(1, 20), (2, 10)]);
+    assert_eq!(runs(6..7), [(1, 30)]);
+    // A clock that was set back to the very nanosecond is not worth a look at every message.
+    assert_eq!(runs(0..8), [(8, 20)]);
 }
 
 #[test]

@@ -83,6 +83,8 @@ pub(crate) fn messages(slices: &[Slice]) -> BTreeMap<u64, Message> {
     let mut found = BTreeMap::new();
     for slice in slices {
         let (mut rest, mut seq) = (&slice.bytes[..], slice.first);
+        let mut last_at = 0;
+        let mut times = Vec::new();
         while let Some((Frame::Message(m), used)) = decode_frame(rest, u32::MAX).unwrap() {
             let message = Message {
                 id: m.id,
@@ -90,11 +92,18 @@ pub(crate) fn messages(slices: &[Slice]) -> BTreeMap<u64, Message> {
                 attempts: m.attempts,
                 body: m.body.to_vec(),
             };
+            times.push(message.timestamp_ns);
+            last_at = slice.bytes.len() - rest.len();
             assert!(found.insert(seq, message).is_none(), "sequence {seq} came twice");
             (rest, seq) = (&rest[used..], seq + 1);
         }
         assert!(rest.is_empty(), "a slice holds whole records");
         assert_eq!(seq, slice.first + slice.count, "a slice knows its count");
+        assert_eq!(slice.last_at, last_at, "a slice knows its last record");
+        if times.is_sorted() {
+            let expected = times.chunk_by(|a, b| a == b).map(|run| (run.len() as u64, run[0]));
+            assert!(slice.timestamps().eq(expected), "a slice knows its timestamps: {times:?}");
+        }
     }
     found
 }

@@ -10,7 +10,7 @@ use nsq_options::{Table, Value};
 use serde_json::Value as Json;
 
 use super::json;
-use crate::{lookup::Lookup, node::Node, options::Options};
+use crate::{lookup::Lookup, node::Node, options::Options, statsd};
 
 /// The owners of the options.
 pub(super) struct Config {
@@ -70,6 +70,7 @@ fn value(config: &Config, key: &str) -> Option<Json> {
         "tls_required" => services.options.tls.required.number().into(),
         "tls_min_version" => services.options.tls.min_version.number().into(),
         "e2e_processing_latency_percentiles" => services.options.e2e_percentiles.as_slice().into(),
+        "statsd_prefix" => statsd::prefix(node).into(),
         "broadcast_tcp_port" => node.broadcast_ports().0.into(),
         "broadcast_http_port" => node.broadcast_ports().1.into(),
         _ => to_json(TABLE.value(&services.options, key)?),

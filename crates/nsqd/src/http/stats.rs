@@ -3,7 +3,6 @@
 //! Collecting them visits topics, channels and clients, never messages: counts are kept up to date where they
 //! change. Locks are held only while figures are copied; text is made outside.
 
-mod memory;
 mod text;
 
 use std::{
@@ -17,10 +16,9 @@ use nsq_broker::{ClientId, ClientStats};
 use nsq_daemon::net::Remote;
 use serde::{Serialize, Serializer};
 
-use self::memory::Memory;
 use crate::{
-    VERSION, node::Node, topic::Topic, topic::channel::Channel, topic::client::Client,
-    topic::client::ClientState,
+    VERSION, latency::LatencyReport, memory::Memory, node::Node, topic::Topic,
+    topic::channel::Channel, topic::client::Client, topic::client::ClientState,
 };
 
 /// The parts of the figures that a request asks for.
@@ -65,7 +63,7 @@ struct TopicStats {
     message_count: u64,
     message_bytes: u64,
     paused: bool,
-    e2e_processing_latency: Latency,
+    e2e_processing_latency: LatencyReport,
 }
 
 #[derive(Debug, Serialize)]
@@ -89,7 +87,7 @@ struct ChannelStats {
     /// `null` when clients are not requested.
     clients: Option<Vec<Connection>>,
     paused: bool,
-    e2e_processing_latency: Latency,
+    e2e_processing_latency: LatencyReport,
 }
 
 /// A client, as a consumer of a channel or as a producer.
@@ -127,13 +125,6 @@ struct Connection {
 struct PubCount {
     topic: String,
     count: u64,
-}
-
-/// The time from publishing to finishing. It is not measured: NSQ's default too.
-#[derive(Debug, Default, Serialize)]
-struct Latency {
-    count: u64,
-    percentiles: (),
 }
 
 impl Stats {
@@ -179,7 +170,7 @@ fn topic_stats(topic: &Topic, filter: &Filter) -> Option<TopicStats> {
         message_count: counts.message_count,
         message_bytes: counts.message_bytes,
         paused: counts.paused,
-        e2e_processing_latency: Latency::default(),
+        e2e_processing_latency: topic.latency(),
     })
 }
 
@@ -204,7 +195,7 @@ fn channel_stats(channel: &Channel, tail_start: u64, filter: &Filter) -> Channel
         client_count: clients.as_ref().map_or(counts.clients, Vec::len),
         clients,
         paused: counts.paused,
-        e2e_processing_latency: Latency::default(),
+        e2e_processing_latency: channel.latency(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! A channel: the broker's schedule of it, the clients subscribed to it, and what was read ahead for them.
 
+mod latency;
 mod read;
 
 use std::{
@@ -20,6 +21,7 @@ use super::{client::Client, cold::ColdReads, disk::ask_to_keep, journal, service
 use crate::{
     birth::Birth,
     chores::{deadlines::Expire, queue::Errand},
+    latency::LatencyWindow,
     lock::lock,
 };
 
@@ -45,6 +47,8 @@ struct Inner {
     dirty: bool,
     /// The time at which the node's timer expires the channel: never later than its next deadline.
     armed: Option<Time>,
+    /// The time from publishing to FIN; `None` when it is not asked for.
+    latency: Option<Box<LatencyWindow>>,
     /// Scratch, kept to spare allocations: pieces of the log to send.
     slices: Vec<Slice>,
 }
@@ -95,6 +99,7 @@ impl Channel {
         keep: Arc<Errand>,
         services: Arc<Services>,
     ) -> Self {
+        let latency = services.latency_window().map(Box::new);
         let inner = Inner {
             schedule,
             clients: HashMap::default(),
@@ -102,6 +107,7 @@ impl Channel {
             stalled: Vec::new(),
             dirty: false,
             armed: None,
+            latency,
             slices: Vec::new(),
         };
         Self {
@@ -231,20 +237,6 @@ impl Channel {
         abandoned
     }
 
-    /// Finishes runs of messages; what is refused is added to `refused`.
-    pub(crate) fn finish(
-        self: &Arc<Self>,
-        id: ClientId,
-        runs: impl Iterator<Item = std::ops::Range<u64>>,
-        refused: &mut Vec<(u64, Refusal)>,
-    ) {
-        self.change(|schedule| {
-            for run in runs {
-                schedule.finish(id, run, refused);
-            }
-        });
-    }
-
     /// Takes a message back from a client, to be delivered again after `delay`.
     ///
     /// # Errors
@@ -303,7 +295,7 @@ impl Channel {
             match self.read(inner, &offer, room) {
                 Read::Taken(0) => break,
                 Read::Taken(count) => {
-                    inner.schedule.take(id, &offer, count, now);
+                    inner.take(id, &offer, count, now);
                     for slice in inner.slices.drain(..) {
                         room = room.saturating_sub(slice.bytes.len());
                         send(slice, offer.attempts);

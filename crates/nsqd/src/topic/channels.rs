@@ -9,7 +9,7 @@ use super::{
     channel::Channel,
     journal::{self, Record},
 };
-use crate::lock::lock;
+use crate::{latency::LatencyReport, lock::lock};
 
 impl Topic {
     /// Brings back the channels that the journal knows.
@@ -124,6 +124,17 @@ impl Topic {
     /// Every channel, by name.
     pub(crate) fn channels(&self) -> Vec<Arc<Channel>> {
         lock(&self.routes).channels.values().cloned().collect()
+    }
+
+    /// The latencies of all channels together.
+    pub(crate) fn latency(&self) -> LatencyReport {
+        let channels = self.channels();
+        let latencies = channels.iter().filter_map(|channel| channel.latencies());
+        let merged = latencies.reduce(|mut all, latencies| {
+            all.merge(&latencies);
+            all
+        });
+        self.services.latency_report(merged.as_ref())
     }
 
     /// Deletes a channel with all its messages. Returns whether it existed.

@@ -7,6 +7,7 @@ use nsq_daemon::{log::Logger, tls::ServerTls};
 use crate::{
     chores::{deadlines::Deadlines, health::Health, queue::Queue},
     clock::Clock,
+    latency::{Latencies, LatencyReport, LatencyWindow},
     options::Options,
 };
 
@@ -25,4 +26,18 @@ pub(crate) struct Services {
     pub(crate) syncer: Arc<Queue>,
     /// Deletes, replaces and retries: work that may take long and that nothing else waits for.
     pub(crate) tidier: Arc<Queue>,
+}
+
+impl Services {
+    /// An empty window for the latencies of a channel; `None` when no percentiles are asked for.
+    pub(super) fn latency_window(&self) -> Option<LatencyWindow> {
+        let options = &self.options;
+        let asked = !options.e2e_percentiles.as_slice().is_empty();
+        asked.then(|| LatencyWindow::new(options.e2e_window, self.clock.now()))
+    }
+
+    /// The percentiles that are asked for.
+    pub(super) fn latency_report(&self, latencies: Option<&Latencies>) -> LatencyReport {
+        LatencyReport::new(latencies, self.options.e2e_percentiles.as_slice())
+    }
 }

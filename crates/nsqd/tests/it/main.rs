@@ -19,5 +19,6 @@ mod protocol;
 mod restart;
 mod service;
 mod session;
+mod statsd;
 mod support;
 mod topology;

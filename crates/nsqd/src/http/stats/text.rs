@@ -45,10 +45,11 @@ impl fmt::Display for Stats {
 impl TopicStats {
     fn write(&self, f: &mut fmt::Formatter<'_>, now: u64) -> fmt::Result {
         let Self { topic_name, depth, backend_depth, message_count, .. } = self;
+        let latency = &self.e2e_processing_latency;
         let mark = if self.paused { "*P " } else { "   " };
         writeln!(
             f,
-            "\n{mark}[{topic_name:<15}] depth: {depth:<5} be-depth: {backend_depth:<5} msgs: {message_count:<8} e2e%: ",
+            "\n{mark}[{topic_name:<15}] depth: {depth:<5} be-depth: {backend_depth:<5} msgs: {message_count:<8} e2e%: {latency}",
         )?;
         self.channels.iter().try_for_each(|channel| channel.write(f, now))
     }
@@ -58,13 +59,14 @@ impl ChannelStats {
     fn write(&self, f: &mut fmt::Formatter<'_>, now: u64) -> fmt::Result {
         let Self { channel_name, depth, backend_depth, in_flight_count, deferred_count, .. } = self;
         let Self { requeue_count, timeout_count, message_count, .. } = self;
+        let latency = &self.e2e_processing_latency;
         let mark = if self.paused { "   *P " } else { "      " };
         write!(f, "{mark}[{channel_name:<25}] depth: {depth:<5} be-depth: {backend_depth:<5} ")?;
         write!(
             f,
             "inflt: {in_flight_count:<4} def: {deferred_count:<4} re-q: {requeue_count:<5} "
         )?;
-        writeln!(f, "timeout: {timeout_count:<5} msgs: {message_count:<8} e2e%: ")?;
+        writeln!(f, "timeout: {timeout_count:<5} msgs: {message_count:<8} e2e%: {latency}")?;
         self.clients.iter().flatten().try_for_each(|client| {
             f.write_str("        ")?;
             client.write(f, now)

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 /// The memory figures of NSQ. Those of the garbage collector are 0.
 #[derive(Copy, Clone, Debug, Default, Serialize)]
-pub(super) struct Memory {
+pub(crate) struct Memory {
     heap_objects: u64,
     heap_idle_bytes: u64,
     /// Anonymous memory in use.
@@ -21,13 +21,13 @@ pub(super) struct Memory {
 
 impl Memory {
     /// Asks the operating system; what it does not tell is 0.
-    pub(super) fn of_this_process() -> Self {
+    pub(crate) fn of_this_process() -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         Self { heap_in_use_bytes: anonymous_bytes(&status).unwrap_or_default(), ..Self::default() }
     }
 
     /// Returns names and values in the order in which they are shown.
-    pub(super) fn rows(&self) -> [(&'static str, u64); 9] {
+    pub(crate) fn rows(&self) -> [(&'static str, u64); 9] {
         [
             ("heap_objects", self.heap_objects),
             ("heap_idle_bytes", self.heap_idle_bytes),
