@@ -102,6 +102,7 @@ impl Channel {
             let run = Run { from: range.start, to: range.start + count, attempts, changed };
             let delivery = Delivery { client: id, deadline, delivered_at: now };
             self.in_flight.insert(Entry { run, delivery });
+            self.counters.deliveries += count;
             self.clients.use_reservation(id, count);
             self.clients.update(id, |stats| {
                 stats.in_flight += count;
