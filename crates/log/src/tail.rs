@@ -30,6 +30,8 @@ const BLOCK_BYTES_MAX: usize = 64 << 10;
 const COPY_BYTES_MAX: usize = 4 << 10;
 /// Batches below this are copied too if they fill less than half of their buffer.
 const COPY_LOOSE_BYTES_MAX: usize = 32 << 10;
+/// Where a record has its timestamp, as the frame that it is.
+const TIMESTAMP_AT: usize = 8;
 /// The memory that a piece costs besides its bytes.
 const PIECE_OVERHEAD_BYTES: usize = 64;
 
@@ -42,6 +44,19 @@ pub struct Slice {
     pub first: u64,
     /// Number of messages.
     pub count: u64,
+}
+
+impl Slice {
+    /// The time at which the first message was published, ns since 1970.
+    pub fn timestamp_ns(&self) -> Option<i64> {
+        timestamp_ns(&self.bytes)
+    }
+}
+
+/// The timestamp of the record that `records` begins with.
+fn timestamp_ns(records: &[u8]) -> Option<i64> {
+    let time = records.get(TIMESTAMP_AT..)?.first_chunk()?;
+    Some(i64::from_be_bytes(*time))
 }
 
 /// The outcome of reading a range of messages.
@@ -108,7 +123,7 @@ impl Pieces {
             }
             let piece_end =
                 self.pieces.get(index + 1).map_or_else(|| self.end(), |next| next.first);
-            let base = if seq == piece.first { 0 } else { self.end_of(seq - 1) };
+            let base = self.start_of(seq, piece.first);
             let fit = self.fit(seq..stop.min(piece_end), base.saturating_add(budget));
             let upto = if seq == range.start { fit.max(seq + 1) } else { fit };
             if upto == seq {
@@ -136,6 +151,18 @@ impl Pieces {
             if self.end_of(middle) <= limit { low = middle + 1 } else { high = middle }
         }
         low
+    }
+
+    /// The bytes of the piece that holds `seq`, from that message on; `None` when no piece does.
+    fn from(&self, seq: u64) -> Option<&[u8]> {
+        let index = self.pieces.partition_point(|piece| piece.first <= seq).checked_sub(1)?;
+        let piece = self.pieces.get(index)?;
+        piece.bytes.get(self.start_of(seq, piece.first)..)
+    }
+
+    /// Where message `seq` begins in its piece, whose first message is `first`.
+    fn start_of(&self, seq: u64, first: u64) -> usize {
+        if seq == first { 0 } else { self.end_of(seq - 1) }
     }
 
     fn end_of(&self, seq: u64) -> usize {
@@ -239,6 +266,11 @@ impl Tail {
         }
     }
 
+    /// The time at which message `seq` was published; `None` when it is not in memory.
+    pub(crate) fn timestamp_ns(&self, seq: u64) -> Option<i64> {
+        lock(&self.messages).from(seq).and_then(timestamp_ns)
+    }
+
     /// Drops the pieces that lie wholly before `low`.
     pub(crate) fn release(&self, low: u64) {
         let mut messages = lock(&self.messages);
@@ -295,6 +327,18 @@ impl Messages {
         self.pieces.push_bytes(first, bytes, charge);
         self.bytes += charge;
         self.open_first = self.end();
+    }
+
+    /// The bytes from message `seq` on; `None` when it is not in memory.
+    fn from(&self, seq: u64) -> Option<&[u8]> {
+        if !(self.first()..self.end()).contains(&seq) {
+            return None;
+        }
+        if seq >= self.open_first {
+            self.open.get(self.pieces.start_of(seq, self.open_first)..)
+        } else {
+            self.pieces.from(seq)
+        }
     }
 
     /// As [`Pieces::read`].
