@@ -6,6 +6,7 @@
 //! - [`http`]: a small HTTP/1.1 server with a route table and NSQ's conventions for answers.
 //! - [`http_client`]: the few requests that daemons send to each other.
 //! - [`tasks`], [`signals`], [`limits`]: start, stop and the limits of the process.
+//! - [`metrics`]: the text format of Prometheus.
 //! - [`version`]: the line that every program prints for `-version`.
 //! - [`json`]: the escaping that NSQ's JSON answers have.
 //!
@@ -17,6 +18,7 @@ pub mod http_client;
 pub mod json;
 pub mod limits;
 pub mod log;
+pub mod metrics;
 pub mod net;
 pub mod signals;
 pub mod tasks;

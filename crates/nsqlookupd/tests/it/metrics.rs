@@ -79,7 +79,7 @@ async fn every_figure_is_described() {
         } else {
             let (figure, value) = line.rsplit_once(' ').unwrap();
             assert_eq!(figure.split('{').next(), Some(described));
-            assert!(value.parse::<u64>().is_ok(), "{line}");
+            assert!(value.parse::<f64>().is_ok(), "{line}");
         }
     }
 }
