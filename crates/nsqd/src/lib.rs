@@ -25,6 +25,7 @@ mod daemon;
 mod http;
 mod lock;
 mod lookup;
+mod meters;
 mod node;
 mod options;
 mod session;
@@ -39,7 +40,8 @@ pub use crate::{
     daemon::{Nsqd, RunError, StartError},
     node::{MetadataError, OpenError},
     options::{
-        AuthMethod, Options, Percentiles, StatsdOptions, TlsMinVersion, TlsOptions, TlsRequired,
+        AuthMethod, MetricsOptions, Options, PerTopic, Percentiles, StatsdOptions, TlsMinVersion,
+        TlsOptions, TlsRequired,
     },
     world::World,
 };

@@ -1,6 +1,7 @@
 //! A channel: the broker's schedule of it, the clients subscribed to it, and what was read ahead for them.
 
 mod read;
+mod tally;
 
 use std::{
     collections::HashMap,
@@ -16,7 +17,10 @@ use nsq_broker::{ClientConfig, ClientId, FanOut, Refusal, Time};
 use nsq_log::{ChannelDelta, ChannelState, Read, Slice, TopicLog};
 use nsq_protocol::ChannelName;
 
-use super::{client::Client, cold::ColdReads, disk::ask_to_keep, journal, services::Services};
+use self::tally::Tally;
+use super::{
+    client::Client, cold::ColdReads, disk::ask_to_keep, journal, oldest::Oldest, services::Services,
+};
 use crate::{
     birth::Birth,
     chores::{deadlines::Expire, queue::Errand},
@@ -32,6 +36,7 @@ pub(crate) struct Channel {
     /// Writes the topic's journal.
     keep: Arc<Errand>,
     exiting: AtomicBool,
+    pub(crate) oldest: Oldest,
     inner: Mutex<Inner>,
 }
 
@@ -47,9 +52,10 @@ struct Inner {
     armed: Option<Time>,
     /// Scratch, kept to spare allocations: pieces of the log to send.
     slices: Vec<Slice>,
+    tally: Tally,
 }
 
-/// The figures of a channel that `/stats` shows.
+/// The figures of a channel that `/stats` and `/metrics` show.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct ChannelCounts {
     pub(crate) depth: u64,
@@ -57,10 +63,14 @@ pub(crate) struct ChannelCounts {
     pub(crate) in_flight: u64,
     pub(crate) deferred: u64,
     pub(crate) messages: u64,
+    pub(crate) deliveries: u64,
+    pub(crate) finishes: u64,
     pub(crate) requeues: u64,
     pub(crate) timeouts: u64,
     pub(crate) clients: usize,
     pub(crate) paused: bool,
+    /// The first message that is ready or in flight.
+    pub(crate) oldest: Option<u64>,
 }
 
 /// How a delivery to a client ended.
@@ -99,6 +109,7 @@ impl Channel {
             dirty: false,
             armed: None,
             slices: Vec::new(),
+            tally: Tally::default(),
         };
         Self {
             name,
@@ -107,6 +118,7 @@ impl Channel {
             keep,
             services,
             exiting: AtomicBool::new(false),
+            oldest: Oldest::default(),
             inner: Mutex::new(inner),
         }
     }
@@ -119,8 +131,9 @@ impl Channel {
         result
     }
 
-    /// Follows up a change of the schedule: marks the topic dirty, wakes clients, arms the next deadline.
+    /// Follows up a change of the schedule: counts it, marks the topic dirty, wakes clients, arms the next deadline.
     fn settle(self: &Arc<Self>, inner: &mut Inner) {
+        inner.tally.add(inner.schedule.counters(), &self.services.meters);
         if !inner.dirty && inner.schedule.has_changes() {
             inner.dirty = true;
             ask_to_keep(&self.services, &self.keep);
@@ -300,6 +313,7 @@ impl Channel {
                 Read::Taken(0) => break,
                 Read::Taken(count) => {
                     inner.schedule.take(id, &offer, count, now);
+                    self.observe_wait(&offer, &inner.slices);
                     for slice in inner.slices.drain(..) {
                         room = room.saturating_sub(slice.bytes.len());
                         send(slice, offer.attempts);
@@ -341,17 +355,22 @@ impl Channel {
 
     /// The figures of the channel; `backend_depth` is how many ready messages are below `tail_start`.
     pub(crate) fn counts(&self, tail_start: u64) -> ChannelCounts {
-        let schedule = &lock(&self.inner).schedule;
+        let inner = lock(&self.inner);
+        let schedule = &inner.schedule;
+        let counters = inner.tally.of(schedule.counters());
         ChannelCounts {
             depth: schedule.depth(),
             backend_depth: schedule.ready_below(tail_start),
             in_flight: schedule.in_flight_count(),
             deferred: schedule.deferred_count(),
             messages: schedule.message_count(),
-            requeues: schedule.requeue_count(),
-            timeouts: schedule.timeout_count(),
+            deliveries: counters.deliveries,
+            finishes: counters.finishes,
+            requeues: counters.requeues,
+            timeouts: counters.timeouts,
             clients: schedule.client_count(),
             paused: schedule.is_paused(),
+            oldest: schedule.oldest(),
         }
     }
 

@@ -7,6 +7,7 @@ use nsq_daemon::log::Logger;
 use crate::{
     chores::{deadlines::Deadlines, health::Health, queue::Queue},
     clock::Clock,
+    meters::Meters,
     options::Options,
 };
 
@@ -17,6 +18,7 @@ pub(crate) struct Services {
     pub(crate) logger: Logger,
     pub(crate) deadlines: Deadlines,
     pub(crate) health: Health,
+    pub(crate) meters: Meters,
     /// Writes journals.
     pub(crate) keeper: Arc<Queue>,
     /// Flushes files.

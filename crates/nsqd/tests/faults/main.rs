@@ -12,6 +12,7 @@ mod gone;
 mod health;
 mod held_disk;
 mod machine;
+mod metrics;
 mod slow;
 mod start;
 #[expect(dead_code, reason = "shared with the other tests, which need all of it")]

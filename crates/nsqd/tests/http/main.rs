@@ -3,6 +3,7 @@
 
 mod admin;
 mod harness;
+mod metrics;
 mod publish;
 mod stats;
 mod status;
