@@ -11,7 +11,7 @@ type Graph = BTreeMap<String, BTreeSet<String>>;
 
 /// The floors of nsqd, from the ground up. A module imports from floors below its own, and within itself.
 const NSQD_FLOORS: &[&[&str]] = &[
-    &["birth", "clock", "lock", "memory", "options"],
+    &["birth", "clock", "lock", "memory", "meters", "options"],
     &["chores", "latency", "tls", "world"],
     &["topic"],
     &["node"],

@@ -63,6 +63,11 @@ impl Aside {
         self.entries().next().map(|entry| entry.from)
     }
 
+    /// The lowest message that is ready.
+    pub(crate) fn first_ready(&self) -> Option<u64> {
+        self.chunks.values().find_map(Chunk::first_ready)
+    }
+
     /// All messages, ascending.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Outstanding> {
         self.entries().map(Entry::report)

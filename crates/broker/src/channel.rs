@@ -18,8 +18,8 @@ mod tests;
 
 use std::{ops::Range, time::Duration};
 
-pub use self::deliver::Offer;
 use self::deliver::Source;
+pub use self::{deliver::Offer, figures::Counters};
 use crate::{
     ClientConfig, ClientId, ClientStats, Distance, FanOut, Refusal, Stamp, Time,
     aside::Aside,
@@ -64,8 +64,7 @@ pub struct Channel {
     clients: Clients,
     unreported: Unreported,
     message_count: u64,
-    requeue_count: u64,
-    timeout_count: u64,
+    counters: Counters,
     /// Deliveries by the distance of the client.
     deliveries: [u64; Distance::COUNT],
 }
@@ -84,8 +83,7 @@ impl Channel {
             clients: Clients::default(),
             unreported: Unreported { told: (start, start), ..Unreported::default() },
             message_count: 0,
-            requeue_count: 0,
-            timeout_count: 0,
+            counters: Counters::default(),
             deliveries: [0; Distance::COUNT],
         }
     }
@@ -138,7 +136,7 @@ impl Channel {
         let stats = self.clients.remove(id)?;
         if requeue {
             for run in self.in_flight.take_client(id, stats.in_flight) {
-                self.requeue_count += run.len();
+                self.counters.requeues += run.len();
                 self.aside.push_ready(run);
             }
         }
@@ -194,6 +192,7 @@ impl Channel {
             }
         }
         if count > 0 {
+            self.counters.finishes += count;
             self.clients.update(id, |stats| {
                 stats.in_flight = stats.in_flight.saturating_sub(count);
                 stats.finish_count += count;
@@ -221,7 +220,7 @@ impl Channel {
         } else {
             self.aside.defer(Run { changed: true, ..run }, now + delay);
         }
-        self.requeue_count += 1;
+        self.counters.requeues += 1;
         self.clients.update(id, |stats| {
             stats.in_flight = stats.in_flight.saturating_sub(1);
             stats.requeue_count += 1;
@@ -318,7 +317,7 @@ impl Channel {
 
     fn time_out(&mut self, entry: Entry) {
         let Entry { run, delivery } = entry;
-        self.timeout_count += run.len();
+        self.counters.timeouts += run.len();
         self.clients.update(delivery.client, |stats| {
             stats.in_flight = stats.in_flight.saturating_sub(run.len());
         });

@@ -68,7 +68,7 @@ mod time;
 mod topic;
 
 pub use changes::{Changes, Outstanding};
-pub use channel::{Channel, ChannelConfig, Offer};
+pub use channel::{Channel, ChannelConfig, Counters, Offer};
 pub use client::{ClientConfig, ClientId, ClientStats, Distance};
 pub use refusal::Refusal;
 pub use stamp::Stamp;

@@ -8,6 +8,7 @@
 //! - [`tls`]: the certificate of a server, and the listener of HTTPS.
 //! - [`http_client`]: the few requests that daemons send to each other.
 //! - [`tasks`], [`signals`], [`limits`]: start, stop and the limits of the process.
+//! - [`metrics`]: the text format of Prometheus.
 //! - [`version`]: the line that every program prints for `-version`.
 //! - [`json`]: the escaping that NSQ's JSON answers have.
 //!
@@ -19,6 +20,7 @@ pub mod http_client;
 pub mod json;
 pub mod limits;
 pub mod log;
+pub mod metrics;
 pub mod net;
 pub mod pprof;
 pub mod signals;

@@ -3,9 +3,12 @@
 /// The version of NSQ whose behaviour the programs have, as clients and tools see it.
 pub const NSQ_VERSION: &str = "1.3.0";
 
+/// The version of the compiler that built the programs.
+pub const RUSTC_VERSION: &str = env!("RUSTC_VERSION");
+
 /// The line that `program` prints for `-version`. Scripts split it at spaces.
 pub fn line(program: &str) -> String {
-    format!("{program} v{NSQ_VERSION} (built w/rust{})", env!("RUSTC_VERSION"))
+    format!("{program} v{NSQ_VERSION} (built w/rust{RUSTC_VERSION})")
 }
 
 #[cfg(test)]

@@ -228,6 +228,12 @@ impl Journal {
         synced
     }
 
+    /// The bytes of the journal's files.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        let stream = lock(&self.stream);
+        stream.snapshot_bytes + stream.older_bytes + stream.bytes
+    }
+
     /// Returns true if a file was created since the last call: the directory has to be synced.
     pub(crate) fn take_names_dirty(&self) -> bool {
         std::mem::take(&mut lock(&self.stream).names_dirty)

@@ -45,6 +45,7 @@ mod chunk;
 mod disk;
 mod error;
 mod extent;
+mod figures;
 mod holes;
 mod id;
 mod journal;

@@ -21,6 +21,11 @@ pub struct Slice {
 }
 
 impl Slice {
+    /// The time at which the first message was published, ns since 1970.
+    pub fn timestamp_ns(&self) -> Option<i64> {
+        timestamp(&self.bytes)
+    }
+
     /// The timestamps of the messages as runs: the number of messages, and the time in ns that all of them bear.
     ///
     /// The messages of a batch bear one timestamp, and a large batch is a slice of its own: then only the first and
@@ -39,7 +44,7 @@ impl Slice {
 }
 
 /// The timestamp of the first record.
-fn timestamp(records: &[u8]) -> Option<i64> {
+pub(crate) fn timestamp(records: &[u8]) -> Option<i64> {
     (records.len() >= RECORD_HEAD_BYTES).then(|| u64_at(records, TIMESTAMP_AT).cast_signed())
 }
 

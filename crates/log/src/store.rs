@@ -217,6 +217,15 @@ impl Store {
         Ok(self.shared.node.reserve()?)
     }
 
+    /// The bytes that can still be written to the file system of the data folder.
+    ///
+    /// # Errors
+    /// When the operating system does not tell.
+    pub fn free_bytes(&self) -> Result<u64, Error> {
+        let free = self.shared.disk.free_bytes(&self.path);
+        Ok(free.context("measure the free space of", &self.path)?)
+    }
+
     /// Ends a shortage of space if there is room again; returns true if there is none any more. While space is short,
     /// appends are refused at once, so that the last of it goes to journals.
     ///

@@ -20,7 +20,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::{
     batch::{BATCH_HEADER_BYTES, BatchBuilder},
     lock,
-    slice::Slice,
+    slice::{Slice, timestamp},
 };
 
 /// Blocks that gather small batches start at this size and double up to the maximum, so that an idle topic
@@ -98,7 +98,7 @@ impl Pieces {
             }
             let piece_end =
                 self.pieces.get(index + 1).map_or_else(|| self.end(), |next| next.first);
-            let base = if seq == piece.first { 0 } else { self.end_of(seq - 1) };
+            let base = self.start_of(seq, piece.first);
             let fit = self.fit(seq..stop.min(piece_end), base.saturating_add(budget));
             let upto = if seq == range.start { fit.max(seq + 1) } else { fit };
             if upto == seq {
@@ -128,6 +128,18 @@ impl Pieces {
             if self.end_of(middle) <= limit { low = middle + 1 } else { high = middle }
         }
         low
+    }
+
+    /// The bytes of the piece that holds `seq`, from that message on; `None` when no piece does.
+    fn from(&self, seq: u64) -> Option<&[u8]> {
+        let index = self.pieces.partition_point(|piece| piece.first <= seq).checked_sub(1)?;
+        let piece = self.pieces.get(index)?;
+        piece.bytes.get(self.start_of(seq, piece.first)..)
+    }
+
+    /// Where message `seq` begins in its piece, whose first message is `first`.
+    fn start_of(&self, seq: u64, first: u64) -> usize {
+        if seq == first { 0 } else { self.end_of(seq - 1) }
     }
 
     fn end_of(&self, seq: u64) -> usize {
@@ -231,6 +243,11 @@ impl Tail {
         }
     }
 
+    /// The time at which message `seq` was published; `None` when it is not in memory.
+    pub(crate) fn timestamp_ns(&self, seq: u64) -> Option<i64> {
+        lock(&self.messages).from(seq).and_then(timestamp)
+    }
+
     /// Drops the pieces that lie wholly before `low`.
     pub(crate) fn release(&self, low: u64) {
         let mut messages = lock(&self.messages);
@@ -287,6 +304,18 @@ impl Messages {
         self.pieces.push_bytes(first, bytes, charge);
         self.bytes += charge;
         self.open_first = self.end();
+    }
+
+    /// The bytes from message `seq` on; `None` when it is not in memory.
+    fn from(&self, seq: u64) -> Option<&[u8]> {
+        if !(self.first()..self.end()).contains(&seq) {
+            return None;
+        }
+        if seq >= self.open_first {
+            self.open.get(self.pieces.start_of(seq, self.open_first)..)
+        } else {
+            self.pieces.from(seq)
+        }
     }
 
     /// As [`Pieces::read`].

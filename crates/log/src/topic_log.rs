@@ -46,7 +46,7 @@ pub struct TopicLog {
     pub(crate) memory_only: bool,
     pub(crate) appender: Appender,
     pub(crate) segments: Segments,
-    tail: Tail,
+    pub(crate) tail: Tail,
     pub(crate) journal: Journal,
     /// Held during a flush and a reopen, so that there is one at a time.
     pub(crate) flushing: Mutex<()>,

@@ -68,13 +68,26 @@ pub(crate) struct Walker<'a> {
     expected: Expected,
     window: Vec<u8>,
     window_at: u64,
-    /// How much is read next time.
+    /// How much is read next time, …
     window_bytes: usize,
+    /// … and at most.
+    window_bytes_max: usize,
 }
 
 impl<'a> Walker<'a> {
     pub(crate) fn new(file: &'a dyn File, limit: u64, expected: Expected) -> Self {
-        Self { file, limit, expected, window: Vec::new(), window_at: 0, window_bytes: WINDOW_BYTES }
+        Self::with_window(file, limit, expected, WINDOW_BYTES)
+    }
+
+    /// A walker that reads little at once: for one that has only a few small headers to look at.
+    pub(crate) fn sparing(file: &'a dyn File, limit: u64, expected: Expected) -> Self {
+        Self::with_window(file, limit, expected, SKIP_WINDOW_BYTES)
+    }
+
+    fn with_window(file: &'a dyn File, limit: u64, expected: Expected, bytes_max: usize) -> Self {
+        let (window, window_at) = (Vec::new(), 0);
+        let (window_bytes, window_bytes_max) = (bytes_max, bytes_max);
+        Self { file, limit, expected, window, window_at, window_bytes, window_bytes_max }
     }
 
     /// Walks all batches behind the segment header, of which the first begins with message `first`.
@@ -129,6 +142,11 @@ impl<'a> Walker<'a> {
         Ok(Some(at))
     }
 
+    /// The header of the batch at a place, as far as it can be trusted without its checksum.
+    pub(crate) fn header(&mut self, at: BatchAt) -> std::io::Result<Option<BatchHeader>> {
+        self.batch_at(at.offset, Trust::Headers)
+    }
+
     /// Looks at `offset`, where the batch beginning with message `seq` should be.
     pub(crate) fn step(&mut self, offset: u64, seq: u64, trust: Trust) -> std::io::Result<Step> {
         if offset >= self.limit {
@@ -174,7 +192,7 @@ impl<'a> Walker<'a> {
         };
         let fits = self.expected.accepts(&header) && offset + header.bytes() <= self.limit;
         let skipped = trust == Trust::Headers && header.bytes() >= SKIP_BYTES_MIN;
-        self.window_bytes = if skipped { SKIP_WINDOW_BYTES } else { WINDOW_BYTES };
+        self.window_bytes = if skipped { SKIP_WINDOW_BYTES } else { self.window_bytes_max };
         let good =
             fits && (trust == Trust::Headers || self.checksum(offset, &header)? == header.crc);
         Ok(good.then_some(header))

@@ -116,6 +116,12 @@ impl Clock {
         nanos(self.clocks.wall()).cast_signed()
     }
 
+    /// The wall-clock time since `then`, in ns since 1970; zero if that is still to come.
+    pub(crate) fn since_wall(&self, then_ns: i64) -> Duration {
+        let passed = self.wall_ns().saturating_sub(then_ns);
+        Duration::from_nanos(u64::try_from(passed).unwrap_or(0))
+    }
+
     /// Wall-clock time in whole seconds since 1970.
     pub(crate) fn wall_seconds(&self) -> u64 {
         self.clocks.wall().as_secs()

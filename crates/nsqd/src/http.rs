@@ -4,6 +4,7 @@ mod admin;
 mod args;
 mod config;
 mod debug;
+mod metrics;
 mod publish;
 pub(crate) mod starting;
 mod stats;
@@ -40,6 +41,7 @@ pub(crate) fn router(
         .route(Route::new(Method::GET, "/ping", on(&node, ping)).unmarked())
         .get("/info", on(&node, info))
         .get("/stats", on(&node, stats))
+        .route(Route::new(Method::GET, "/metrics", on(&node, metrics::show)).unmarked().quiet())
         .route(Route::new(Method::POST, "/pub", on(&node, publish::one)).quiet())
         .route(Route::new(Method::POST, "/mpub", on(&node, publish::many)).quiet())
         .post("/topic/create", on(&node, admin::create_topic))

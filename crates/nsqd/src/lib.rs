@@ -27,6 +27,7 @@ mod latency;
 mod lock;
 mod lookup;
 mod memory;
+mod meters;
 mod node;
 mod options;
 mod session;
@@ -43,7 +44,8 @@ pub use crate::{
     daemon::{Nsqd, RunError, StartError},
     node::{MetadataError, OpenError},
     options::{
-        AuthMethod, Options, Percentiles, StatsdOptions, TlsMinVersion, TlsOptions, TlsRequired,
+        AuthMethod, MetricsOptions, Options, PerTopic, Percentiles, StatsdOptions, TlsMinVersion,
+        TlsOptions, TlsRequired,
     },
     tls::TlsStartError,
     world::World,

@@ -45,6 +45,9 @@ const NODE: &str = "node";
 /// How often the wall clock is compared with node time.
 const CLOCK_WATCH: Duration = Duration::from_secs(1);
 
+/// The id of the first connection.
+const FIRST_CLIENT: u64 = 1;
+
 type Topics = HashMap<TopicName, Arc<Topic>, RandomState>;
 
 /// Everything one nsqd knows.
@@ -108,6 +111,16 @@ impl Node {
     /// How often the folder was opened for the first time or after a crash.
     pub(crate) fn incarnation(&self) -> u32 {
         self.store.incarnation()
+    }
+
+    /// The number of connections that were accepted.
+    pub(crate) fn accepted_connections(&self) -> u64 {
+        self.next_client.load(Ordering::Relaxed) - FIRST_CLIENT
+    }
+
+    /// The bytes that can still be written to the file system of the data folder; `None` when it does not tell.
+    pub(crate) fn free_bytes(&self) -> Option<u64> {
+        self.store.free_bytes().ok()
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

@@ -1,6 +1,7 @@
 //! The options of nsqd.
 
 mod auth;
+mod metrics;
 mod percentiles;
 mod statsd;
 mod table;
@@ -15,6 +16,7 @@ use nsq_protocol::Limits;
 
 pub use self::{
     auth::AuthMethod,
+    metrics::{MetricsOptions, PerTopic},
     percentiles::Percentiles,
     statsd::StatsdOptions,
     tls::{TlsMinVersion, TlsOptions, TlsRequired},
@@ -104,6 +106,8 @@ pub struct Options {
     pub e2e_percentiles: Percentiles,
     /// `--e2e-processing-latency-window-time`: the time that the percentiles are about.
     pub e2e_window: Duration,
+    /// The options of `/metrics`.
+    pub metrics: MetricsOptions,
 }
 
 impl Options {
@@ -175,6 +179,7 @@ impl Default for Options {
             statsd: StatsdOptions::default(),
             e2e_percentiles: Percentiles::default(),
             e2e_window: Duration::from_secs(10 * 60),
+            metrics: MetricsOptions::default(),
         }
     }
 }

@@ -79,6 +79,7 @@ async fn greet(node: &Node, stream: &mut Socket, client: &Client) -> bool {
         Ok(magic) if magic == MAGIC_V2 => true,
         Ok(magic) => {
             let mut output = Output::default();
+            node.services.meters.refused(Code::BadProtocol);
             output.frame(FrameType::Error, Code::BadProtocol.as_str().as_bytes());
             logger.error(format_args!(
                 "client({}) bad protocol magic '{}'",

@@ -6,6 +6,7 @@ pub(crate) mod client;
 mod cold;
 mod disk;
 mod journal;
+mod oldest;
 pub(crate) mod services;
 mod upkeep;
 
@@ -21,7 +22,7 @@ use std::{
 use nsq_log::{Append, AppendError, BatchBuilder, TopicLog};
 use nsq_protocol::{ChannelName, MESSAGE_FRAME_HEAD_BYTES, TopicName};
 
-use self::{channel::Channel, disk::TopicDisk, services::Services};
+use self::{channel::Channel, disk::TopicDisk, oldest::Oldest, services::Services};
 use crate::{birth::Birth, lock::lock};
 
 /// A topic and everything that belongs to it.
@@ -37,6 +38,7 @@ pub(crate) struct Topic {
     exiting: AtomicBool,
     message_count: AtomicU64,
     message_bytes: AtomicU64,
+    pub(crate) oldest: Oldest,
     routes: Mutex<Routes>,
     /// Notified when the topic has caught up with the log while a publisher waits for that.
     caught_up: Condvar,
@@ -68,7 +70,7 @@ pub(crate) enum PublishError {
     Journal(#[from] nsq_log::Error),
 }
 
-/// The figures of a topic that `/stats` shows.
+/// The figures of a topic that `/stats` and `/metrics` show.
 #[derive(Clone, Debug)]
 pub(crate) struct TopicCounts {
     pub(crate) depth: u64,
@@ -76,6 +78,8 @@ pub(crate) struct TopicCounts {
     pub(crate) message_count: u64,
     pub(crate) message_bytes: u64,
     pub(crate) paused: bool,
+    /// The first message that waits at the topic.
+    pub(crate) oldest: Option<u64>,
 }
 
 impl Topic {
@@ -104,6 +108,7 @@ impl Topic {
             exiting: AtomicBool::new(false),
             message_count: AtomicU64::new(0),
             message_bytes: AtomicU64::new(0),
+            oldest: Oldest::default(),
             routes: Mutex::new(Routes {
                 paused: fan.is_paused(),
                 held: false,
@@ -140,6 +145,7 @@ impl Topic {
         if self.name.is_ephemeral() && self.is_full() {
             return Ok(self.drop_newest(batch));
         }
+        let began = self.services.clock.now();
         let append = Append { timestamp_ns: self.services.clock.wall_ns(), defer };
         let body_bytes = body_bytes(batch);
         let range = self.log.append(batch, append).map_err(|error| self.append_failed(error))?;
@@ -161,6 +167,7 @@ impl Topic {
         } else if self.name.is_ephemeral() {
             self.log.release(routes.low());
         }
+        self.services.meters.publishes.observe(self.services.clock.now().since(began));
         Ok(end)
     }
 
@@ -198,6 +205,8 @@ impl Topic {
     fn count(&self, messages: u64, body_bytes: u64) {
         self.message_count.fetch_add(messages, Ordering::Relaxed);
         self.message_bytes.fetch_add(body_bytes, Ordering::Relaxed);
+        self.services.meters.published.add(messages);
+        self.services.meters.published_bytes.add(body_bytes);
     }
 
     /// The error for a publisher. A topic that goes away is no fault of the disk.
@@ -310,6 +319,7 @@ impl Topic {
             message_count: self.message_count.load(Ordering::Relaxed),
             message_bytes: self.message_bytes.load(Ordering::Relaxed),
             paused: routes.paused,
+            oldest: (routes.fan.depth() > 0).then(|| routes.fan.fanout()),
         }
     }
 }

@@ -8,16 +8,16 @@ mod route;
 use std::sync::Arc;
 
 use nsq_broker::registry::Registry;
-use nsq_daemon::http::{Error, Method, Request, Response, Router, header::HeaderValue};
+use nsq_daemon::{
+    http::{Error, Method, Request, Response, Router},
+    metrics::Page,
+};
 
 use self::route::{blocking, route, topic_text};
 use crate::{VERSION, directory::Directory};
 
 /// Stands for all topics in read-only requests.
 const ALL_TOPICS: &str = "*";
-
-const PROMETHEUS: HeaderValue =
-    HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
 /// The routes of nsqlookupd.
 pub(crate) fn router(directory: &Arc<Directory>) -> Router {
@@ -81,7 +81,10 @@ async fn debug(directory: Arc<Directory>, _: Request) -> Result<Response, Error>
     blocking(move || answer::debug(&directory.with(registrations))).await
 }
 
-async fn metrics(directory: Arc<Directory>, _: Request) -> Response {
-    let counts = directory.with(|registry, now| registry.counts(now));
-    Response::typed(PROMETHEUS, directory.metrics.page(&counts))
+async fn metrics(directory: Arc<Directory>, _: Request) -> Result<Page, Error> {
+    blocking(move || {
+        let counts = directory.with(|registry, now| registry.counts(now));
+        Ok(directory.metrics.page(&counts))
+    })
+    .await
 }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::{self, Write},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -10,6 +9,25 @@ use std::{
 };
 
 use nsq_broker::registry::Counts;
+use nsq_daemon::metrics::{Family, Labels, Page, write_process};
+
+const TOPICS: Family =
+    Family::gauge("nsqlookupd_topics", "Topics that are registered, with or without producers.");
+const CHANNELS: Family = Family::gauge(
+    "nsqlookupd_channels",
+    "Channels that are registered, with or without producers.",
+);
+const TOMBSTONES: Family = Family::gauge("nsqlookupd_tombstones", "Tombstones in force.");
+const PRODUCERS: Family =
+    Family::gauge("nsqlookupd_producers", "Identified connections of nsqd, by sign of life.");
+const CONNECTIONS: Family = Family::gauge("nsqlookupd_connections", "Open TCP connections.");
+const CONNECTIONS_TOTAL: Family =
+    Family::counter("nsqlookupd_connections_total", "TCP connections accepted.");
+const COMMANDS_TOTAL: Family = Family::counter("nsqlookupd_commands_total", "Commands served.");
+const REFUSALS_TOTAL: Family =
+    Family::counter("nsqlookupd_refusals_total", "Connections ended for a protocol error.");
+const HTTP_REQUESTS_TOTAL: Family =
+    Family::counter("nsqlookupd_http_requests_total", "HTTP requests, by path.");
 
 /// The names of the commands that are counted.
 const COMMANDS: [&str; 4] = ["IDENTIFY", "PING", "REGISTER", "UNREGISTER"];
@@ -46,57 +64,45 @@ impl Metrics {
         Arc::clone(requests.entry(path).or_default())
     }
 
-    /// Renders all metrics in the text format of Prometheus.
-    pub(crate) fn page(&self, counts: &Counts) -> String {
-        let mut page = String::with_capacity(2048);
-        // Writing to a String cannot fail.
-        let _ = self.write(counts, &mut page);
+    /// Writes everything that is counted.
+    pub(crate) fn page(&self, counts: &Counts) -> Page {
+        let mut page = Page::with_capacity(4096);
+        write_registrations(&mut page, counts);
+        self.write_connections(&mut page);
+        self.write_requests(&mut page);
+        write_process(&mut page);
         page
     }
 
-    fn write(&self, counts: &Counts, page: &mut String) -> fmt::Result {
-        let family = |page: &mut String, name: &str, kind: &str, help: &str| {
-            write!(page, "# HELP nsqlookupd_{name} {help}\n# TYPE nsqlookupd_{name} {kind}\n")
-        };
-        for (name, help, value) in [
-            ("topics", "Topics that are registered, with or without producers.", counts.topics),
-            (
-                "channels",
-                "Channels that are registered, with or without producers.",
-                counts.channels,
-            ),
-            ("tombstones", "Tombstones in force.", counts.tombstones),
-        ] {
-            family(page, name, "gauge", help)?;
-            writeln!(page, "nsqlookupd_{name} {value}")?;
-        }
-        family(page, "producers", "gauge", "Identified connections of nsqd, by sign of life.")?;
-        let (active, inactive) = (counts.producers_active, counts.producers_inactive);
-        writeln!(page, "nsqlookupd_producers{{state=\"active\"}} {active}")?;
-        writeln!(page, "nsqlookupd_producers{{state=\"inactive\"}} {inactive}")?;
-
+    fn write_connections(&self, page: &mut Page) {
         // In this order: a connection opened in between must not make the difference negative.
         let closed = self.connections_closed.load(Relaxed);
         let opened = self.connections_opened.load(Relaxed);
-        family(page, "connections", "gauge", "Open TCP connections.")?;
-        writeln!(page, "nsqlookupd_connections {}", opened.saturating_sub(closed))?;
-        family(page, "connections_total", "counter", "TCP connections accepted.")?;
-        writeln!(page, "nsqlookupd_connections_total {opened}")?;
-        family(page, "commands_total", "counter", "Commands served.")?;
+        page.single(&CONNECTIONS, opened.saturating_sub(closed));
+        page.single(&CONNECTIONS_TOTAL, opened);
+        let mut commands = page.family(&COMMANDS_TOTAL);
         for (name, count) in COMMANDS.iter().zip(&self.commands) {
-            let count = count.load(Relaxed);
-            writeln!(page, "nsqlookupd_commands_total{{command=\"{name}\"}} {count}")?;
+            commands.add(&Labels::new("command", name), count.load(Relaxed));
         }
-        family(page, "refusals_total", "counter", "Connections ended for a protocol error.")?;
-        writeln!(page, "nsqlookupd_refusals_total {}", self.refusals.load(Relaxed))?;
-        family(page, "http_requests_total", "counter", "HTTP requests, by path.")?;
+        page.single(&REFUSALS_TOTAL, self.refusals.load(Relaxed));
+    }
+
+    fn write_requests(&self, page: &mut Page) {
+        let mut samples = page.family(&HTTP_REQUESTS_TOTAL);
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         for (path, count) in &*requests {
-            let count = count.load(Relaxed);
-            writeln!(page, "nsqlookupd_http_requests_total{{path=\"{path}\"}} {count}")?;
+            samples.add(&Labels::new("path", path), count.load(Relaxed));
         }
-        Ok(())
     }
+}
+
+fn write_registrations(page: &mut Page, counts: &Counts) {
+    page.single(&TOPICS, counts.topics);
+    page.single(&CHANNELS, counts.channels);
+    page.single(&TOMBSTONES, counts.tombstones);
+    page.family(&PRODUCERS)
+        .add(&Labels::new("state", "active"), counts.producers_active)
+        .add(&Labels::new("state", "inactive"), counts.producers_inactive);
 }
 
 struct Closing<'a>(&'a AtomicU64);

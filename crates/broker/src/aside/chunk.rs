@@ -114,6 +114,14 @@ impl Chunk {
         ready.map(|entry| entry.to().min(seq).saturating_sub(entry.from)).sum()
     }
 
+    /// The lowest message that is ready.
+    pub(super) fn first_ready(&self) -> Option<u64> {
+        if self.ready == 0 {
+            return None;
+        }
+        self.entries.iter().find(|entry| entry.ready).map(|entry| entry.from)
+    }
+
     /// The entry that begins at `from`.
     pub(super) fn get(&self, from: u64) -> Option<&Entry> {
         self.entries.get(self.find(from)?)

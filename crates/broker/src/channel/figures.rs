@@ -3,6 +3,19 @@
 use super::Channel;
 use crate::{ClientId, ClientStats, Distance};
 
+/// The counters of a channel, since it was created or recovered.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+pub struct Counters {
+    /// Messages put in flight, each time they were.
+    pub deliveries: u64,
+    /// Messages finished by a client.
+    pub finishes: u64,
+    /// Messages requeued by a client.
+    pub requeues: u64,
+    /// Messages that timed out in flight.
+    pub timeouts: u64,
+}
+
 impl Channel {
     /// Returns whether deliveries are stopped.
     pub fn is_paused(&self) -> bool {
@@ -51,12 +64,24 @@ impl Channel {
 
     /// The number of messages that clients requeued.
     pub fn requeue_count(&self) -> u64 {
-        self.requeue_count
+        self.counters.requeues
     }
 
     /// The number of messages that timed out in flight.
     pub fn timeout_count(&self) -> u64 {
-        self.timeout_count
+        self.counters.timeouts
+    }
+
+    /// The counters of what has happened to messages so far.
+    pub fn counters(&self) -> Counters {
+        Counters { deliveries: self.deliveries.iter().sum(), ..self.counters }
+    }
+
+    /// The lowest message that is ready or in flight. Deferred ones wait because they are meant to. Meant for statistics,
+    /// as [`Channel::ready_below`].
+    pub fn oldest(&self) -> Option<u64> {
+        let firsts = [self.pending.first(), self.in_flight.first(), self.aside.first_ready()];
+        firsts.into_iter().flatten().min()
     }
 
     /// The number of deliveries to clients at a distance.

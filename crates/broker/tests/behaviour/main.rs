@@ -5,6 +5,7 @@
 mod bounds;
 mod delivery;
 mod fairness;
+mod figures;
 mod in_flight;
 mod journal;
 mod support;

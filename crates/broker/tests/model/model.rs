@@ -87,6 +87,12 @@ impl Model {
         unfinished.map_or(self.end, |(&seq, _)| seq)
     }
 
+    /// The lowest message that is ready or in flight.
+    pub(crate) fn oldest(&self) -> Option<u64> {
+        let waits = |it: &Message| matches!(it, Message::Ready { .. } | Message::InFlight { .. });
+        self.messages.iter().find(|(_, it)| waits(it)).map(|(&seq, _)| seq)
+    }
+
     pub(crate) fn next_deadline(&self) -> Option<u64> {
         let times = self.messages.values().filter_map(|message| match *message {
             Message::InFlight { deadline, .. } => Some(deadline),

@@ -384,6 +384,7 @@ impl Run {
         assert_eq!(channel.timeout_count(), model.timeout_count);
         assert_eq!(channel.client_count(), model.clients.len());
         assert_eq!(channel.low(), model.low());
+        assert_eq!(channel.oldest(), model.oldest());
         assert_eq!(channel.next_deadline(), model.next_deadline().map(Time));
         for (id, client) in &model.clients {
             assert_eq!(channel.client(*id), Some(&client.stats));

@@ -12,6 +12,7 @@ mod appending;
 mod crash;
 mod damage;
 mod draining;
+mod figures;
 mod golden;
 mod journal;
 mod model;

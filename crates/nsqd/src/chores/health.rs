@@ -47,6 +47,12 @@ impl Health {
         lock(&self.losses).remove(owner);
     }
 
+    /// The number of owners with writes that fail, and of those with messages that cannot be read back.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let failing = lock(&self.failures).len();
+        (failing, lock(&self.losses).len())
+    }
+
     /// `OK`, or `NOK - ` and an error, for `/ping`. Losses do not count: probes restart nsqd, and that would
     /// bring nothing back.
     pub(crate) fn status(&self) -> String {

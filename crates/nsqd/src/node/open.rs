@@ -14,7 +14,7 @@ use nsq_log::{DirLock, FailedTopic, LockError, Notice, RecoveredTopic, Store};
 use nsq_protocol::{ChannelName, TopicName};
 
 use super::{
-    Node,
+    FIRST_CLIENT, Node,
     adopt::{adopt_channels, topic_of},
     metadata::{Catalog, CatalogTopic, Metadata, MetadataError},
     names::Names,
@@ -24,6 +24,7 @@ use crate::{
     chores::queue::Errand,
     clock::{Clock, Reading, nanos},
     lock::lock,
+    meters::Recovery,
     options::Options,
     topic::{PublishError, Topic, client::Clients, services::Services},
     world::World,
@@ -89,6 +90,7 @@ impl Node {
             logger,
             deadlines: Default::default(),
             health: Default::default(),
+            meters: Default::default(),
             keeper: Default::default(),
             syncer: Default::default(),
             tidier: Default::default(),
@@ -104,15 +106,26 @@ impl Node {
             topics: RwLock::default(),
             isolated: Mutex::default(),
             names: Names::default(),
-            next_client: AtomicU64::new(1),
+            next_client: AtomicU64::new(FIRST_CLIENT),
             stopping: AtomicBool::new(false),
             ports: OnceLock::new(),
         });
         node.report(&opened.report);
+        let topics = opened.topics.len();
         node.add_recovered(opened.topics, &opened.report, &catalog);
         node.isolate(&opened.failed, &catalog);
         node.load_catalog(&catalog)?;
+        node.note_recovery(topics, opened.failed.len(), &opened.report);
         Ok(node)
+    }
+
+    /// Keeps the figures of the opening, which has ended.
+    fn note_recovery(&self, topics: usize, failed: usize, report: &[Notice]) {
+        let losses = report.iter().filter(|notice| notice.is_loss()).count();
+        let (time, repairs) = (self.services.clock.uptime(), report.len() - losses);
+        let recovery = Recovery { time, topics, failed, losses, repairs };
+        // Opened once.
+        let _ = self.services.meters.recovery.set(recovery);
     }
 
     fn report(&self, notices: &[Notice]) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use nsq_log::Durability;
 use nsq_options::{OptionDef, Table, option};
 
-use super::{AuthMethod, NODE_IDS, Options, Percentiles};
+use super::{AuthMethod, NODE_IDS, Options, PerTopic, Percentiles};
 
 /// The durability levels by name.
 const DURABILITIES: [(&str, Durability); 3] =
@@ -231,5 +231,17 @@ fn figures() -> Vec<OptionDef<Options>> {
         option!(Options.e2e_window, "time that the percentiles are about")
             .named("e2e-processing-latency-window-time")
             .positive(),
+        OptionDef::choice(
+            "metrics-per-topic",
+            |options: &Options| options.metrics.per_topic,
+            |options, per_topic| options.metrics.per_topic = per_topic,
+            &PerTopic::WORDS,
+            "topics and channels with series of their own in /metrics: none, durable or all",
+        ),
+        option!(
+            Options.metrics.series_max,
+            "series of topics and channels in /metrics; the oldest ones have theirs first",
+        )
+        .named("metrics-series-max"),
     ]
 }

@@ -141,6 +141,7 @@ impl Session {
     pub(super) fn refuse(&mut self, error: &ClientError) -> Result<(), Stop> {
         let remote = self.client.remote;
         self.node.services.logger.error(format_args!("[{remote}] - {error}"));
+        self.node.services.meters.refused(error.code);
         let mut data = Vec::new();
         error.encode(&mut data);
         self.answers.push(FrameType::Error, &data, &mut self.output);

@@ -2,6 +2,7 @@
 
 mod latency;
 mod read;
+mod tally;
 
 use std::{
     collections::HashMap,
@@ -17,7 +18,10 @@ use nsq_broker::{ClientConfig, ClientId, Distance, FanOut, Refusal, Time};
 use nsq_log::{ChannelDelta, ChannelState, Read, Slice, TopicLog};
 use nsq_protocol::ChannelName;
 
-use super::{client::Client, cold::ColdReads, disk::ask_to_keep, journal, services::Services};
+use self::tally::Tally;
+use super::{
+    client::Client, cold::ColdReads, disk::ask_to_keep, journal, oldest::Oldest, services::Services,
+};
 use crate::{
     birth::Birth,
     chores::{deadlines::Expire, queue::Errand},
@@ -34,6 +38,7 @@ pub(crate) struct Channel {
     /// Writes the topic's journal.
     keep: Arc<Errand>,
     exiting: AtomicBool,
+    pub(crate) oldest: Oldest,
     inner: Mutex<Inner>,
 }
 
@@ -51,9 +56,10 @@ struct Inner {
     latency: Option<Box<LatencyWindow>>,
     /// Scratch, kept to spare allocations: pieces of the log to send.
     slices: Vec<Slice>,
+    tally: Tally,
 }
 
-/// The figures of a channel that `/stats` shows.
+/// The figures of a channel that `/stats` and `/metrics` show.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct ChannelCounts {
     pub(crate) depth: u64,
@@ -65,10 +71,14 @@ pub(crate) struct ChannelCounts {
     pub(crate) zone_local: u64,
     pub(crate) region_local: u64,
     pub(crate) global: u64,
+    pub(crate) deliveries: u64,
+    pub(crate) finishes: u64,
     pub(crate) requeues: u64,
     pub(crate) timeouts: u64,
     pub(crate) clients: usize,
     pub(crate) paused: bool,
+    /// The first message that is ready or in flight.
+    pub(crate) oldest: Option<u64>,
 }
 
 /// How a delivery to a client ended.
@@ -109,6 +119,7 @@ impl Channel {
             armed: None,
             latency,
             slices: Vec::new(),
+            tally: Tally::default(),
         };
         Self {
             name,
@@ -117,6 +128,7 @@ impl Channel {
             keep,
             services,
             exiting: AtomicBool::new(false),
+            oldest: Oldest::default(),
             inner: Mutex::new(inner),
         }
     }
@@ -129,8 +141,9 @@ impl Channel {
         result
     }
 
-    /// Follows up a change of the schedule: marks the topic dirty, wakes clients, arms the next deadline.
+    /// Follows up a change of the schedule: counts it, marks the topic dirty, wakes clients, arms the next deadline.
     fn settle(self: &Arc<Self>, inner: &mut Inner) {
+        inner.tally.add(inner.schedule.counters(), &self.services.meters);
         if !inner.dirty && inner.schedule.has_changes() {
             inner.dirty = true;
             ask_to_keep(&self.services, &self.keep);
@@ -296,6 +309,7 @@ impl Channel {
                 Read::Taken(0) => break,
                 Read::Taken(count) => {
                     inner.take(id, &offer, count, now);
+                    self.observe_wait(&offer, &inner.slices);
                     for slice in inner.slices.drain(..) {
                         room = room.saturating_sub(slice.bytes.len());
                         send(slice, offer.attempts);
@@ -337,7 +351,9 @@ impl Channel {
 
     /// The figures of the channel; `backend_depth` is how many ready messages are below `tail_start`.
     pub(crate) fn counts(&self, tail_start: u64) -> ChannelCounts {
-        let schedule = &lock(&self.inner).schedule;
+        let inner = lock(&self.inner);
+        let schedule = &inner.schedule;
+        let counters = inner.tally.of(schedule.counters());
         ChannelCounts {
             depth: schedule.depth(),
             backend_depth: schedule.ready_below(tail_start),
@@ -347,10 +363,13 @@ impl Channel {
             zone_local: schedule.delivery_count(Distance::Zone),
             region_local: schedule.delivery_count(Distance::Region),
             global: schedule.delivery_count(Distance::Global),
-            requeues: schedule.requeue_count(),
-            timeouts: schedule.timeout_count(),
+            deliveries: counters.deliveries,
+            finishes: counters.finishes,
+            requeues: counters.requeues,
+            timeouts: counters.timeouts,
             clients: schedule.client_count(),
             paused: schedule.is_paused(),
+            oldest: schedule.oldest(),
         }
     }
 

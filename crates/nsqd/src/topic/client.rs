@@ -135,6 +135,10 @@ impl Clients {
         lock(&self.by_id).remove(&id);
     }
 
+    pub(crate) fn count(&self) -> usize {
+        lock(&self.by_id).len()
+    }
+
     pub(crate) fn all(&self) -> Vec<Arc<Client>> {
         lock(&self.by_id).values().cloned().collect()
     }

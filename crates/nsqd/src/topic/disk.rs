@@ -234,7 +234,7 @@ impl TopicDisk {
     /// Flushes the log and the journal, and wakes the publishers that wait for it.
     pub(super) fn flush(&self) {
         let appended = self.unsynced.swap(0, Ordering::AcqRel);
-        match self.log.sync() {
+        match self.sync() {
             Ok(end) => {
                 self.note_synced(end);
                 if appended > 0 && self.services.options.waits_for_sync() {
@@ -258,6 +258,19 @@ impl TopicDisk {
                 });
             }
         }
+    }
+
+    /// Flushes log and journal, and notes how long that took.
+    fn sync(&self) -> Result<u64, SyncError> {
+        let (clock, meters) = (&self.services.clock, &self.services.meters);
+        let began = clock.now();
+        let synced = self.log.sync();
+        match &synced {
+            Ok(_) => meters.flushes.observe(clock.now().since(began)),
+            Err(error) if is_gone(error) => {}
+            Err(_) => meters.failed_flushes.add(1),
+        }
+        synced
     }
 
     fn note_synced(&self, end: u64) {
@@ -352,7 +365,7 @@ impl TopicDisk {
             told.unwritten.clear();
         }
         catch_up()?;
-        let end = self.log.sync()?;
+        let end = self.sync()?;
         self.note_synced(end);
         if roomy { Ok(()) } else { Err(MendError::Full) }
     }

@@ -8,6 +8,7 @@ use crate::{
     chores::{deadlines::Deadlines, health::Health, queue::Queue},
     clock::Clock,
     latency::{Latencies, LatencyReport, LatencyWindow},
+    meters::Meters,
     options::Options,
 };
 
@@ -20,6 +21,7 @@ pub(crate) struct Services {
     pub(crate) logger: Logger,
     pub(crate) deadlines: Deadlines,
     pub(crate) health: Health,
+    pub(crate) meters: Meters,
     /// Writes journals.
     pub(crate) keeper: Arc<Queue>,
     /// Flushes files.

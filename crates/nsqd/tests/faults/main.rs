@@ -13,6 +13,7 @@ mod health;
 mod held_disk;
 mod latency;
 mod machine;
+mod metrics;
 mod slow;
 mod start;
 #[expect(dead_code, reason = "shared with the other tests, which need all of it")]

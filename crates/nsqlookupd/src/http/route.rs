@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use nsq_daemon::http::{Error, IntoResponse, Method, Query, Request, Response, Route};
+use nsq_daemon::http::{Error, IntoResponse, Method, Query, Request, Route};
 
 use crate::directory::Directory;
 
@@ -29,9 +29,9 @@ where
 }
 
 /// Runs work that takes long with many registrations on a thread that may block.
-pub(super) async fn blocking(
-    work: impl FnOnce() -> Result<Response, Error> + Send + 'static,
-) -> Result<Response, Error> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(|_| Error::internal())?
 }
 

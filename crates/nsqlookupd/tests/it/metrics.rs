@@ -79,7 +79,34 @@ async fn every_figure_is_described() {
         } else {
             let (figure, value) = line.rsplit_once(' ').unwrap();
             assert_eq!(figure.split('{').next(), Some(described));
-            assert!(value.parse::<u64>().is_ok(), "{line}");
+            assert!(value.parse::<f64>().is_ok(), "{line}");
         }
     }
+}
+
+#[tokio::test]
+async fn the_documentation_lists_every_figure() {
+    let body = TestLookupd::start().await.get("/metrics").await.body;
+    let (mut expected, mut help) = (Vec::new(), "");
+    for line in body.lines() {
+        if let Some(line) = line.strip_prefix("# HELP nsqlookupd_") {
+            help = line.split_once(' ').unwrap().1;
+        } else if let Some(line) = line.strip_prefix("# TYPE nsqlookupd_") {
+            let (name, kind) = line.split_once(' ').unwrap();
+            expected.push((format!("nsqlookupd_{name}"), kind, String::new(), help));
+        } else if let Some((label, _)) = line.split_once("=\"") {
+            let (name, label) = label.split_once('{').unwrap();
+            let family = expected.last_mut().filter(|family| family.0 == name).unwrap();
+            family.2 = format!("`{label}` ");
+        }
+    }
+    let row = |(name, kind, labels, help): &(String, &str, String, &str)| {
+        format!("| `{name}` | {kind} | {labels}| {help} |")
+    };
+    let expected: Vec<String> = expected.iter().map(row).collect();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let rows = text.lines().filter(|line| line.starts_with("| `nsqlookupd_"));
+    let documented: Vec<&str> = rows.collect();
+    assert!(documented == expected, "docs/metrics.md should have\n{}", expected.join("\n"));
 }

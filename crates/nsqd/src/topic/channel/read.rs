@@ -3,7 +3,7 @@
 use std::{fmt::Display, sync::Arc, time::Duration};
 
 use nsq_broker::{ClientId, Offer, Time};
-use nsq_log::{Chunk, Notice, Read};
+use nsq_log::{Chunk, Notice, Read, Slice};
 
 use super::{Channel, Inner};
 use crate::lock::lock;
@@ -35,6 +35,18 @@ impl Channel {
             self.load(first, bytes, offer.was_put_aside());
         }
         read
+    }
+
+    /// Notes how long the first message of a hand-out has waited since it was published. One that comes again, or was to
+    /// come later, has had other reasons to wait.
+    pub(super) fn observe_wait(&self, offer: &Offer, slices: &[Slice]) {
+        if offer.attempts > 1 || offer.was_put_aside() {
+            return;
+        }
+        if let Some(published_ns) = slices.first().and_then(Slice::timestamp_ns) {
+            let waited = self.services.clock.since_wall(published_ns);
+            self.services.meters.waits.observe(waited);
+        }
     }
 
     /// Reads ahead on a thread that may block, then wakes those who wait for it.
@@ -103,6 +115,7 @@ impl Channel {
         now: Time,
     ) {
         let first = offer.range.start;
+        inner.tally.lose(count, &self.services.meters);
         inner.schedule.take(id, offer, count, now);
         inner.schedule.finish(id, first..first + count, &mut Vec::new());
         let (topic, name, logger) = (self.log.name(), &self.name, &self.services.logger);
