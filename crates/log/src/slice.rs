@@ -26,9 +26,9 @@ impl Slice {
         timestamp(&self.bytes)
     }
 
-    /// The timestamps of the messages as runs: the number of messages, and the time in ns that all of them bear.
+    /// The timestamps of the messages as runs: the number of messages, and their time in ns.
     ///
-    /// The messages of a batch bear one timestamp, and a large batch is a slice of its own: then only the first and
+    /// The messages of a batch share one timestamp, and a large batch is a slice of its own: then only the first and
     /// the last record are looked at. All between two of the same nanosecond are taken to be of it too: they are,
     /// unless the clock was set back to the very nanosecond.
     pub fn timestamps(&self) -> impl Iterator<Item = (u64, i64)> + '_ {
