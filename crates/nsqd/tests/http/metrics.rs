@@ -2,6 +2,7 @@
 
 mod documents;
 mod page;
+mod query;
 
 use std::time::Duration;
 
