@@ -4,6 +4,7 @@
 mod admin;
 mod debug;
 mod harness;
+mod health;
 mod publish;
 mod stats;
 mod status;

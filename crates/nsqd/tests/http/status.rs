@@ -1,43 +1,9 @@
-//! `/ping`, `/info`, `/config`, and the rules for every path.
+//! `/info`, `/config`, and the rules for every path.
 
 use nsq_daemon::log::{Capture, Level, Logger};
 use serde_json::Value;
 
 use crate::harness::TestNsqd;
-
-#[tokio::test]
-async fn a_healthy_nsqd_answers_ok_without_the_marker() {
-    let nsqd = TestNsqd::start().await;
-    let answer = nsqd.get("/ping").await;
-    assert_eq!(answer.brief(), (200, "OK"));
-    assert_eq!(answer.header("Content-Type"), Some("text/plain; charset=utf-8"));
-    assert_eq!(answer.header("X-Nsq-Content-Type"), None);
-    nsqd.stop().await;
-}
-
-#[tokio::test]
-async fn an_nsqd_whose_disk_fails_says_so_until_it_works_again() {
-    let nsqd = TestNsqd::start().await;
-    let (folder, elsewhere) = (nsqd.folder.path(), nsqd.folder.path().with_extension("moved"));
-    std::fs::rename(folder, &elsewhere).unwrap();
-    assert_eq!(nsqd.post("/pub?topic=t", "x").await.refusal(), (503, "EXITING"));
-    assert_eq!(nsqd.post("/mpub?topic=t", "x").await.refusal(), (503, "EXITING"));
-    assert_eq!(nsqd.post("/topic/create?topic=t", "").await.refusal(), (500, "INTERNAL_ERROR"));
-    let answer = nsqd.get("/ping").await;
-    assert_eq!((answer.status, answer.header("X-Nsq-Content-Type")), (500, None));
-    assert_eq!(answer.header("Content-Type"), Some("text/plain; charset=utf-8"));
-    assert!(answer.body.starts_with("NOK - ") && answer.body.len() > 6, "{}", answer.body);
-    assert_eq!(nsqd.stats("").await["health"], answer.body);
-
-    std::fs::rename(elsewhere, folder).unwrap();
-    assert_eq!(nsqd.post("/pub?topic=t", "x").await.brief(), (200, "OK"));
-    // nsqd retries by itself what failed, and is healthy only after that.
-    while nsqd.get("/ping").await.brief() != (200, "OK") {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(nsqd.stats("").await["health"], "OK");
-    nsqd.stop().await;
-}
 
 #[tokio::test]
 async fn info_has_the_keys_that_tools_read_in_order() {
