@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test helper that fails fails the test")]
 
 mod admin;
+mod config;
 mod debug;
 mod harness;
 mod health;

@@ -1,4 +1,4 @@
-//! `/info`, `/config`, and the rules for every path.
+//! `/info`, and the rules for every path.
 
 use nsq_daemon::log::{Capture, Level, Logger};
 use serde_json::Value;
@@ -82,67 +82,5 @@ async fn publishing_stays_out_of_the_access_log() {
     let access: Vec<_> = access.map(|text| text.split(" (").next().unwrap().to_owned()).collect();
     let expected = ["200 POST /topic/pause?topic=t", "200 GET /ping", "400 GET /stats?topic=%zz"];
     assert_eq!(access, expected.map(|text| format!("INFO: {text}")));
-    nsqd.stop().await;
-}
-
-#[tokio::test]
-async fn options_are_shown_by_their_key_in_the_configuration_file() {
-    let nsqd = TestNsqd::start_with(|options| options.node_id = 77).await;
-    for (option, value, content_type) in [
-        ("tcp_address", "127.0.0.1:0", "text/plain; charset=utf-8"),
-        ("durability", "log", "text/plain; charset=utf-8"),
-        ("data_path", nsqd.folder.path().to_str().unwrap(), "text/plain; charset=utf-8"),
-        ("id", "77", "application/json; charset=utf-8"),
-        ("mem_queue_size", "10000", "application/json; charset=utf-8"),
-        ("max_msg_size", "1048576", "application/json; charset=utf-8"),
-        ("max_body_size", "5242880", "application/json; charset=utf-8"),
-        ("msg_timeout", "60000000000", "application/json; charset=utf-8"),
-        ("requeue_on_disconnect", "false", "application/json; charset=utf-8"),
-    ] {
-        let answer = nsqd.get(&format!("/config/{option}")).await;
-        assert_eq!(answer.brief(), (200, value), "{option}");
-        assert_eq!(answer.header("Content-Type"), Some(content_type), "{option}");
-    }
-    for option in ["nope", "node_id", "node-id", "mem-queue-size", "verbose", "lookupd_tcp_address"]
-    {
-        assert_eq!(
-            nsqd.get(&format!("/config/{option}")).await.refusal(),
-            (400, "INVALID_OPTION"),
-            "{option}"
-        );
-    }
-    nsqd.stop().await;
-}
-
-#[tokio::test]
-async fn the_log_level_can_be_changed_while_nsqd_runs() {
-    let logger = Logger::with_sink("", Level::Info, Capture::new());
-    let nsqd =
-        TestNsqd::start_logging(|options| options.limits.message_bytes_max = 10, logger.clone())
-            .await;
-    assert_eq!(nsqd.get("/config/log_level").await.brief(), (200, "2"));
-    for (text, number, level) in
-        [("debug", "1", Level::Debug), ("FaTal", "5", Level::Fatal), ("warn", "3", Level::Warn)]
-    {
-        let answer = nsqd.put("/config/log_level", text).await;
-        assert_eq!((answer.brief(), logger.level()), ((200, number), level));
-        assert_eq!(answer.header("Content-Type"), Some("application/json; charset=utf-8"));
-        assert_eq!(nsqd.get("/config/log_level").await.brief(), (200, number));
-    }
-    for (option, text, refusal) in [
-        ("log_level", "", (413, "INVALID_VALUE")),
-        ("log_level", "12345678901", (413, "INVALID_VALUE")),
-        ("log_level", "warning", (400, "INVALID_VALUE")),
-        ("log_level", "warn\n", (400, "INVALID_VALUE")),
-        ("log_level", "\"warn\"", (400, "INVALID_VALUE")),
-        ("log_level", "1", (400, "INVALID_VALUE")),
-        ("msg_timeout", "1", (400, "INVALID_OPTION")),
-        ("nope", "1", (400, "INVALID_OPTION")),
-        ("nope", "", (413, "INVALID_VALUE")),
-    ] {
-        let answer = nsqd.put(&format!("/config/{option}"), text).await;
-        assert_eq!(answer.refusal(), refusal, "{option} {text:?}");
-    }
-    assert_eq!(logger.level(), Level::Warn);
     nsqd.stop().await;
 }
