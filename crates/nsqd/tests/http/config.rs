@@ -190,3 +190,23 @@ async fn the_log_level_can_be_changed_while_nsqd_runs() {
     assert_eq!(logger.level(), Level::Warn);
     nsqd.stop().await;
 }
+
+#[tokio::test]
+async fn the_nsqlookupds_can_be_replaced_by_a_list_and_nothing_else() {
+    let nsqd = TestNsqd::start().await;
+    let path = "/config/nsqlookupd_tcp_addresses";
+    for (body, value) in
+        [(r#"[ "127.0.0.1:1" ]"#, r#"["127.0.0.1:1"]"#), ("[]", "[]"), ("null", "[]")]
+    {
+        let answer = nsqd.put(path, body).await;
+        assert_eq!(answer.brief(), (200, value), "{body}");
+        assert_eq!(answer.header("Content-Type"), Some(JSON));
+        assert_eq!(nsqd.get(path).await.brief(), (200, value), "{body}");
+    }
+    for body in ["{}", "[1]", r#"["a"] x"#, r#""a:1""#, "a:1", "["] {
+        assert_eq!(nsqd.put(path, body).await.refusal(), (400, "INVALID_VALUE"), "{body}");
+    }
+    assert_eq!(nsqd.put(path, "").await.refusal(), (413, "INVALID_VALUE"));
+    assert_eq!(nsqd.get(path).await.brief(), (200, "[]"));
+    nsqd.stop().await;
+}

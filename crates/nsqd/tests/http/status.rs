@@ -1,6 +1,7 @@
 //! `/info`, and the rules for every path.
 
 use nsq_daemon::log::{Capture, Level, Logger};
+use nsqd::{Nsqd, Options};
 use serde_json::Value;
 
 use crate::harness::TestNsqd;
@@ -83,4 +84,18 @@ async fn publishing_stays_out_of_the_access_log() {
     let expected = ["200 POST /topic/pause?topic=t", "200 GET /ping", "400 GET /stats?topic=%zz"];
     assert_eq!(access, expected.map(|text| format!("INFO: {text}")));
     nsqd.stop().await;
+}
+
+#[tokio::test]
+async fn an_empty_address_disables_http() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options {
+        data_path: folder.path().to_owned(),
+        tcp_address: "127.0.0.1:0".to_owned(),
+        http_address: String::new(),
+        ..Options::default()
+    };
+    let nsqd = Nsqd::start(options, Logger::discard()).await.unwrap();
+    assert_eq!((nsqd.http_address(), nsqd.https_address()), (None, None));
+    nsqd.run(async {}).await.unwrap();
 }
