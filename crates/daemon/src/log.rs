@@ -68,6 +68,11 @@ impl Logger {
         Self::with_sink("", Level::Fatal, Nowhere)
     }
 
+    /// The beginning of every line.
+    pub fn prefix(&self) -> &str {
+        &self.shared.prefix
+    }
+
     /// The level from which on lines are written.
     pub fn level(&self) -> Level {
         Level::from_number(self.shared.level.load(Ordering::Relaxed))

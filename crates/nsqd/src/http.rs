@@ -4,6 +4,7 @@ mod admin;
 mod args;
 mod config;
 mod debug;
+mod health;
 mod metrics;
 mod publish;
 pub(crate) mod starting;
@@ -38,7 +39,6 @@ pub(crate) fn router(
     let config = Arc::new(Config { node: node.clone(), lookup });
     let info = move |node: Arc<Node>, _: Request| async move { info(&node, tcp_port, http_port) };
     let router = Router::new()
-        .route(Route::new(Method::GET, "/ping", on(&node, ping)).unmarked())
         .get("/info", on(&node, info))
         .get("/stats", on(&node, stats))
         .route(Route::new(Method::GET, "/metrics", on(&node, metrics::show)).unmarked().quiet())
@@ -56,19 +56,23 @@ pub(crate) fn router(
         .post("/channel/unpause", on(&node, admin::unpause_channel))
         .get("/config/:opt", on(&config, config::show))
         .put("/config/:opt", on(&config, config::change));
-    debug::routes(tasks).into_iter().fold(router, Router::route)
+    let probes = [health::ping_route(&node)].into_iter().chain(health::probe_routes(&node));
+    probes.chain(debug::routes(tasks)).fold(router, Router::route)
 }
 
-/// The servers of the API: the one in the clear and the one over TLS. The former refuses everything if clients of HTTP
-/// must use TLS, and tells them the port to use.
-pub(crate) fn servers(node: &Node, router: Router, https_port: u16) -> (Server, Server) {
+/// The servers of the API: the one in the clear and the one over TLS. If clients of HTTP must use TLS, the former answers
+/// probes only, and tells others the port to use.
+pub(crate) fn servers(node: &Arc<Node>, router: Router, https_port: u16) -> (Server, Server) {
     let logger = &node.services.logger;
     let server = Server::new(router, logger.clone());
     let in_clear = match node.services.options.tls.required {
         TlsRequired::No | TlsRequired::ExceptHttp => server.clone(),
         TlsRequired::Yes => {
-            let router = Router::new().gate(move |_| Some(tls_required(https_port)));
-            Server::new(router, logger.clone())
+            let probes = health::probe_routes(node).into_iter().fold(Router::new(), Router::route);
+            let gate = move |request: &Request| {
+                (!health::is_probe(request)).then(|| tls_required(https_port))
+            };
+            Server::new(probes.gate(gate), logger.clone())
         }
     };
     (in_clear, server.named("HTTPS"))
@@ -105,12 +109,6 @@ async fn blocking<T: Send + 'static>(
 fn json(value: &impl Serialize) -> Result<Response, Error> {
     let json = serde_json::to_vec(value).map_err(|_| Error::internal())?;
     Ok(Response::json(escape_html(json)))
-}
-
-async fn ping(node: Arc<Node>, _: Request) -> Response {
-    let health = node.services.health.status();
-    let status = if health == "OK" { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
-    Response::text(health).with_status(status)
 }
 
 #[derive(Serialize)]

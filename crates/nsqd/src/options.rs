@@ -71,6 +71,10 @@ pub struct Options {
     pub sync_every: u64,
     /// `--sync-timeout`: the longest a message waits for its flush.
     pub sync_timeout: Duration,
+    /// `--queue-scan-worker-pool-max`, which has no effect.
+    pub queue_scan_worker_pool_max: i64,
+    /// `--queue-scan-selection-count`, which has no effect.
+    pub queue_scan_selection_count: i64,
     /// `--msg-timeout`: how long a message may be in flight.
     pub msg_timeout: Duration,
     /// `--max-msg-timeout`: the longest a client may ask for.
@@ -162,6 +166,8 @@ impl Default for Options {
             max_bytes_per_file: 100 << 20,
             sync_every: 0,
             sync_timeout: Duration::from_secs(2),
+            queue_scan_worker_pool_max: 4,
+            queue_scan_selection_count: 20,
             msg_timeout: Duration::from_secs(60),
             max_msg_timeout: Duration::from_secs(15 * 60),
             max_req_timeout: Duration::from_secs(60 * 60),

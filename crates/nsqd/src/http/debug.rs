@@ -1,5 +1,7 @@
 //! `/debug`: profiles, and the two switches of the Go runtime.
 
+use std::num::IntErrorKind;
+
 use nsq_daemon::{
     http::{Method, Request, Response, Route, StatusCode},
     pprof,
@@ -23,8 +25,17 @@ async fn set_block_rate(request: Request) -> Response {
     match rate.parse::<i64>() {
         Ok(_) => Response::empty(),
         Err(error) => {
-            let text = format!("invalid block rate : parsing {}: {error}", quote(rate.as_bytes()));
-            Response::text(text).with_status(StatusCode::BAD_REQUEST)
+            Response::text(invalid_rate(rate, error.kind())).with_status(StatusCode::BAD_REQUEST)
         }
     }
+}
+
+/// The text of NSQ, which is the one of Go's number parser.
+fn invalid_rate(rate: &str, kind: &IntErrorKind) -> String {
+    let reason = match kind {
+        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+        _ => "invalid syntax",
+    };
+    let rate = quote(rate.as_bytes());
+    format!("invalid block rate : strconv.Atoi: parsing {rate}: {reason}")
 }

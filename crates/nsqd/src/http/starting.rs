@@ -9,6 +9,8 @@ use nsq_daemon::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::health::{LIVE, READY, live, unready};
+
 /// The time that requests wait for a start before they are refused, so that a short one goes unnoticed.
 const UNNOTICED: Duration = Duration::from_secs(1);
 
@@ -39,9 +41,9 @@ pub(crate) async fn serve_while<T>(
 }
 
 fn starting(request: &Request) -> Response {
-    if request.path() == "/ping" {
-        Response::text("NOK - starting").with_status(StatusCode::SERVICE_UNAVAILABLE)
-    } else {
-        Response::error(StatusCode::SERVICE_UNAVAILABLE, "STARTING")
+    match request.path() {
+        LIVE => live(),
+        READY | "/ping" => unready("starting"),
+        _ => Response::error(StatusCode::SERVICE_UNAVAILABLE, "STARTING"),
     }
 }

@@ -139,8 +139,8 @@ fn storage() -> Vec<OptionDef<Options>> {
             "messages of a topic per flush to disk; 0 flushes by --sync-timeout only",
         ),
         option!(Options.sync_timeout, "time per flush to disk").positive(),
-        OptionDef::without_effect("queue-scan-worker-pool-max", 4_i64, no_scan),
-        OptionDef::without_effect("queue-scan-selection-count", 20_i64, no_scan),
+        option!(Options.queue_scan_worker_pool_max, no_scan),
+        option!(Options.queue_scan_selection_count, no_scan),
     ]
 }
 

@@ -68,6 +68,24 @@ fn a_disk_that_was_filled_and_drained_takes_messages_again() {
 }
 
 #[test]
+fn a_full_disk_makes_an_nsqd_not_ready_until_there_is_room_and_never_dead() {
+    let machine = Machine::new();
+    machine.disk.limit_space(Some(2 << 20));
+    let server = machine.start(small_files);
+    let probe = |path| http(server.http, "GET", path, b"");
+    assert_eq!(probe("/ready"), (200, b"OK".to_vec()));
+    fill(&server);
+    let (status, body) = probe("/ready");
+    let body = String::from_utf8(body).unwrap();
+    assert_eq!(status, 503, "{body}");
+    assert!(body.starts_with("NOK - TOPIC(t): ") && body.contains("No space left"), "{body}");
+    assert_eq!(probe("/live"), (200, b"OK".to_vec()));
+    // It finds out by itself: no one publishes to an nsqd that is not ready.
+    machine.disk.limit_space(None);
+    eventually(|| probe("/ready").0 == 200);
+}
+
+#[test]
 fn a_start_on_a_full_disk_needs_no_space_and_knows_what_was_finished_on_it() {
     let machine = Machine::new();
     machine.disk.limit_space(Some(2 << 20));

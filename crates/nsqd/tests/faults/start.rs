@@ -41,6 +41,9 @@ fn while_several_topics_at_a_time_are_opened_the_ports_answer() {
     held.wait_for(Call::Read, "journal.", TOPICS);
     eventually(|| TcpStream::connect(address).is_ok());
     assert_eq!(http(address, "GET", "/ping", b""), (503, b"NOK - starting".to_vec()));
+    // No probe restarts an nsqd that is starting, and none sends clients to it.
+    assert_eq!(http(address, "GET", "/live", b""), (200, b"OK".to_vec()));
+    assert_eq!(http(address, "GET", "/ready", b""), (503, b"NOK - starting".to_vec()));
     let (status, body) = http(address, "POST", "/pub?topic=t0", b"x");
     assert_eq!(
         (status, String::from_utf8(body).unwrap()),

@@ -2,8 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test helper that fails fails the test")]
 
 mod admin;
+mod config;
 mod debug;
 mod harness;
+mod health;
 mod metrics;
 mod publish;
 mod stats;

@@ -1,43 +1,10 @@
-//! `/ping`, `/info`, `/config`, and the rules for every path.
+//! `/info`, and the rules for every path.
 
 use nsq_daemon::log::{Capture, Level, Logger};
+use nsqd::{Nsqd, Options};
 use serde_json::Value;
 
 use crate::harness::TestNsqd;
-
-#[tokio::test]
-async fn a_healthy_nsqd_answers_ok_without_the_marker() {
-    let nsqd = TestNsqd::start().await;
-    let answer = nsqd.get("/ping").await;
-    assert_eq!(answer.brief(), (200, "OK"));
-    assert_eq!(answer.header("Content-Type"), Some("text/plain; charset=utf-8"));
-    assert_eq!(answer.header("X-Nsq-Content-Type"), None);
-    nsqd.stop().await;
-}
-
-#[tokio::test]
-async fn an_nsqd_whose_disk_fails_says_so_until_it_works_again() {
-    let nsqd = TestNsqd::start().await;
-    let (folder, elsewhere) = (nsqd.folder.path(), nsqd.folder.path().with_extension("moved"));
-    std::fs::rename(folder, &elsewhere).unwrap();
-    assert_eq!(nsqd.post("/pub?topic=t", "x").await.refusal(), (503, "EXITING"));
-    assert_eq!(nsqd.post("/mpub?topic=t", "x").await.refusal(), (503, "EXITING"));
-    assert_eq!(nsqd.post("/topic/create?topic=t", "").await.refusal(), (500, "INTERNAL_ERROR"));
-    let answer = nsqd.get("/ping").await;
-    assert_eq!((answer.status, answer.header("X-Nsq-Content-Type")), (500, None));
-    assert_eq!(answer.header("Content-Type"), Some("text/plain; charset=utf-8"));
-    assert!(answer.body.starts_with("NOK - ") && answer.body.len() > 6, "{}", answer.body);
-    assert_eq!(nsqd.stats("").await["health"], answer.body);
-
-    std::fs::rename(elsewhere, folder).unwrap();
-    assert_eq!(nsqd.post("/pub?topic=t", "x").await.brief(), (200, "OK"));
-    // nsqd retries by itself what failed, and is healthy only after that.
-    while nsqd.get("/ping").await.brief() != (200, "OK") {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(nsqd.stats("").await["health"], "OK");
-    nsqd.stop().await;
-}
 
 #[tokio::test]
 async fn info_has_the_keys_that_tools_read_in_order() {
@@ -120,63 +87,15 @@ async fn publishing_stays_out_of_the_access_log() {
 }
 
 #[tokio::test]
-async fn options_are_shown_by_their_key_in_the_configuration_file() {
-    let nsqd = TestNsqd::start_with(|options| options.node_id = 77).await;
-    for (option, value, content_type) in [
-        ("tcp_address", "127.0.0.1:0", "text/plain; charset=utf-8"),
-        ("durability", "log", "text/plain; charset=utf-8"),
-        ("data_path", nsqd.folder.path().to_str().unwrap(), "text/plain; charset=utf-8"),
-        ("id", "77", "application/json; charset=utf-8"),
-        ("mem_queue_size", "10000", "application/json; charset=utf-8"),
-        ("max_msg_size", "1048576", "application/json; charset=utf-8"),
-        ("max_body_size", "5242880", "application/json; charset=utf-8"),
-        ("msg_timeout", "60000000000", "application/json; charset=utf-8"),
-        ("requeue_on_disconnect", "false", "application/json; charset=utf-8"),
-    ] {
-        let answer = nsqd.get(&format!("/config/{option}")).await;
-        assert_eq!(answer.brief(), (200, value), "{option}");
-        assert_eq!(answer.header("Content-Type"), Some(content_type), "{option}");
-    }
-    for option in ["nope", "node_id", "node-id", "mem-queue-size", "verbose", "lookupd_tcp_address"]
-    {
-        assert_eq!(
-            nsqd.get(&format!("/config/{option}")).await.refusal(),
-            (400, "INVALID_OPTION"),
-            "{option}"
-        );
-    }
-    nsqd.stop().await;
-}
-
-#[tokio::test]
-async fn the_log_level_can_be_changed_while_nsqd_runs() {
-    let logger = Logger::with_sink("", Level::Info, Capture::new());
-    let nsqd =
-        TestNsqd::start_logging(|options| options.limits.message_bytes_max = 10, logger.clone())
-            .await;
-    assert_eq!(nsqd.get("/config/log_level").await.brief(), (200, "2"));
-    for (text, number, level) in
-        [("debug", "1", Level::Debug), ("FaTal", "5", Level::Fatal), ("warn", "3", Level::Warn)]
-    {
-        let answer = nsqd.put("/config/log_level", text).await;
-        assert_eq!((answer.brief(), logger.level()), ((200, number), level));
-        assert_eq!(answer.header("Content-Type"), Some("application/json; charset=utf-8"));
-        assert_eq!(nsqd.get("/config/log_level").await.brief(), (200, number));
-    }
-    for (option, text, refusal) in [
-        ("log_level", "", (413, "INVALID_VALUE")),
-        ("log_level", "12345678901", (413, "INVALID_VALUE")),
-        ("log_level", "warning", (400, "INVALID_VALUE")),
-        ("log_level", "warn\n", (400, "INVALID_VALUE")),
-        ("log_level", "\"warn\"", (400, "INVALID_VALUE")),
-        ("log_level", "1", (400, "INVALID_VALUE")),
-        ("msg_timeout", "1", (400, "INVALID_OPTION")),
-        ("nope", "1", (400, "INVALID_OPTION")),
-        ("nope", "", (413, "INVALID_VALUE")),
-    ] {
-        let answer = nsqd.put(&format!("/config/{option}"), text).await;
-        assert_eq!(answer.refusal(), refusal, "{option} {text:?}");
-    }
-    assert_eq!(logger.level(), Level::Warn);
-    nsqd.stop().await;
+async fn an_empty_address_disables_http() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options {
+        data_path: folder.path().to_owned(),
+        tcp_address: "127.0.0.1:0".to_owned(),
+        http_address: String::new(),
+        ..Options::default()
+    };
+    let nsqd = Nsqd::start(options, Logger::discard()).await.unwrap();
+    assert_eq!((nsqd.http_address(), nsqd.https_address()), (None, None));
+    nsqd.run(async {}).await.unwrap();
 }

@@ -129,6 +129,11 @@ async fn plain_http_is_refused_with_the_port_to_use_when_tls_is_required() {
         assert_eq!(answer.header("Content-Type"), Some("application/json; charset=utf-8"));
         assert_eq!(answer.header("X-Nsq-Content-Type"), Some("nsq; version=1.0"));
     }
+    // Probes have no client certificate to show.
+    for path in ["/live", "/ready"] {
+        assert_eq!(secured.nsqd.get(path).await.brief(), (200, "OK"), "{path}");
+        assert_eq!(secured.nsqd.post(path, "").await.brief(), (403, body.as_str()), "{path}");
+    }
     assert_eq!(secured.ask("GET", "/ping", "").await.brief(), (200, "OK"));
     let stats = secured.ask("GET", "/stats?format=json", "").await;
     assert!(stats.body.contains(r#""topics":[]"#), "{}", stats.body);
