@@ -1,6 +1,9 @@
 //! TLS of a server: its certificate, its demands on clients, and the files that both are read from.
 //!
 //! TLS 1.2 and 1.3 are spoken. The files can be replaced while the server runs; see [`ServerTls::watch`].
+//!
+//! rustls has limits that older libraries do not have: RSA keys have 2048 bits at least, and the certificates of clients
+//! are of version 3, which `openssl x509 -req` of older versions makes only if it is given extensions.
 
 mod client_auth;
 mod files;
@@ -10,7 +13,7 @@ mod watch;
 use std::{
     io,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
 };
 
 use tokio_rustls::rustls::{
@@ -163,7 +166,7 @@ impl ServerTls {
         Arc::clone(&self.configs().https)
     }
 
-    fn configs(&self) -> std::sync::RwLockReadGuard<'_, Configs> {
+    fn configs(&self) -> RwLockReadGuard<'_, Configs> {
         self.shared.configs.read().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -94,6 +94,10 @@ async fn a_certificate_that_signed_itself_is_verified_when_it_is_the_one_trusted
         assert!(server.connect(&setup.presenting(&other)).await.is_err());
         server.stop().await;
     }
+    let expired = Identity::expired_authority();
+    let server = setup.start(ClientAuth::VerifiedCertificate, Some(&expired)).await;
+    assert!(server.connect(&setup.presenting(&expired)).await.is_err());
+    server.stop().await;
 }
 
 #[tokio::test]

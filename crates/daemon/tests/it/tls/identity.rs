@@ -19,9 +19,21 @@ impl Identity {
     }
 
     pub(super) fn self_signed(is_ca: IsCa) -> Self {
+        Self::self_signed_with(|params| params.is_ca = is_ca)
+    }
+
+    /// An authority that has expired.
+    pub(super) fn expired_authority() -> Self {
+        Self::self_signed_with(|params| {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            expire(params);
+        })
+    }
+
+    fn self_signed_with(change: impl FnOnce(&mut CertificateParams)) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
-        params.is_ca = is_ca;
+        change(&mut params);
         Self { certificate: params.self_signed(&key).unwrap(), key }
     }
 
@@ -39,10 +51,7 @@ impl Identity {
     }
 
     pub(super) fn sign_expired(&self) -> Self {
-        self.sign_with(|params| {
-            params.not_before = date_time_ymd(2001, 1, 1);
-            params.not_after = date_time_ymd(2002, 1, 1);
-        })
+        self.sign_with(expire)
     }
 
     pub(super) fn sign_for_servers(&self) -> Self {
@@ -61,4 +70,9 @@ impl Identity {
     pub(super) fn key_der(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.key.serialize_der()).into()
     }
+}
+
+fn expire(params: &mut CertificateParams) {
+    params.not_before = date_time_ymd(2001, 1, 1);
+    params.not_after = date_time_ymd(2002, 1, 1);
 }
