@@ -84,7 +84,7 @@ impl Nsqlookupd {
             accepted
         };
         let serve_http = async {
-            let router = router(&directory);
+            let router = router(&directory, &tasks);
             let serving = http::serve(http, router, directory.logger.clone(), token.clone());
             let overdue = async {
                 token.cancelled().await;

@@ -2,7 +2,6 @@
 
 mod admin;
 mod answer;
-mod pprof;
 mod route;
 
 use std::sync::Arc;
@@ -11,16 +10,18 @@ use nsq_broker::registry::Registry;
 use nsq_daemon::{
     http::{Error, Method, Request, Response, Router},
     metrics::Page,
+    pprof,
+    tasks::Tasks,
 };
 
-use self::route::{blocking, route, topic_text};
+use self::route::{blocking, counted, route, topic_text};
 use crate::{VERSION, directory::Directory};
 
 /// Stands for all topics in read-only requests.
 const ALL_TOPICS: &str = "*";
 
 /// The routes of nsqlookupd.
-pub(crate) fn router(directory: &Arc<Directory>) -> Router {
+pub(crate) fn router(directory: &Arc<Directory>, tasks: &Tasks) -> Router {
     let mut router = Router::new()
         .route(route(directory, Method::GET, "/ping", ping).unmarked())
         .route(route(directory, Method::GET, "/info", info))
@@ -30,8 +31,11 @@ pub(crate) fn router(directory: &Arc<Directory>) -> Router {
         .route(route(directory, Method::GET, "/nodes", nodes))
         .route(route(directory, Method::GET, "/debug", debug))
         .route(route(directory, Method::GET, "/metrics", metrics).unmarked().quiet());
-    for route in admin::routes(directory).into_iter().chain(pprof::routes(directory)) {
+    for route in admin::routes(directory) {
         router = router.route(route);
+    }
+    for route in pprof::routes("/debug/pprof", tasks) {
+        router = router.route(counted(directory, route));
     }
     router
 }

@@ -5,6 +5,10 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use hyper::Method;
@@ -64,6 +68,22 @@ impl Route {
     pub fn quiet(mut self) -> Self {
         self.quiet = true;
         self
+    }
+
+    /// Adds one to `count` for every request.
+    #[must_use]
+    pub fn counted(mut self, count: Arc<AtomicU64>) -> Self {
+        let handler = self.handler;
+        self.handler = Box::new(move |request| {
+            count.fetch_add(1, Ordering::Relaxed);
+            handler(request)
+        });
+        self
+    }
+
+    /// The path, with the names of its parameters.
+    pub fn path(&self) -> &'static str {
+        self.path
     }
 
     pub(super) fn is_marked(&self) -> bool {

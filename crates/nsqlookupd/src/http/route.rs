@@ -1,9 +1,6 @@
 //! Helpers of the HTTP handlers.
 
-use std::{
-    future::Future,
-    sync::{Arc, atomic::Ordering::Relaxed},
-};
+use std::{future::Future, sync::Arc};
 
 use nsq_daemon::http::{Error, IntoResponse, Method, Query, Request, Route};
 
@@ -20,12 +17,15 @@ where
     F: Fn(Arc<Directory>, Request) -> Fut + Send + Sync + 'static,
     Fut: Future<Output: IntoResponse> + Send + 'static,
 {
-    let count = directory.metrics.requests(path);
-    let directory = Arc::clone(directory);
-    Route::new(method, path, move |request: Request| {
-        count.fetch_add(1, Relaxed);
-        handler(Arc::clone(&directory), request)
-    })
+    let owned = Arc::clone(directory);
+    let route = Route::new(method, path, move |request: Request| handler(owned.clone(), request));
+    counted(directory, route)
+}
+
+/// Counts the requests of a route.
+pub(super) fn counted(directory: &Directory, route: Route) -> Route {
+    let count = directory.metrics.requests(route.path());
+    route.counted(count)
 }
 
 /// Runs work that takes long with many registrations on a thread that may block.

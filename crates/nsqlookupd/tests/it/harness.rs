@@ -93,8 +93,9 @@ impl TestLookupd {
     pub(crate) async fn send(&self, request: &str) -> Answer {
         let mut stream = TcpStream::connect(self.http).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
-        let mut text = String::new();
-        soon(stream.read_to_string(&mut text)).await.unwrap();
+        let mut bytes = Vec::new();
+        soon(stream.read_to_end(&mut bytes)).await.unwrap();
+        let text = String::from_utf8_lossy(&bytes);
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         Answer { head: head.to_owned(), body: body.to_owned() }
     }

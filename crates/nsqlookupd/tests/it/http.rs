@@ -204,11 +204,11 @@ async fn the_paths_of_profiles_answer() {
         ("/debug/pprof", 200, "<title>/debug/pprof</title>"),
         ("/debug/pprof/cmdline", 200, "it-"),
         ("/debug/pprof/symbol", 200, "num_symbols: 0\n"),
-        ("/debug/pprof/profile?seconds=1", 501, "does not profile itself"),
-        ("/debug/pprof/heap", 501, "does not profile itself"),
-        ("/debug/pprof/goroutine?debug=2", 501, "does not profile itself"),
-        ("/debug/pprof/block", 501, "does not profile itself"),
-        ("/debug/pprof/threadcreate", 501, "does not profile itself"),
+        ("/debug/pprof/profile?seconds=1", 200, "CPU time by the name of the thread"),
+        ("/debug/pprof/heap?debug=1", 200, "heap profile: total "),
+        ("/debug/pprof/goroutine?debug=2", 200, "goroutine profile: total "),
+        ("/debug/pprof/block?debug=1", 200, "block profile: total 0 "),
+        ("/debug/pprof/threadcreate?debug=1", 200, "threadcreate profile: total "),
     ] {
         let answer = lookupd.get(path).await;
         assert_eq!(answer.status(), status, "{path}");
