@@ -32,6 +32,7 @@
 mod body;
 mod budget;
 mod intake;
+mod outlet;
 mod pace;
 mod path;
 mod query;
@@ -48,6 +49,7 @@ pub use self::{
     body::BodyError,
     budget::{BODIES_BYTES_MAX_DEFAULT, ROOM_TIME_MAX},
     intake::HEAD_TIME_MAX,
+    outlet::ANSWER_STALL_TIME_MAX,
     pace::{BODY_PROGRESS_BYTES, BODY_PROGRESS_TIME},
     query::{InvalidQuery, Query},
     request::Request,

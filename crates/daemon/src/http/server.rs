@@ -32,6 +32,7 @@ use super::{
     body::{Leftover, Rest, discard},
     budget::Budget,
     intake::{BodyLengths, Intake},
+    outlet::Outlet,
     path::{BadEscape, unescape},
     refusal::WithRefusalText,
     request::{Request, path_and_query},
@@ -159,7 +160,7 @@ impl Server {
             let answering = self.answer(request, Arc::clone(&remote), &unread);
             async move { Ok::<_, Infallible>(answering.await) }
         });
-        let intake = Intake::new(WithRefusalText::new(&mut io), lengths.clone());
+        let intake = Intake::new(WithRefusalText::new(Outlet::new(&mut io)), lengths.clone());
         // Half-closed connections are served: a client may send its request, close its half and wait. It also
         // keeps handlers from being dropped when the client goes away.
         let connection = http1::Builder::new()
@@ -321,9 +322,12 @@ fn refuse_head(request: &hyper::Request<Incoming>) -> Option<Response> {
 
 /// Ends a connection on which the client is still sending, so that it can take the last answer.
 async fn linger(mut io: impl AsyncRead + AsyncWrite + Unpin) {
-    let _ = io.shutdown().await;
-    let mut scratch = vec![0; 16 << 10];
-    let drained = async { while matches!(io.read(&mut scratch).await, Ok(1..)) {} };
+    let drained = async {
+        // Over TLS, this takes a client that reads.
+        let _ = io.shutdown().await;
+        let mut scratch = vec![0; 16 << 10];
+        while matches!(io.read(&mut scratch).await, Ok(1..)) {}
+    };
     // A client that still sends after that time loses its answer.
     let _ = tokio::time::timeout(LINGER, drained).await;
 }

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use nsq_daemon::{
     http::{
-        BODY_PROGRESS_BYTES, BODY_PROGRESS_TIME, Error, HEAD_TIME_MAX, ROOM_TIME_MAX, Request,
-        Response, Router, Server,
+        ANSWER_STALL_TIME_MAX, BODY_PROGRESS_BYTES, BODY_PROGRESS_TIME, Error, HEAD_TIME_MAX,
+        ROOM_TIME_MAX, Request, Response, Router, Server,
     },
     log::Logger,
 };
@@ -210,4 +210,34 @@ async fn small_bodies_never_wait_for_large_ones() {
     gate.add_permits(2);
     assert!(read_some(&mut small).await.ends_with("\r\n\r\n5"));
     assert_eq!(started.elapsed(), Duration::ZERO);
+}
+
+/// A connection to `server`, over a pipe that holds a few bytes.
+fn connect_narrowly(server: &Server) -> (DuplexStream, JoinHandle<()>) {
+    let (client, io) = duplex(16);
+    let server = server.clone();
+    let task = tokio::spawn(async move {
+        server.serve_connection(io, "@", &CancellationToken::new()).await;
+    });
+    (client, task)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_read_its_answer_is_given_up() {
+    let (mut client, task) = connect_narrowly(&server());
+    client.write_all(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let started = Instant::now();
+    task.await.unwrap();
+    assert_eq!(started.elapsed(), ANSWER_STALL_TIME_MAX);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_may_read_its_answer_as_slowly_as_it_likes() {
+    let (mut client, _task) = connect_narrowly(&server());
+    client.write_all(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\nOK") {
+        sleep(ANSWER_STALL_TIME_MAX - MOMENT).await;
+        answer.push(client.read_u8().await.unwrap());
+    }
 }
