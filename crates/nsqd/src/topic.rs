@@ -6,7 +6,7 @@ pub(crate) mod client;
 mod cold;
 mod disk;
 mod journal;
-mod oldest;
+pub(crate) mod oldest;
 pub(crate) mod services;
 mod upkeep;
 

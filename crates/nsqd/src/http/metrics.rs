@@ -4,6 +4,7 @@
 //! other, and locked only while their figures are copied.
 
 mod node;
+mod room;
 mod survey;
 mod topics;
 

@@ -128,8 +128,8 @@ fn write_clients(page: &mut Page, node: &Node, survey: &Survey) {
     page.single(&TOPICS, survey.totals.topics);
     page.single(&CHANNELS, survey.totals.channels);
     page.family(&OMITTED)
-        .add(&Labels::new("kind", "topic"), survey.omitted_topics)
-        .add(&Labels::new("kind", "channel"), survey.omitted_channels);
+        .add(&Labels::new("kind", "topic"), survey.omitted_topics())
+        .add(&Labels::new("kind", "channel"), survey.omitted_channels());
     page.single(&CONNECTIONS, node.clients.count());
     page.single(&ACCEPTED, node.accepted_connections());
     page.single(&CONSUMERS, survey.totals.consumers);

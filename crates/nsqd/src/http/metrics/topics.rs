@@ -2,7 +2,10 @@
 
 use nsq_daemon::metrics::{Family, Page, Value};
 
-use super::survey::{ChannelRow, Series, Survey, TopicRow};
+use super::{
+    room::Series,
+    survey::{ChannelRow, Survey, TopicRow},
+};
 
 /// A family, and its value for a topic or a channel if that has one.
 type Figure<Row> = (Family, fn(&Row) -> Option<Value>);
@@ -41,7 +44,7 @@ const TOPIC: [Figure<TopicRow>; 8] = [
         |topic| topic.disk_bytes.map(Value::from),
     ),
     (Family::gauge("nsqd_topic_channels", "Channels of the topic."), |topic| {
-        Some(topic.channel_count.into())
+        Some(topic.channels.into())
     }),
     (Family::gauge("nsqd_topic_paused", "1 while the topic is paused."), |topic| {
         Some(topic.counts.paused.into())
@@ -115,7 +118,7 @@ pub(super) fn write(page: &mut Page, survey: &Survey) {
     }
     for (family, value) in &CHANNEL {
         let mut samples = page.family(family);
-        for channel in survey.topics.iter().flat_map(|topic| &topic.channels) {
+        for channel in &survey.channels {
             if let Some(value) = value(channel) {
                 samples.add(&channel.labels, value);
             }

@@ -24,7 +24,7 @@ struct Sample {
 
 /// A whole page.
 #[derive(Debug)]
-pub(super) struct Page {
+pub(crate) struct Page {
     pub(super) families: Vec<Family>,
 }
 
