@@ -143,16 +143,29 @@ pub struct BatchBuilder {
     /// The size that the last buffer grew to, which the next one will need.
     bytes_last: usize,
     overflow: bool,
+    /// The messages carry timestamps of their own.
+    stamped: bool,
 }
 
 impl BatchBuilder {
     /// An empty builder that takes its buffers from `pool`.
     pub fn new(pool: Arc<Pool>) -> Self {
-        Self { pool, buffer: Buffer::default(), bytes_last: 0, overflow: false }
+        Self { pool, buffer: Buffer::default(), bytes_last: 0, overflow: false, stamped: false }
     }
 
     /// Adds a message.
     pub fn push(&mut self, body: &[u8]) {
+        self.push_record(body, 0);
+    }
+
+    /// Adds a message that keeps the time of an earlier publish. All messages of a batch are added in this way, or none.
+    pub(crate) fn push_stamped(&mut self, body: &[u8], timestamp_ns: i64) {
+        debug_assert!(self.stamped || self.is_empty(), "mixed with messages without a timestamp");
+        self.stamped = true;
+        self.push_record(body, timestamp_ns);
+    }
+
+    fn push_record(&mut self, body: &[u8], timestamp_ns: i64) {
         if self.buffer.bytes.is_empty() {
             if self.buffer.bytes.capacity() == 0 {
                 self.buffer = self.pool.take(self.bytes_last.max(body.len() + 128));
@@ -169,6 +182,7 @@ impl BatchBuilder {
         let size = u32::try_from(body.len() + RECORD_HEAD_BYTES - 4).unwrap_or(u32::MAX);
         head[..4].copy_from_slice(&size.to_be_bytes());
         head[7] = 2;
+        head[8..16].copy_from_slice(&timestamp_ns.to_be_bytes());
         head[17] = 1;
         self.buffer.bytes.extend_from_slice(&head);
         self.buffer.bytes.extend_from_slice(body);
@@ -197,6 +211,7 @@ impl BatchBuilder {
             self.pool.give(std::mem::take(&mut self.buffer));
         }
         self.overflow = false;
+        self.stamped = false;
     }
 
     /// Returns true if messages were refused because the batch would not fit its length field.
@@ -207,11 +222,13 @@ impl BatchBuilder {
     /// Fills in ids, time, header and checksum, which depend on the place in the log. May be repeated.
     pub(crate) fn place(&mut self, place: &Place) {
         let Buffer { bytes, ends } = &mut self.buffer;
-        let time = place.wall_ns.to_be_bytes();
+        let time = (!self.stamped).then_some(place.wall_ns.to_be_bytes());
         let mut start = BATCH_HEADER_BYTES;
         for (id, end) in (join_id(place.segment_key, place.index)..).zip(&*ends) {
             let head = &mut bytes[start..start + RECORD_HEAD_BYTES];
-            head[8..16].copy_from_slice(&time);
+            if let Some(time) = &time {
+                head[8..16].copy_from_slice(time);
+            }
             head[18..34].copy_from_slice(&MessageId::from_u64(id).0);
             start = BATCH_HEADER_BYTES + *end as usize;
         }
@@ -250,6 +267,7 @@ impl BatchBuilder {
     /// Takes the buffer and leaves the builder empty.
     pub(crate) fn take_pooled(&mut self) -> Pooled {
         self.bytes_last = self.buffer.bytes.len();
+        self.stamped = false;
         Pooled::new(std::mem::take(&mut self.buffer), Arc::clone(&self.pool))
     }
 }

@@ -1,6 +1,6 @@
 //! The state of a topic and its channels, as the journal stores it.
 
-use std::{ops::Range, time::Duration};
+use std::{iter, ops::Range, time::Duration};
 
 use nsq_protocol::ChannelName;
 
@@ -59,6 +59,28 @@ pub struct ChannelDelta {
 }
 
 impl ChannelState {
+    /// The messages before `end` that are not finished, in order, with the number of their deliveries so far.
+    pub fn unfinished(&self, end: u64) -> Vec<(Range<u64>, u16)> {
+        let outstanding = self.outstanding.iter().map(|it| (it.range.clone(), it.attempts));
+        let mut unfinished: Vec<_> = outstanding.collect();
+        let settled = self.outstanding.iter().map(|it| &it.range).chain(&self.finished);
+        let mut settled: Vec<_> = settled.cloned().chain(iter::once(end..end)).collect();
+        settled.sort_by_key(|range| range.start);
+        let mut next = self.cursor;
+        for range in settled {
+            if next < range.start {
+                unfinished.push((next..range.start, 0));
+            }
+            next = next.max(range.end);
+        }
+        for (range, _) in &mut unfinished {
+            range.end = range.end.min(end);
+        }
+        unfinished.retain(|(range, _)| !range.is_empty());
+        unfinished.sort_by_key(|(range, _)| range.start);
+        unfinished
+    }
+
     /// Cuts off what lies outside of `log`.
     pub(crate) fn fit(&mut self, log: &Range<u64>) {
         self.end = self.end.clamp(log.start, log.end);
@@ -72,5 +94,26 @@ impl ChannelState {
             *range = range.start.max(log.start)..range.end.min(log.end);
         }
         self.finished.retain(|range| !range.is_empty());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unfinished_are_outstanding_messages_and_those_from_the_cursor_on() {
+        let outstanding = |range, attempts| Outstanding { range, attempts, due_ns: None };
+        let state = ChannelState {
+            end: 20,
+            cursor: 10,
+            finished: vec![12..14, 19..30],
+            outstanding: vec![outstanding(3..4, 2), outstanding(16..18, 1)],
+            paused: false,
+        };
+        let expected = [(3..4, 2), (10..12, 0), (14..16, 0), (16..18, 1), (18..19, 0)];
+        assert_eq!(state.unfinished(25), expected);
+        assert_eq!(state.unfinished(17), [(3..4, 2), (10..12, 0), (14..16, 0), (16..17, 1)]);
+        assert_eq!(state.unfinished(11), [(3..4, 2), (10..11, 0)]);
     }
 }

@@ -320,9 +320,8 @@ impl Inner {
     }
 
     fn is_root(&self, path: &Path) -> bool {
-        path.parent().is_none_or(|parent| {
-            !self.live.contains_key(parent) && !self.durable.contains_key(parent)
-        })
+        let is_known = |path| self.live.contains_key(path) || self.durable.contains_key(path);
+        !path.ancestors().skip(1).any(is_known)
     }
 }
 
@@ -420,9 +419,11 @@ impl Disk for FaultyDisk {
         let inner = lock(&self.0);
         inner.alive()?;
         inner.check_path(path)?;
-        let Some(Entry::Dir) = inner.live.get(path) else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
+        match inner.live.get(path) {
+            Some(Entry::Dir) => {}
+            Some(Entry::File(_)) => return Err(io::ErrorKind::NotADirectory.into()),
+            None => return Err(io::ErrorKind::NotFound.into()),
+        }
         let entries = inner.live.keys().filter(|entry| entry.parent() == Some(path));
         let names = entries.filter_map(|entry| entry.file_name()?.to_str().map(str::to_owned));
         Ok(names.collect())

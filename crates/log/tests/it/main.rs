@@ -14,6 +14,7 @@ mod damage;
 mod draining;
 mod figures;
 mod golden;
+mod import;
 mod journal;
 mod model;
 mod node;

@@ -1,0 +1,236 @@
+//! The import of one topic: the queues of its channels and its own, into its log.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use nsq_protocol::{ChannelName, TopicName};
+
+use super::{ImportError, ImportReport, ImportedQueue, ListedTopic};
+use crate::{
+    batch::BatchBuilder,
+    disk::Disk,
+    diskqueue::{Found, Queue},
+    journal::JournalRecord,
+    site::Append,
+    state::{ChannelDelta, ChannelState, Outstanding, TopicState},
+    store::Store,
+    topic_log::TopicLog,
+};
+
+/// A batch holds about this many bytes.
+const BATCH_BYTES: usize = 128 << 10;
+/// Deliveries gather up to this many before they are written to the journal.
+const PART_ENTRIES: usize = 4096;
+
+/// The queues of a topic.
+#[derive(Debug, Default)]
+pub(super) struct TopicQueues {
+    /// The messages that had not reached the channels.
+    pub(super) topic: Option<Queue>,
+    pub(super) channels: BTreeMap<ChannelName, Queue>,
+    /// The topic's entry in `nsqd.dat`.
+    pub(super) listed: Option<ListedTopic>,
+}
+
+impl TopicQueues {
+    /// Adds the messages to the topic's log, whose journal has led to `state`. Returns their number.
+    pub(super) fn import(
+        &self,
+        disk: &dyn Disk,
+        store: &Store,
+        log: &TopicLog,
+        state: TopicState,
+        now_ns: u64,
+        report: &mut dyn ImportReport,
+    ) -> Result<u64, ImportError> {
+        let batch = BatchBuilder::new(store.pool().clone());
+        let mut import = TopicImport { disk, log, batch, state, now_ns };
+        import.create_channels(self)?;
+        let (start, mut messages) = (log.end(), 0);
+        let mut own: BTreeMap<&ChannelName, Range<u64>> = BTreeMap::new();
+        let mut done = |channel: Option<&ChannelName>, found: Found| {
+            messages += found.messages;
+            report.imported(&ImportedQueue::new(log.name().clone(), channel.cloned(), found));
+        };
+        for (name, queue) in &self.channels {
+            let first = log.end();
+            done(Some(name), import.channel(name, queue)?);
+            own.insert(name, first..log.end());
+        }
+        let paused = self.listed.as_ref().map(|listed| listed.paused);
+        import.share_out(start..log.end(), &own, paused)?;
+        if let Some(queue) = &self.topic {
+            done(None, import.append_all(queue, |_, _| Ok(()))?);
+        }
+        Ok(messages)
+    }
+
+    pub(super) fn add(&mut self, channel: Option<ChannelName>, queue: Queue) {
+        match channel {
+            Some(channel) => drop(self.channels.insert(channel, queue)),
+            None => self.topic = Some(queue),
+        }
+    }
+
+    /// The channels with a queue or in `nsqd.dat`, and whether the latter says that they are paused.
+    fn named_channels(&self) -> BTreeMap<&ChannelName, Option<bool>> {
+        let queues = self.channels.keys().map(|name| (name, None));
+        let listed = self.listed.iter().flat_map(|listed| &listed.channels);
+        let durable = listed.filter(|(name, _)| !name.is_ephemeral());
+        queues.chain(durable.map(|(name, paused)| (name, Some(*paused)))).collect()
+    }
+
+    /// Returns true if there is no message to import.
+    pub(super) fn are_read(&self) -> bool {
+        self.queues().all(|(_, queue)| queue.unread_bytes() == 0)
+    }
+
+    /// Reports the files that the Go nsqd has set aside.
+    pub(super) fn report_bad_files(
+        &self,
+        disk: &dyn Disk,
+        topic: &TopicName,
+        report: &mut dyn ImportReport,
+    ) -> Result<(), ImportError> {
+        for (channel, queue) in self.queues().filter(|(_, queue)| queue.has_bad_files()) {
+            let found = queue.read(disk, |_| Ok::<_, ImportError>(()))?;
+            report.imported(&ImportedQueue::new(topic.clone(), channel.cloned(), found));
+        }
+        Ok(())
+    }
+
+    fn queues(&self) -> impl Iterator<Item = (Option<&ChannelName>, &Queue)> {
+        let channels = self.channels.iter().map(|(name, queue)| (Some(name), queue));
+        channels.chain(self.topic.iter().map(|queue| (None, queue)))
+    }
+}
+
+/// A topic that is being imported.
+struct TopicImport<'a> {
+    disk: &'a dyn Disk,
+    log: &'a TopicLog,
+    batch: BatchBuilder,
+    state: TopicState,
+    now_ns: u64,
+}
+
+/// The deliveries of the messages of a channel.
+///
+/// As long as none was delivered before, they wait in the log. After that each is listed, so that all keep their order.
+#[derive(Default)]
+struct Deliveries {
+    first: u64,
+    outstanding: Vec<Outstanding>,
+    were_delivered: bool,
+}
+
+impl Deliveries {
+    fn note(&mut self, seq: u64, attempts: u16) {
+        if !self.were_delivered && attempts == 0 {
+            return;
+        }
+        if !std::mem::replace(&mut self.were_delivered, true) && self.first < seq {
+            let range = self.first..seq;
+            self.outstanding.push(Outstanding { range, attempts: 0, due_ns: None });
+        }
+        match self.outstanding.last_mut() {
+            Some(last) if last.range.end == seq && last.attempts == attempts => last.range.end += 1,
+            _ => {
+                let range = seq..seq + 1;
+                self.outstanding.push(Outstanding { range, attempts, due_ns: None });
+            }
+        }
+    }
+
+    fn take(&mut self) -> ChannelDelta {
+        let outstanding = std::mem::take(&mut self.outstanding);
+        ChannelDelta { outstanding, ..ChannelDelta::default() }
+    }
+}
+
+impl TopicImport<'_> {
+    /// Creates the channels that the topic does not have, and pauses those that are listed as paused.
+    fn create_channels(&mut self, queues: &TopicQueues) -> Result<(), ImportError> {
+        // The first channels get what waits at the topic, and so do those of a paused one.
+        let waits = self.state.channels.is_empty() || self.state.paused;
+        let start = if waits { self.state.fanout } else { self.log.end() };
+        for (channel, listed) in queues.named_channels() {
+            let known = self.state.channels.iter().find(|(name, _)| name == channel);
+            match (known.map(|(_, state)| state.paused), listed) {
+                (None, _) => {
+                    let (end, cursor, paused) = (start, start, listed.unwrap_or(false));
+                    let state = ChannelState { end, cursor, paused, ..ChannelState::default() };
+                    self.record(&[JournalRecord::ChannelCreated { channel, state: &state }])?;
+                    self.state.channels.push((channel.clone(), state));
+                }
+                (Some(was_paused), Some(paused)) if was_paused != paused => {
+                    self.record(&[JournalRecord::ChannelPaused { channel, paused }])?;
+                }
+                (Some(_), _) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends the messages of a channel, with their attempts.
+    fn channel(&mut self, channel: &ChannelName, queue: &Queue) -> Result<Found, ImportError> {
+        let mut deliveries = Deliveries { first: self.log.end(), ..Deliveries::default() };
+        let (log, now_ns) = (self.log, self.now_ns);
+        let found = self.append_all(queue, |seq, attempts| {
+            deliveries.note(seq, attempts);
+            if deliveries.outstanding.len() >= PART_ENTRIES {
+                let delta = &deliveries.take();
+                log.journal(&[JournalRecord::ChannelDelta { channel, delta }], now_ns)?;
+            }
+            Ok(())
+        })?;
+        let delta = &deliveries.take();
+        self.record(&[JournalRecord::ChannelDelta { channel, delta }])?;
+        Ok(found)
+    }
+
+    /// Appends the messages of a queue; passes the sequence number and the attempts of each to `note`.
+    fn append_all(
+        &mut self,
+        queue: &Queue,
+        mut note: impl FnMut(u64, u16) -> Result<(), ImportError>,
+    ) -> Result<Found, ImportError> {
+        let (log, batch) = (self.log, &mut self.batch);
+        let mut timestamp_ns = 0;
+        let found = queue.read(self.disk, |record| {
+            if batch.bytes() + record.body.len() > BATCH_BYTES && !batch.is_empty() {
+                log.append(batch, Append { timestamp_ns, defer: None })?;
+            }
+            note(log.end() + batch.count() as u64, record.attempts)?;
+            timestamp_ns = record.timestamp_ns;
+            batch.push_stamped(record.body, timestamp_ns);
+            Ok::<_, ImportError>(())
+        })?;
+        log.append(batch, Append { timestamp_ns, defer: None })?;
+        Ok(found)
+    }
+
+    /// Lets every channel have the messages `all` that are its own, and be done with the others.
+    fn share_out(
+        &mut self,
+        all: Range<u64>,
+        own: &BTreeMap<&ChannelName, Range<u64>>,
+        paused: Option<bool>,
+    ) -> Result<(), ImportError> {
+        for (channel, state) in &self.state.channels {
+            let own = own.get(channel).cloned().unwrap_or(all.end..all.end);
+            let finished = [all.start..own.start, own.end..all.end];
+            let finished = finished.into_iter().filter(|range| !range.is_empty()).collect();
+            let (end, cursor) = (all.end, state.cursor);
+            let delta = &ChannelDelta { end, cursor, finished, outstanding: Vec::new() };
+            self.record(&[JournalRecord::ChannelDelta { channel, delta }])?;
+        }
+        let paused = paused.unwrap_or(self.state.paused);
+        // Without channels the topic keeps what waited there before.
+        let fanout = if self.state.channels.is_empty() { self.state.fanout } else { all.end };
+        self.record(&[JournalRecord::Topic { fanout, paused, deferred: &self.state.deferred }])
+    }
+
+    fn record(&self, records: &[JournalRecord<'_>]) -> Result<(), ImportError> {
+        Ok(self.log.journal(records, self.now_ns)?)
+    }
+}
