@@ -82,6 +82,15 @@ impl Reading {
         }
         closest
     }
+
+    /// The reading as the log takes it.
+    pub(crate) fn for_log(&self) -> nsq_log::Clocks {
+        nsq_log::Clocks {
+            boot_id: self.boot_id,
+            since_boot_ns: nanos(self.since_boot),
+            wall_ns: nanos(self.wall).cast_signed(),
+        }
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "reads the clock for everyone")]

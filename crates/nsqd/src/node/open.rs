@@ -10,19 +10,22 @@ use std::{
 
 use nsq_broker::Time;
 use nsq_daemon::{limits, log::Logger, tls::ServerTls};
-use nsq_log::{DirLock, FailedTopic, LockError, Notice, RecoveredTopic, Store};
+use nsq_log::{
+    DirLock, FailedTopic, LockError, Notice, RecoveredTopic, Store, import::ImportError,
+};
 use nsq_protocol::{ChannelName, TopicName};
 
 use super::{
     FIRST_CLIENT, Node,
     adopt::{adopt_channels, topic_of},
+    import::import_queues,
     metadata::{Catalog, CatalogTopic, Metadata, MetadataError},
     names::Names,
     news::News,
 };
 use crate::{
     chores::queue::Errand,
-    clock::{Clock, Reading, nanos},
+    clock::{Clock, Reading},
     lock::lock,
     meters::Recovery,
     options::Options,
@@ -49,6 +52,9 @@ pub enum OpenError {
     /// `nsqd.dat` cannot be used.
     #[error("failed to load metadata - {0}")]
     Metadata(#[from] MetadataError),
+    /// The disk queues of the Go nsqd cannot be imported.
+    #[error("failed to import the disk queues of the Go nsqd - {0}")]
+    Import(#[from] ImportError),
     /// A topic or channel that `nsqd.dat` lists cannot be created.
     #[error("failed to load metadata - {topic}: {reason}")]
     Create {
@@ -71,18 +77,10 @@ impl Node {
         let metadata = Metadata::new(world.disk.clone(), &options.data_path);
         let catalog = metadata.read()?;
         let start = Reading::take(&*world.clocks);
-        let clocks = nsq_log::Clocks {
-            boot_id: start.boot_id,
-            since_boot_ns: nanos(start.since_boot),
-            wall_ns: nanos(start.wall).cast_signed(),
-        };
-        let opened = Store::open_locked(
-            &options.data_path,
-            lock,
-            world.disk,
-            log_options(&options),
-            clocks,
-        )?;
+        let clocks = start.for_log();
+        let (path, log_options) = (&options.data_path, log_options(&options));
+        import_queues(path, &world.disk, log_options, clocks, &catalog, &logger)?;
+        let opened = Store::open_locked(path, lock, world.disk, log_options, clocks)?;
         let services = Arc::new(Services {
             options,
             tls,
