@@ -1,5 +1,6 @@
 //! The all-in-one NSQ binary: the message platform in one process, and its tools for people.
 
+mod export;
 mod up;
 
 use std::{ffi::OsString, io::Write, process::ExitCode};
@@ -18,6 +19,7 @@ Usage: nsq COMMAND
                                 print messages as they come
   nsq nsqd [flags]              run nsqd alone
   nsq nsqlookupd [flags]        run nsqlookupd alone
+  nsq export DATA FOLDER        write the data folder of a stopped nsqd to FOLDER, as the Go nsqd reads it
   nsq version                   print the version
   nsq help                      print this
 
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         Some("up") => up::run(args),
         Some("nsqd") => nsqd::main(args),
         Some("nsqlookupd") => nsqlookupd::main(args),
+        Some("export") => export::run(args),
         Some("pub") => publish(args),
         Some("tail") => tail(args),
         Some("version" | "-version" | "--version") => {

@@ -42,7 +42,10 @@ pub use crate::{
     cli::main,
     clock::{Clocks, SystemClocks},
     daemon::{Nsqd, RunError, StartError},
-    node::{MetadataError, OpenError},
+    node::{
+        MetadataError, OpenError,
+        export::{ExportError, export},
+    },
     options::{
         AuthMethod, MetricsOptions, Options, PerTopic, Percentiles, StatsdOptions, TlsMinVersion,
         TlsOptions, TlsRequired,

@@ -1,6 +1,7 @@
 //! The node: its topics, its clients, its data folder.
 
 mod adopt;
+pub(crate) mod export;
 mod import;
 pub(crate) mod metadata;
 mod names;

@@ -8,6 +8,7 @@ mod deferred;
 mod delivery;
 mod fairness;
 mod forged;
+mod go_folder;
 mod heartbeat;
 mod hostile;
 mod identify;

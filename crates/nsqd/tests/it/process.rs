@@ -15,7 +15,7 @@ use std::{
 use crate::support::{NsqdProcess, eventually, http};
 
 /// What a process that ends by itself leaves.
-struct Ended {
+pub(crate) struct Ended {
     code: Option<i32>,
     stdout: String,
     stderr: String,
@@ -23,7 +23,7 @@ struct Ended {
 
 impl Ended {
     /// The only line of the log of a start that failed.
-    fn fatal(&self) -> &str {
+    pub(crate) fn fatal(&self) -> &str {
         assert_eq!(self.code, Some(1), "{}", self.stderr);
         let lines: Vec<_> = self.stderr.lines().filter(|line| line.contains("FATAL: ")).collect();
         let [line] = lines[..] else { panic!("{}", self.stderr) };
@@ -58,7 +58,7 @@ fn run(args: &[&str]) -> Ended {
 }
 
 /// Runs nsqd on a folder and on ports of its own.
-fn run_on(folder: &Path, args: &[&str]) -> Ended {
+pub(crate) fn run_on(folder: &Path, args: &[&str]) -> Ended {
     let all = NsqdProcess::args(folder, args);
     let all: Vec<_> = all.iter().map(|arg| arg.to_str().unwrap()).collect();
     run(&all)
@@ -257,6 +257,6 @@ fn hundreds_of_topics_come_and_go_without_a_trace() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-fn post(nsqd: &NsqdProcess, target: &str) {
+pub(crate) fn post(nsqd: &NsqdProcess, target: &str) {
     assert_eq!(http(nsqd.http, "POST", target, b"").0, 200, "{target}");
 }
