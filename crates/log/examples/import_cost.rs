@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Instant};
 
 use nsq_log::{
-    Clocks, Options, RealDisk,
+    Clocks, Notice, Options, RealDisk,
     diskqueue::QueueWriter,
     import::{Import, ImportReport, ImportedQueue, SkippedQueue},
 };
@@ -22,6 +22,10 @@ struct Print;
 impl ImportReport for Print {
     fn imported(&mut self, queue: &ImportedQueue) {
         println!("{queue}");
+    }
+
+    fn damaged(&mut self, notice: &Notice) {
+        println!("{notice}");
     }
 
     fn skipped(&mut self, queue: &SkippedQueue) {

@@ -26,6 +26,7 @@ use crate::{
     diskqueue::{Queue, find_queues},
     error::{AppendError, Error, IoError, OpenError, SyncError},
     node::Clocks,
+    notice::Notice,
     shared::{Durability, Options},
     store::Store,
     topic_log::topic_dir,
@@ -109,6 +110,9 @@ pub trait ImportReport {
     /// A queue was imported.
     fn imported(&mut self, queue: &ImportedQueue);
 
+    /// A log that the import adds to was damaged.
+    fn damaged(&mut self, notice: &Notice);
+
     /// A queue with messages cannot be imported. Its files are moved aside with the others.
     fn skipped(&mut self, queue: &SkippedQueue);
 }
@@ -181,6 +185,7 @@ impl Import<'_> {
         if let Some(failed) = opened.failed.into_iter().next() {
             return Err(failed.error.into());
         }
+        opened.report.iter().for_each(|notice| report.damaged(notice));
         let (store, now_ns) = (opened.store, opened.now_ns);
         let mut states: BTreeMap<_, _> =
             opened.topics.into_iter().map(|topic| (topic.name, topic.state)).collect();

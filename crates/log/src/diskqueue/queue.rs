@@ -24,6 +24,8 @@ const MISSING_FILES_MAX: usize = 8;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Finding {
+    /// `nsqd.dat` does not list the topic or channel, which is created all the same.
+    Unlisted,
     /// There is no meta file: everything in the data files is taken for unread.
     MetaMissing,
     /// The meta file makes no sense: everything in the data files is taken for unread.
@@ -70,6 +72,7 @@ pub enum Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Unlisted => f.write_str("not listed in nsqd.dat, created"),
             Self::MetaMissing => f.write_str(
                 "no meta file, so the read position is unknown: messages consumed before may come again",
             ),

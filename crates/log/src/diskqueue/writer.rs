@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     batch::{RECORD_HEAD_BYTES as FRAME_HEAD_BYTES, u32_at},
-    disk::{Disk, File, replace_file},
+    disk::{Disk, File},
     error::{Context, IoError},
 };
 
@@ -32,7 +32,8 @@ pub struct WrittenQueue {
     pub body_bytes_max: usize,
 }
 
-/// Writes the files of one queue. Nothing of it counts before [`QueueWriter::finish`].
+/// Writes the files of one queue. Nothing of it counts before [`QueueWriter::finish`]; their names survive a power cut
+/// once the caller has flushed the folder.
 #[derive(Debug)]
 pub struct QueueWriter {
     disk: Arc<dyn Disk>,
@@ -109,7 +110,9 @@ impl QueueWriter {
         let depth = i64::try_from(self.written.messages).unwrap_or(i64::MAX);
         let meta = Meta { depth, read: QueuePosition::default(), write: self.at };
         let path = self.folder.join(meta_name(&self.queue));
-        replace_file(&*self.disk, &path, meta.to_string().as_bytes())?;
+        let file = self.disk.create(&path).context("create", &path)?;
+        file.write_all_at(meta.to_string().as_bytes(), 0).context("write", &path)?;
+        file.sync_data().context("sync", &path)?;
         Ok(self.written)
     }
 

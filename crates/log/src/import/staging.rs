@@ -1,7 +1,7 @@
 //! The folder in which an import is built, and the steps that put its contents into place.
 //!
 //! 1. `import.tmp` is filled. A crash leaves it to be removed.
-//! 2. It is renamed to `import`: from here on a start repeats the following steps until all are done.
+//! 2. It is renamed to `import.committed`: from here on a start repeats the following steps until all are done.
 //! 3. Its logs are moved to `topics`, in place of those that they were copied from.
 //! 4. The queue files are moved into it.
 //! 5. It is renamed to `go-nsqd`: now it is the data folder that the Go nsqd has left, and nothing looks at it again.
@@ -23,7 +23,7 @@ use crate::{
 /// The name of the folder while it is filled …
 const FILLING: &str = "import.tmp";
 /// … while its contents are put into place …
-const COMMITTED: &str = "import";
+const COMMITTED: &str = "import.committed";
 /// … and when only the files of the Go nsqd are left.
 const ASIDE: &str = "go-nsqd";
 /// The place of logs that have been replaced by those of the import.

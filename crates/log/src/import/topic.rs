@@ -8,7 +8,7 @@ use super::{ImportError, ImportReport, ImportedQueue, ListedTopic};
 use crate::{
     batch::BatchBuilder,
     disk::Disk,
-    diskqueue::{Found, Queue},
+    diskqueue::{Finding, Found, Queue},
     journal::JournalRecord,
     site::Append,
     state::{ChannelDelta, ChannelState, Outstanding, TopicState},
@@ -47,8 +47,11 @@ impl TopicQueues {
         import.create_channels(self)?;
         let (start, mut messages) = (log.end(), 0);
         let mut own: BTreeMap<&ChannelName, Range<u64>> = BTreeMap::new();
-        let mut done = |channel: Option<&ChannelName>, found: Found| {
+        let mut done = |channel: Option<&ChannelName>, mut found: Found| {
             messages += found.messages;
+            if found.messages > 0 && !self.lists(channel) {
+                found.findings.push(Finding::Unlisted);
+            }
             report.imported(&ImportedQueue::new(log.name().clone(), channel.cloned(), found));
         };
         for (name, queue) in &self.channels {
@@ -71,12 +74,19 @@ impl TopicQueues {
         }
     }
 
-    /// The channels with a queue or in `nsqd.dat`, and whether the latter says that they are paused.
+    /// The channels with messages or in `nsqd.dat`, and whether the latter says that they are paused.
     fn named_channels(&self) -> BTreeMap<&ChannelName, Option<bool>> {
-        let queues = self.channels.keys().map(|name| (name, None));
+        let queues = self.channels.iter().filter(|(_, queue)| queue.unread_bytes() > 0);
+        let queues = queues.map(|(name, _)| (name, None));
         let listed = self.listed.iter().flat_map(|listed| &listed.channels);
         let durable = listed.filter(|(name, _)| !name.is_ephemeral());
         queues.chain(durable.map(|(name, paused)| (name, Some(*paused)))).collect()
+    }
+
+    /// Returns true if `nsqd.dat` lists the channel or, for `None`, the topic.
+    fn lists(&self, channel: Option<&ChannelName>) -> bool {
+        let Some(listed) = &self.listed else { return false };
+        channel.is_none_or(|name| listed.channels.contains_key(name))
     }
 
     /// Returns true if there is no message to import.
@@ -183,8 +193,10 @@ impl TopicImport<'_> {
             }
             Ok(())
         })?;
-        let delta = &deliveries.take();
-        self.record(&[JournalRecord::ChannelDelta { channel, delta }])?;
+        if !deliveries.outstanding.is_empty() {
+            let delta = &deliveries.take();
+            self.record(&[JournalRecord::ChannelDelta { channel, delta }])?;
+        }
         Ok(found)
     }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use nsq_daemon::log::Logger;
 use nsq_log::{
-    Disk,
+    Disk, Notice,
     import::{Import, ImportError, ImportReport, ImportedQueue, ListedTopic, SkippedQueue},
 };
 use nsq_protocol::{ChannelName, TopicName};
@@ -48,6 +48,10 @@ impl ImportReport for ImportLog<'_> {
         } else {
             self.0.warn(format_args!("IMPORT: {queue}"));
         }
+    }
+
+    fn damaged(&mut self, notice: &Notice) {
+        self.0.warn(format_args!("{notice}"));
     }
 
     fn skipped(&mut self, queue: &SkippedQueue) {

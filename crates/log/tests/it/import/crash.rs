@@ -19,7 +19,9 @@ fn import_with_stops(base: &GoFolder, stop: impl Fn(u64) -> Stop, check: impl Fn
         check(&folder);
         let left = folder.files_in("");
         assert!(!left.iter().any(|(name, _)| name.contains("diskqueue")), "{change}: {left:?}");
-        assert!(folder.files_in("import").is_empty() && folder.files_in("import.tmp").is_empty());
+        for name in ["import.tmp", "import.committed"] {
+            assert!(folder.files_in(name).is_empty(), "{change}: {name}");
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use nsq_log::{
-    Disk, Options, RecoveredTopic, TopicState,
+    Disk, Notice, Options, RecoveredTopic, TopicState,
     import::{
         Import, ImportError, ImportReport, Imported, ImportedQueue, ListedTopic, SkippedQueue,
     },
@@ -40,6 +40,10 @@ impl ImportReport for Lines {
         self.0.push(queue.to_string());
     }
 
+    fn damaged(&mut self, notice: &Notice) {
+        self.0.push(notice.to_string());
+    }
+
     fn skipped(&mut self, queue: &SkippedQueue) {
         self.0.push(queue.to_string());
     }
@@ -56,8 +60,10 @@ impl GoFolder {
         for (name, bytes) in Self::fixture(fixture) {
             folder.put(&name, &bytes);
         }
+        folder.list("bare", false, &[]);
         folder.list("held", true, &[("c", false)]);
         folder.list("orders", false, &[("audit", true), ("billing", false)]);
+        folder.list("t", false, &[("c", false)]);
         folder
     }
 

@@ -1,6 +1,9 @@
 //! Folders that a killed or damaged nsqd has left.
 
-use super::folder::{GoFolder, Queues, queues};
+use super::{
+    folder::{GoFolder, Queues, queues},
+    stopped,
+};
 
 fn numbered(prefix: &str, numbers: impl IntoIterator<Item = u32>) -> Vec<(String, u16)> {
     numbers.into_iter().map(|number| (format!("{prefix}{number}"), 0)).collect()
@@ -158,11 +161,22 @@ fn topics_and_channels_that_nothing_lists_are_created() {
     for (name, bytes) in GoFolder::fixture("stopped") {
         folder.put(&name, &bytes);
     }
-    let (imported, _) = folder.import();
+    let (imported, log) = folder.import();
     assert_eq!(imported.unwrap().messages, Some(28));
+    let said = "TOPIC(held) CHANNEL(c): 1 messages imported from 1 files - not listed in nsqd.dat, created";
+    assert!(log.iter().any(|line| line == said), "{log:?}");
     let names: Vec<_> = folder.waiting().into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["bare", "held", "held:c", "orders", "orders:audit", "orders:billing"]);
     assert!(folder.paused().is_empty());
+}
+
+#[test]
+fn an_empty_queue_of_an_unlisted_channel_creates_none() {
+    let folder = GoFolder::load("stopped");
+    folder.put("orders:former.diskqueue.meta.dat", b"0\n0,0\n0,0\n");
+    folder.put("former.diskqueue.meta.dat", b"0\n0,0\n0,0\n");
+    folder.import();
+    assert_eq!(folder.waiting(), stopped());
 }
 
 #[test]
