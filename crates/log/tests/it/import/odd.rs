@@ -135,6 +135,14 @@ fn files_that_were_set_aside_are_left_alone_and_reported() {
 }
 
 #[test]
+fn a_file_that_was_set_aside_is_imported_from_a_folder_of_its_own() {
+    let bad = GoFolder::load("damaged").file("t:c.diskqueue.000000.dat.bad");
+    let folder = GoFolder::empty();
+    folder.put(DATA, &bad);
+    check(&folder, numbered("message ", [0, 2]), "2 messages imported from 1 files - no meta file");
+}
+
+#[test]
 fn a_missing_file_is_reported_and_the_others_are_imported() {
     let folder = GoFolder::load("stopped");
     folder.remove("orders:audit.diskqueue.000001.dat");
