@@ -7,6 +7,7 @@
 //! In a topic's log the messages of one channel follow those of another, and for all other channels they are finished. The
 //! messages that waited at the topic come last, for all channels.
 
+mod deliveries;
 mod report;
 mod staging;
 mod topic;

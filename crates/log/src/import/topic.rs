@@ -4,22 +4,20 @@ use std::{collections::BTreeMap, ops::Range};
 
 use nsq_protocol::{ChannelName, TopicName};
 
-use super::{ImportError, ImportReport, ImportedQueue, ListedTopic};
+use super::{ImportError, ImportReport, ImportedQueue, ListedTopic, deliveries::Deliveries};
 use crate::{
     batch::BatchBuilder,
     disk::Disk,
     diskqueue::{Finding, Found, Queue},
     journal::JournalRecord,
     site::Append,
-    state::{ChannelDelta, ChannelState, Outstanding, TopicState},
+    state::{ChannelDelta, ChannelState, TopicState},
     store::Store,
     topic_log::TopicLog,
 };
 
 /// A batch holds about this many bytes.
 const BATCH_BYTES: usize = 128 << 10;
-/// Deliveries gather up to this many before they are written to the journal.
-const PART_ENTRIES: usize = 4096;
 
 /// The queues of a topic.
 #[derive(Debug, Default)]
@@ -67,6 +65,7 @@ impl TopicQueues {
         Ok(messages)
     }
 
+    /// Adds the queue of a channel or, for `None`, that of the topic.
     pub(super) fn add(&mut self, channel: Option<ChannelName>, queue: Queue) {
         match channel {
             Some(channel) => drop(self.channels.insert(channel, queue)),
@@ -123,40 +122,6 @@ struct TopicImport<'a> {
     now_ns: u64,
 }
 
-/// The deliveries of the messages of a channel.
-///
-/// As long as none was delivered before, they wait in the log. After that each is listed, so that all keep their order.
-#[derive(Default)]
-struct Deliveries {
-    first: u64,
-    outstanding: Vec<Outstanding>,
-    were_delivered: bool,
-}
-
-impl Deliveries {
-    fn note(&mut self, seq: u64, attempts: u16) {
-        if !self.were_delivered && attempts == 0 {
-            return;
-        }
-        if !std::mem::replace(&mut self.were_delivered, true) && self.first < seq {
-            let range = self.first..seq;
-            self.outstanding.push(Outstanding { range, attempts: 0, due_ns: None });
-        }
-        match self.outstanding.last_mut() {
-            Some(last) if last.range.end == seq && last.attempts == attempts => last.range.end += 1,
-            _ => {
-                let range = seq..seq + 1;
-                self.outstanding.push(Outstanding { range, attempts, due_ns: None });
-            }
-        }
-    }
-
-    fn take(&mut self) -> ChannelDelta {
-        let outstanding = std::mem::take(&mut self.outstanding);
-        ChannelDelta { outstanding, ..ChannelDelta::default() }
-    }
-}
-
 impl TopicImport<'_> {
     /// Creates the channels that the topic does not have, and pauses those that are listed as paused.
     fn create_channels(&mut self, queues: &TopicQueues) -> Result<(), ImportError> {
@@ -183,20 +148,16 @@ impl TopicImport<'_> {
 
     /// Appends the messages of a channel, with their attempts.
     fn channel(&mut self, channel: &ChannelName, queue: &Queue) -> Result<Found, ImportError> {
-        let mut deliveries = Deliveries { first: self.log.end(), ..Deliveries::default() };
+        let mut deliveries = Deliveries::starting_at(self.log.end());
         let (log, now_ns) = (self.log, self.now_ns);
+        let record = |delta: ChannelDelta| {
+            log.journal(&[JournalRecord::ChannelDelta { channel, delta: &delta }], now_ns)
+        };
         let found = self.append_all(queue, |seq, attempts| {
             deliveries.note(seq, attempts);
-            if deliveries.outstanding.len() >= PART_ENTRIES {
-                let delta = &deliveries.take();
-                log.journal(&[JournalRecord::ChannelDelta { channel, delta }], now_ns)?;
-            }
-            Ok(())
+            Ok(deliveries.take_part().map_or(Ok(()), record)?)
         })?;
-        if !deliveries.outstanding.is_empty() {
-            let delta = &deliveries.take();
-            self.record(&[JournalRecord::ChannelDelta { channel, delta }])?;
-        }
+        deliveries.take_rest().map_or(Ok(()), record)?;
         Ok(found)
     }
 
@@ -228,7 +189,9 @@ impl TopicImport<'_> {
         own: &BTreeMap<&ChannelName, Range<u64>>,
         paused: Option<bool>,
     ) -> Result<(), ImportError> {
-        for (channel, state) in &self.state.channels {
+        // Otherwise their ends stay, also that of what a paused topic holds back.
+        let channels = if all.is_empty() { &[][..] } else { &self.state.channels };
+        for (channel, state) in channels {
             let own = own.get(channel).cloned().unwrap_or(all.end..all.end);
             let finished = [all.start..own.start, own.end..all.end];
             let finished = finished.into_iter().filter(|range| !range.is_empty()).collect();
@@ -237,8 +200,7 @@ impl TopicImport<'_> {
             self.record(&[JournalRecord::ChannelDelta { channel, delta }])?;
         }
         let paused = paused.unwrap_or(self.state.paused);
-        // Without channels the topic keeps what waited there before.
-        let fanout = if self.state.channels.is_empty() { self.state.fanout } else { all.end };
+        let fanout = if channels.is_empty() { self.state.fanout } else { all.end };
         self.record(&[JournalRecord::Topic { fanout, paused, deferred: &self.state.deferred }])
     }
 

@@ -91,6 +91,21 @@ fn queues_without_messages_are_only_moved() {
 }
 
 #[test]
+fn a_paused_topic_goes_on_holding_back_what_waits_when_more_comes_to_it() {
+    let folder = GoFolder::load("stopped");
+    folder.import();
+    folder.put_as("killed", &[("t", "held"), ("t:c", "orders:late")]);
+    folder.import();
+    let waiting = folder.waiting();
+    let bodies = |queue: &str| -> Vec<_> {
+        let messages = &waiting.iter().find(|(name, _)| name == queue).unwrap().1;
+        messages.iter().map(|(body, _)| body.as_str()).collect()
+    };
+    let expected = ["at the topic 0", "at the topic 1", "unsynced 0", "unsynced 1", "unsynced 2"];
+    assert_eq!((bodies("held"), bodies("held:c")), (expected.to_vec(), vec!["at the channel"]));
+}
+
+#[test]
 fn queues_that_come_later_are_added_to_what_is_there() {
     let folder = GoFolder::load("stopped");
     folder.import();
