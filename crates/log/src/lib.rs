@@ -8,6 +8,7 @@
 //! - [`Store`] is the data folder: it opens and recovers all topics.
 //! - [`TopicLog`] is one topic: append, read, load, journal, release.
 //! - [`BatchBuilder`] encodes messages before any lock is taken.
+//! - [`import::Import`] takes over a data folder of the Go nsqd, [`diskqueue::QueueWriter`] writes one.
 //! - [`Disk`] is the only way to the file system.
 //!
 //! Every byte on disk is described in `docs/design/log-format.md`.

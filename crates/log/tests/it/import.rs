@@ -109,6 +109,7 @@ fn a_paused_topic_goes_on_holding_back_what_waits_when_more_comes_to_it() {
 fn queues_that_come_later_are_added_to_what_is_there() {
     let folder = GoFolder::load("stopped");
     folder.import();
+    let ids = folder.ids();
     folder.put_as("killed", &[("t:c", "orders:late"), ("t", "bare")]);
     folder.put_as("caught-up", &[("t:c", "orders:audit"), ("t", "orders")]);
     let (imported, _) = folder.import();
@@ -127,4 +128,5 @@ fn queues_that_come_later_are_added_to_what_is_there() {
     let late = [numbers("synced ", 0..4, 0), numbers("unsynced ", 0..3, 0)].concat();
     expected.extend(queues([("orders:late", late)]));
     assert_eq!(folder.waiting(), expected);
+    assert!(folder.ids().is_superset(&ids), "messages keep the ids that they were given here");
 }

@@ -1,7 +1,7 @@
 //! A data folder of the Go nsqd on a disk in memory.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -14,7 +14,7 @@ use nsq_log::{
     },
     testing::{FaultyDisk, Stop},
 };
-use nsq_protocol::{ChannelName, TopicName};
+use nsq_protocol::{ChannelName, MessageId, TopicName};
 
 use crate::support::*;
 
@@ -176,6 +176,17 @@ impl GoFolder {
         let topics = self.topics();
         let topic = topics.iter().find(|found| found.name.as_str() == topic).unwrap();
         read_all(&topic.log, 1 << 16).values().map(|message| message.timestamp_ns).collect()
+    }
+
+    /// The ids of all messages. The store that reads them is not closed, as after a kill.
+    pub(super) fn ids(&self) -> BTreeSet<MessageId> {
+        let mut ids = BTreeSet::new();
+        for topic in self.topics() {
+            for message in read_all(&topic.log, 1 << 16).into_values() {
+                assert!(ids.insert(message.id), "{} was given twice", message.id);
+            }
+        }
+        ids
     }
 
     /// The topics and channels that are paused.

@@ -1,5 +1,7 @@
 //! Folders that a killed or damaged nsqd has left.
 
+use proptest::prelude::*;
+
 use super::{
     folder::{GoFolder, Queues, queues},
     stopped,
@@ -224,4 +226,39 @@ fn messages_of_any_size_are_imported() {
     folder.import();
     let found = folder.waiting()[1].1.clone();
     assert_eq!(found.iter().map(|(body, _)| body.len()).collect::<Vec<_>>(), sizes);
+}
+
+/// A record, or bytes that are none: an id is hexadecimal, and they are not.
+fn pieces() -> impl Strategy<Value = Vec<Result<usize, Vec<u8>>>> {
+    let record = (0..200_usize).prop_map(Ok);
+    let damage = prop::sample::select(&[0, 1, 26, 40, 0xff, b'z'][..]);
+    let damage = prop::collection::vec(damage, 1..80).prop_map(Err);
+    prop::collection::vec(prop_oneof![record, damage], 0..30)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_record_is_found_whatever_is_between_them(pieces in pieces()) {
+        let folder = GoFolder::empty();
+        let (mut data, mut bodies) = (Vec::new(), Vec::new());
+        for piece in pieces {
+            match piece {
+                Ok(bytes) => {
+                    let body = format!("{:z>bytes$}", format!("z{}", bodies.len()));
+                    data.extend(u32::try_from(26 + body.len()).unwrap().to_be_bytes());
+                    data.extend([0; 10]);
+                    data.extend(b"0123456789abcdef");
+                    data.extend(body.as_bytes());
+                    bodies.push((body, 0));
+                }
+                Err(damage) => data.extend(damage),
+            }
+        }
+        folder.put(DATA, &data);
+        folder.import();
+        let found = folder.waiting().pop().map(|(_, messages)| messages);
+        prop_assert_eq!(found.unwrap_or_default(), bodies);
+    }
 }
