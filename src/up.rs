@@ -112,7 +112,8 @@ fn start(parsed: &mut Parsed) -> Result<(), Box<dyn Error>> {
         ..nsqlookupd::Options::default()
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(nsqd, nsqlookupd, logger, log.log_level))
+    let lookup_logger = Logger::in_format(log.log_format, "[nsqlookupd] ", log.log_level);
+    runtime.block_on(serve(nsqd, nsqlookupd, logger, lookup_logger))
 }
 
 fn create_folder(path: &Path) -> Result<(), Box<dyn Error>> {
@@ -124,11 +125,11 @@ async fn serve(
     mut nsqd: nsqd::Options,
     nsqlookupd: nsqlookupd::Options,
     logger: Logger,
-    level: Level,
+    lookup_logger: Logger,
 ) -> Result<(), Box<dyn Error>> {
     let stop = signals::stop_requested()?;
     let folder = nsqd.data_path.clone();
-    let nsqlookupd = Nsqlookupd::start(nsqlookupd, Logger::new("[nsqlookupd] ", level)).await?;
+    let nsqlookupd = Nsqlookupd::start(nsqlookupd, lookup_logger).await?;
     let lookup = nsqlookupd.http_address().map(reachable).ok_or(NOT_A_PORT)?;
     let announce = nsqlookupd.tcp_address().map(reachable).ok_or(NOT_A_PORT)?;
     nsqd.lookupd_tcp_addresses.push(announce.to_string());

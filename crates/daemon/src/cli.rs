@@ -6,7 +6,8 @@ use nsq_options::{Ignored, InvalidOption, OptionDef, Parsed, Table, option};
 
 use crate::{
     limits,
-    log::{Level, Logger},
+    log::{Format, Level, Logger},
+    panics::log_panics,
     version,
 };
 
@@ -17,11 +18,13 @@ pub struct LogOptions {
     pub log_level: Level,
     /// `--log-prefix`: the beginning of every line.
     pub log_prefix: String,
+    /// `--log-format`.
+    pub log_format: Format,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { log_level: Level::Info, log_prefix: String::new() }
+        Self { log_level: Level::Info, log_prefix: String::new(), log_format: Format::Text }
     }
 }
 
@@ -39,13 +42,17 @@ impl LogOptions {
                 option!(LogOptions.log_level, "debug, info, warn, error or fatal"),
                 option!(LogOptions.log_prefix, "beginning of every line of the log")
                     .default_to(prefix(program)),
+                option!(
+                    LogOptions.log_format,
+                    "text (as NSQ's, in local time) or json (one object per line, in UTC)",
+                ),
             ],
         )
     }
 
     /// The logger that the options ask for.
     pub fn logger(&self) -> Logger {
-        Logger::new(self.log_prefix.as_str(), self.log_level)
+        Logger::in_format(self.log_format, self.log_prefix.as_str(), self.log_level)
     }
 }
 
@@ -82,13 +89,26 @@ where
         print(&format!("{}\n", version::line(program)));
         return ExitCode::SUCCESS;
     }
-    match configure(&table, &mut parsed).and_then(|(line, logger)| {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(serve(line.options, logger))
-    }) {
+    let (line, logger) = match configure(&table, &mut parsed) {
+        Ok(configured) => configured,
+        // The options may be at fault, so the line does not follow them.
+        Err(error) => return fatal(program, Format::Text, &error),
+    };
+    match in_runtime(|| serve(line.options, logger)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fatal(program, &error),
+        Err(error) => fatal(program, line.log.log_format, &error),
     }
+}
+
+fn in_runtime<S>(serve: impl FnOnce() -> S) -> Result<(), Box<dyn Error>>
+where
+    S: Future<Output = Result<(), Box<dyn Error>>>,
+{
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let served = runtime.block_on(serve());
+    // A start or a stop that was given up leaves threads behind that may never end.
+    runtime.shutdown_background();
+    served
 }
 
 /// Resolves the options, and prepares the log and the process.
@@ -101,6 +121,9 @@ fn configure<O: Default + 'static>(
         .resolve(parsed)
         .map_err(|source| CannotStart { program: table.program().to_owned(), source })?;
     let logger = line.log.logger();
+    if line.log.log_format == Format::Json {
+        log_panics(logger.clone());
+    }
     warn_of_ignored(&ignored, &logger);
     raise_file_limit(&logger);
     Ok((line, logger))
@@ -130,10 +153,14 @@ pub fn warn_of_ignored(ignored: &[Ignored], logger: &Logger) {
     }
 }
 
-/// Raises the limit on open files as far as it goes, and warns when it cannot be raised.
+/// Raises the limit on open files as far as it goes, and reports it.
 pub fn raise_file_limit(logger: &Logger) {
-    if let Err(error) = limits::raise_file_limit() {
-        logger.warn(format_args!("cannot raise the limit of open files - {error}"));
+    match limits::raise_file_limit() {
+        Ok(Some(limit)) => logger.info(format_args!("open files: {limit} at most")),
+        Ok(None) => logger.info(format_args!("open files: no limit")),
+        Err(error) => {
+            logger.warn(format_args!("cannot raise the limit of open files - {error}"));
+        }
     }
 }
 
@@ -142,9 +169,9 @@ pub fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-/// Reports why the program ends. The options may be at fault, so the line does not follow them.
-fn fatal(program: &str, error: &dyn Display) -> ExitCode {
-    Logger::new(prefix(program), Level::Fatal).fatal(format_args!("{error}"));
+/// Reports why the program ends.
+fn fatal(program: &str, format: Format, error: &dyn Display) -> ExitCode {
+    Logger::in_format(format, prefix(program), Level::Fatal).fatal(format_args!("{error}"));
     ExitCode::FAILURE
 }
 

@@ -9,6 +9,7 @@
 //! - [`http_client`]: the few requests that daemons send to each other.
 //! - [`tasks`], [`signals`], [`limits`]: start, stop and the limits of the process.
 //! - [`metrics`]: the text format of Prometheus.
+//! - [`service`], [`systemd`]: the life of a daemon under a service manager.
 //! - [`version`]: the line that every program prints for `-version`.
 //! - [`json`]: the escaping that NSQ's JSON answers have.
 //!
@@ -23,7 +24,9 @@ pub mod log;
 pub mod metrics;
 pub mod net;
 pub mod pprof;
+pub mod service;
 pub mod signals;
+pub mod systemd;
 pub mod tasks;
 pub mod tls;
 pub mod version;

@@ -1,4 +1,5 @@
-//! The daemon's log: lines `<prefix>2026/11/22 16:17:21.079313 INFO: text` on stderr, in local time.
+//! The daemon's log: lines `<prefix>2026/11/22 16:17:21.079313 INFO: text` on stderr, in local time, or JSON objects
+//! `{"time":"2026-11-22T16:17:21.079313Z","level":"info","program":"nsqd","msg":"text"}`, in UTC.
 //!
 //! ```
 //! use nsq_daemon::log::{Capture, Level, Logger};
@@ -10,10 +11,12 @@
 //! assert_eq!(capture.texts(), ["INFO: TOPIC(orders): created"]);
 //! ```
 
+mod format;
 mod level;
+mod line;
 
 use std::{
-    fmt::{self, Write as _},
+    fmt,
     io::{self, Write as _},
     sync::{
         Arc, Mutex, PoisonError,
@@ -21,9 +24,13 @@ use std::{
     },
 };
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::Timestamp;
 
-pub use self::level::{InvalidLevel, Level};
+use self::line::{Lines, system_zone};
+pub use self::{
+    format::{Format, InvalidFormat},
+    level::{InvalidLevel, Level},
+};
 
 /// The destination of log lines.
 pub trait Sink: Send + Sync + 'static {
@@ -38,9 +45,8 @@ pub struct Logger {
 }
 
 struct Shared {
-    prefix: String,
+    lines: Lines,
     level: AtomicU8,
-    zone: TimeZone,
     sink: Box<dyn Sink>,
 }
 
@@ -52,12 +58,20 @@ impl Logger {
         Self::with_sink(prefix, level, Stderr)
     }
 
+    /// A logger to stderr in any format. In JSON, the prefix without its brackets is the program.
+    pub fn in_format(format: Format, prefix: impl Into<String>, level: Level) -> Self {
+        Self::build(format, prefix.into(), level, Stderr)
+    }
+
     /// A logger to any sink.
     pub fn with_sink(prefix: impl Into<String>, level: Level, sink: impl Sink) -> Self {
+        Self::build(Format::Text, prefix.into(), level, sink)
+    }
+
+    fn build(format: Format, prefix: String, level: Level, sink: impl Sink) -> Self {
         let shared = Shared {
-            prefix: prefix.into(),
+            lines: Lines::new(format, prefix),
             level: AtomicU8::new(level.number()),
-            zone: system_zone(),
             sink: Box::new(sink),
         };
         Self { shared: Arc::new(shared) }
@@ -70,7 +84,12 @@ impl Logger {
 
     /// The beginning of every line.
     pub fn prefix(&self) -> &str {
-        &self.shared.prefix
+        &self.shared.lines.prefix
+    }
+
+    /// The format of the lines.
+    pub fn format(&self) -> Format {
+        self.shared.lines.format()
     }
 
     /// The level from which on lines are written.
@@ -123,37 +142,15 @@ impl Logger {
     #[inline]
     pub fn log(&self, level: Level, text: fmt::Arguments<'_>) {
         if self.is_enabled(level) {
-            self.shared.write(now(), level, text);
+            let line = self.shared.lines.line(now(), level, text);
+            self.shared.sink.write_line(line.as_bytes());
         }
     }
 }
 
 impl fmt::Debug for Logger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Logger")
-            .field("prefix", &self.shared.prefix)
-            .field("level", &self.level())
-            .finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    fn write(&self, at: Timestamp, level: Level, text: fmt::Arguments<'_>) {
-        let mut line = String::with_capacity(160);
-        // Writing to a String cannot fail; only a Display that gives up could, and then its part is missing.
-        let _ = self.push_head(at, level, &mut line);
-        let _ = OneLine(&mut line).write_fmt(text);
-        line.push('\n');
-        self.sink.write_line(line.as_bytes());
-    }
-
-    fn push_head(&self, at: Timestamp, level: Level, line: &mut String) -> fmt::Result {
-        let local = self.zone.to_datetime(at);
-        let micros = local.subsec_nanosecond() / 1000;
-        line.push_str(&self.prefix);
-        write!(line, "{:04}/{:02}/{:02} ", local.year(), local.month(), local.day())?;
-        write!(line, "{:02}:{:02}:{:02}", local.hour(), local.minute(), local.second())?;
-        write!(line, ".{micros:06} {level}: ")
+        f.debug_struct("Logger").field("level", &self.level()).finish_non_exhaustive()
     }
 }
 
@@ -172,34 +169,9 @@ pub fn local_seconds() -> String {
     )
 }
 
-fn system_zone() -> TimeZone {
-    TimeZone::try_system().unwrap_or(TimeZone::UTC)
-}
-
 #[expect(clippy::disallowed_methods, reason = "a log line carries the time it was written at")]
 fn now() -> Timestamp {
     Timestamp::try_from(std::time::SystemTime::now()).unwrap_or(Timestamp::UNIX_EPOCH)
-}
-
-/// Keeps a line one line: control characters are written as escapes, so that input from a client cannot pass
-/// for a line of its own or reach the terminal.
-struct OneLine<'a>(&'a mut String);
-
-impl fmt::Write for OneLine<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        if !text.bytes().any(|byte| byte < 0x20 || byte == 0x7f) {
-            self.0.push_str(text);
-            return Ok(());
-        }
-        for c in text.chars() {
-            match c {
-                '\t' => self.0.push(c),
-                '\0'..='\u{1f}' | '\u{7f}' => self.0.extend(c.escape_default()),
-                _ => self.0.push(c),
-            }
-        }
-        Ok(())
-    }
 }
 
 struct Stderr;
@@ -257,27 +229,6 @@ impl Sink for Capture {
 mod tests {
     use super::*;
 
-    fn line_in(zone: TimeZone, nanos: i128) -> String {
-        let capture = Capture::new();
-        let shared = Shared {
-            prefix: "[nsqd] ".to_owned(),
-            level: AtomicU8::new(1),
-            zone,
-            sink: Box::new(capture.clone()),
-        };
-        shared.write(Timestamp::from_nanosecond(nanos).unwrap(), Level::Warn, format_args!("x"));
-        capture.lines().concat()
-    }
-
-    #[test]
-    fn a_line_has_prefix_local_time_level_and_text() {
-        let at = 1_795_364_241_079_313_999;
-        assert_eq!(line_in(TimeZone::UTC, at), "[nsqd] 2026/11/22 16:17:21.079313 WARNING: x");
-        let tokyo = TimeZone::fixed(jiff::tz::offset(9));
-        assert_eq!(line_in(tokyo, at), "[nsqd] 2026/11/23 01:17:21.079313 WARNING: x");
-        assert_eq!(line_in(TimeZone::UTC, 5_000), "[nsqd] 1970/01/01 00:00:00.000005 WARNING: x");
-    }
-
     #[test]
     fn complaints_of_tools_start_with_the_local_time() {
         let text = local_seconds();
@@ -318,6 +269,13 @@ mod tests {
         let log = Logger::with_sink("", Level::Info, capture.clone());
         log.info(format_args!("a\nb\r\u{1b}[31m\té"));
         assert_eq!(capture.texts(), ["INFO: a\\nb\\r\\u{1b}[31m\té"]);
+    }
+
+    #[test]
+    fn formats_are_read_in_any_case_and_nothing_else() {
+        assert_eq!(("JSON".parse(), "text".parse()), (Ok(Format::Json), Ok(Format::Text)));
+        let error = "xml".parse::<Format>().unwrap_err().to_string();
+        assert_eq!(error, "invalid log format 'xml' (text, json)");
     }
 
     #[test]

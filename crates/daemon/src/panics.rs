@@ -1,12 +1,19 @@
-//! Turning a panic inside a future into a value.
+//! Panics as values and as lines of the log.
 
 use std::{
     any::Any,
     future::Future,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind, set_hook},
     pin::Pin,
     task::{Context, Poll},
 };
+
+use crate::log::Logger;
+
+/// Makes every panic a line of the log, in place of the text that Rust writes to stderr.
+pub(crate) fn log_panics(logger: Logger) {
+    set_hook(Box::new(move |panic| logger.error(format_args!("{panic}"))));
+}
 
 /// A future whose panic becomes `Err` with the text of the panic.
 ///

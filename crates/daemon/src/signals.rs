@@ -1,8 +1,13 @@
-//! The signals that ask a daemon to stop.
+//! The signals that a daemon acts on. All others keep the effect that the operating system gives them.
 
-use std::{future::Future, io};
+use std::{
+    fmt,
+    future::Future,
+    io,
+    task::{Context, Poll},
+};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// A request to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +16,16 @@ pub enum Stop {
     Interrupt,
     /// SIGTERM, as from a service manager.
     Terminate,
+}
+
+/// As the operating system names the signal.
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Interrupt => "SIGINT",
+            Self::Terminate => "SIGTERM",
+        })
+    }
 }
 
 /// A future that resolves on the first SIGINT or SIGTERM.
@@ -34,6 +49,47 @@ pub fn stop_requested() -> io::Result<impl Future<Output = Stop> + Send + 'stati
     })
 }
 
+/// SIGHUP, by which a daemon is asked to read its files again.
+#[derive(Debug)]
+pub struct Hangups(Signal);
+
+/// Catches SIGHUP from now on, for the life of the process: it does not end the process any more.
+///
+/// # Errors
+/// When the handler cannot be installed.
+///
+/// # Panics
+/// Outside a tokio runtime with I/O enabled.
+pub fn hangups() -> io::Result<Hangups> {
+    signal(SignalKind::hangup()).map(Hangups)
+}
+
+impl Hangups {
+    /// Waits for the next one. Those that have come since the last time count as one.
+    pub async fn next(&mut self) {
+        std::future::poll_fn(|cx| self.poll_next(cx)).await;
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.0.poll_recv(cx) {
+            Poll::Ready(Some(())) => Poll::Ready(()),
+            // None is the end of the runtime: there will not be another.
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+/// Makes SIGUSR1 have no effect for the life of the process, as in NSQ: scripts that rotate logs send it.
+///
+/// # Errors
+/// When the handler cannot be installed.
+///
+/// # Panics
+/// Outside a tokio runtime with I/O enabled.
+pub fn ignore_user_signal() -> io::Result<()> {
+    signal(SignalKind::user_defined1()).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use rustix::process::{Signal, getpid, kill_process};
@@ -53,5 +109,14 @@ mod tests {
         let stop = stop_requested().unwrap();
         kill_process(getpid(), Signal::INT).unwrap();
         assert_eq!(stop.await, Stop::Interrupt);
+    }
+
+    #[tokio::test]
+    async fn every_hangup_is_reported_and_harmless() {
+        let mut hangups = hangups().unwrap();
+        for _ in 0..2 {
+            kill_process(getpid(), Signal::HUP).unwrap();
+            hangups.next().await;
+        }
     }
 }

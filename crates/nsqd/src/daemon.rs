@@ -5,10 +5,13 @@ use std::{future::Future, io, net::SocketAddr, sync::Arc, thread::JoinHandle, ti
 use nsq_daemon::{
     http::Server,
     log::Logger,
-    net::{AnyListener, ListenError, Listener, listen, listen_tcp},
+    net::{AnyListener, ListenError, Listener},
+    service::Control,
+    systemd::{Inherited, Role},
     tasks::Tasks,
-    tls::HttpsListener,
+    tls::{HttpsListener, ServerTls},
 };
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -95,7 +98,19 @@ impl Nsqd {
     /// # Errors
     /// When the data folder or an address cannot be used; nothing is left running then.
     pub async fn start(options: Options, logger: Logger) -> Result<Self, StartError> {
-        Self::start_in(World::default(), options, logger).await
+        Self::start_on(Inherited::default(), options, logger).await
+    }
+
+    /// As [`Nsqd::start`], on sockets that the service manager has opened. They take the place of addresses.
+    ///
+    /// # Errors
+    /// As [`Nsqd::start`], and when a socket cannot be listened on.
+    pub async fn start_on(
+        sockets: Inherited,
+        options: Options,
+        logger: Logger,
+    ) -> Result<Self, StartError> {
+        Self::start_with(World::default(), sockets, options, logger).await
     }
 
     /// As [`Nsqd::start`], on a machine with the given disk and clocks.
@@ -104,6 +119,15 @@ impl Nsqd {
     /// As [`Nsqd::start`].
     pub async fn start_in(
         world: World,
+        options: Options,
+        logger: Logger,
+    ) -> Result<Self, StartError> {
+        Self::start_with(world, Inherited::default(), options, logger).await
+    }
+
+    async fn start_with(
+        world: World,
+        mut sockets: Inherited,
         mut options: Options,
         logger: Logger,
     ) -> Result<Self, StartError> {
@@ -112,21 +136,23 @@ impl Nsqd {
         let tls = tls::load(&mut options.tls, &logger)?;
         logger.info(format_args!("{}", version_line()));
         logger.info(format_args!("ID: {}", options.node_id));
-        let tcp = listen(&options.tcp_address).await?;
+        let tcp = sockets.listen(Role::Tcp, &options.tcp_address).await?;
         let http = match options.http_address.as_str() {
-            "" => None,
-            address => Some(listen(address).await?),
+            "" if !sockets.has(Role::Http) => None,
+            address => Some(sockets.listen(Role::Http, address).await?),
         };
         let https = match (&tls, options.https_address.as_str()) {
-            (None, _) | (_, "") => None,
+            (Some(_), "") if !sockets.has(Role::Https) => None,
+            (None, _) => None,
             (Some(tls), address) => {
-                let listener = listen_tcp(address).await?;
+                let listener = sockets.listen_tcp(Role::Https, address).await?;
                 let address = listener
                     .local_addr()
                     .map_err(|source| ListenError { address: address.to_owned(), source })?;
                 Some((HttpsListener::new(listener, tls.clone()), address))
             }
         };
+        sockets.close(&logger);
         let opening = tokio::task::spawn_blocking({
             let logger = logger.clone();
             move || Node::open(world, lock, options, tls, logger)
@@ -163,6 +189,16 @@ impl Nsqd {
     /// The address of the HTTP API over TLS, if there is one.
     pub fn https_address(&self) -> Option<SocketAddr> {
         self.https.as_ref().map(|(_, address)| *address)
+    }
+
+    /// The means to act on a running nsqd.
+    pub fn control(&self) -> impl Control + use<> {
+        let services = &self.node.services;
+        Running {
+            logger: services.logger.clone(),
+            tls: services.tls.clone(),
+            workers: self.workers.runtimes(),
+        }
     }
 
     /// Serves until `shutdown` resolves, then stops in order: no new connections, no connections, everything
@@ -223,6 +259,31 @@ impl Nsqd {
         http_served?;
         https_served?;
         Ok(closed?)
+    }
+}
+
+/// An nsqd that runs.
+struct Running {
+    logger: Logger,
+    tls: Option<ServerTls>,
+    workers: Vec<Handle>,
+}
+
+impl Control for Running {
+    async fn reload(&self) {
+        let Some(tls) = self.tls.clone() else {
+            return self.logger.info(format_args!("SIGHUP: there are no files to read again"));
+        };
+        let logger = self.logger.clone();
+        // A panic is on stderr, and the certificate in use stays.
+        let _ = tokio::task::spawn_blocking(move || tls.reload(&logger)).await;
+    }
+
+    async fn progress(&self) {
+        for worker in &self.workers {
+            // One that has stopped is no obstacle.
+            let _ = worker.spawn(std::future::ready(())).await;
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, process::ExitCode};
 
-use nsq_daemon::{cli, signals};
+use nsq_daemon::{cli, service::Service};
 
 use crate::{Nsqlookupd, Options};
 
@@ -12,13 +12,11 @@ use crate::{Nsqlookupd, Options};
 /// wrong.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     cli::run("nsqlookupd", Options::table(), args, async |options, logger| {
-        let stop = signals::stop_requested()?;
-        let nsqlookupd = Nsqlookupd::start(options, logger).await?;
-        nsqlookupd
-            .run(async {
-                stop.await;
-            })
-            .await?;
+        let mut service = Service::new(logger.clone())?;
+        let start = Nsqlookupd::start_on(service.take_sockets(), options, logger);
+        let Some(nsqlookupd) = service.start("Starting", start).await else { return Ok(()) };
+        let nsqlookupd = nsqlookupd?;
+        service.run(nsqlookupd.control(), |stop| nsqlookupd.run(stop)).await?;
         Ok(())
     })
 }

@@ -5,7 +5,9 @@ use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 use nsq_daemon::{
     http,
     log::Logger,
-    net::{AnyListener, ListenError, listen},
+    net::{AnyListener, ListenError},
+    service::Control,
+    systemd::{Inherited, Role},
     tasks::Tasks,
 };
 
@@ -45,9 +47,22 @@ impl Nsqlookupd {
     /// # Errors
     /// When an address cannot be listened on.
     pub async fn start(options: Options, logger: Logger) -> Result<Self, StartError> {
+        Self::start_on(Inherited::default(), options, logger).await
+    }
+
+    /// As [`Nsqlookupd::start`], on sockets that the service manager has opened. They take the place of addresses.
+    ///
+    /// # Errors
+    /// When a socket or an address cannot be listened on.
+    pub async fn start_on(
+        mut sockets: Inherited,
+        options: Options,
+        logger: Logger,
+    ) -> Result<Self, StartError> {
         logger.info(format_args!("{}", version_line()));
-        let tcp = listen(&options.tcp_address).await?;
-        let http = listen(&options.http_address).await?;
+        let tcp = sockets.listen(Role::Tcp, &options.tcp_address).await?;
+        let http = sockets.listen(Role::Http, &options.http_address).await?;
+        sockets.close(&logger);
         let directory = Arc::new(Directory::new(options, logger, port(&tcp), port(&http)));
         Ok(Self { directory, tcp, http })
     }
@@ -60,6 +75,11 @@ impl Nsqlookupd {
     /// The address of the HTTP API, unless it is a unix socket.
     pub fn http_address(&self) -> Option<SocketAddr> {
         self.http.socket_addr()
+    }
+
+    /// The means to act on a running nsqlookupd.
+    pub fn control(&self) -> impl Control + use<> {
+        Reload(self.directory.logger.clone())
     }
 
     /// Serves until `shutdown` resolves, then closes all connections.
@@ -105,6 +125,17 @@ impl Nsqlookupd {
         accepted?;
         Ok(served?)
     }
+}
+
+/// nsqlookupd has no files and no threads of its own.
+struct Reload(Logger);
+
+impl Control for Reload {
+    async fn reload(&self) {
+        self.0.info(format_args!("SIGHUP: there are no files to read again"));
+    }
+
+    async fn progress(&self) {}
 }
 
 /// The port that nsqd is told.

@@ -3,18 +3,27 @@
 use std::{
     fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::unix::fs::{FileTypeExt, MetadataExt},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{FileTypeExt, MetadataExt},
+    },
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use rustix::{io::Errno, net::sockopt};
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, getsockname, sockopt},
+};
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream, lookup_host};
 
 use super::{accept::Listener, address::Address, remote::Remote, socket::Socket};
 
 /// The connections that may wait to be accepted. The operating system has a limit of its own, usually this one.
 const BACKLOG: u32 = 4096;
+
+/// The reason why HTTPS refuses a unix socket, as in NSQ.
+const ONLY_TCP: &str = "a unix socket cannot be used here";
 
 /// A listener on a TCP port or a unix socket. Clones share it; the last one closes it and removes the socket's file.
 #[derive(Clone, Debug)]
@@ -56,7 +65,7 @@ pub async fn listen_tcp(address: &str) -> Result<TcpListener, ListenError> {
     let invalid = |reason| io::Error::new(io::ErrorKind::InvalidInput, reason);
     let listening = match Address::parse(address) {
         Ok(Address::Tcp { host, port }) => bind_tcp(&host, port).await,
-        Ok(Address::Unix(_)) => Err(invalid("a unix socket cannot be used here".to_owned())),
+        Ok(Address::Unix(_)) => Err(invalid(ONLY_TCP.to_owned())),
         Err(error) => Err(invalid(error.to_string())),
     };
     listening.map_err(|source| ListenError { address: address.to_owned(), source })
@@ -164,6 +173,46 @@ impl Drop for SocketFile {
 }
 
 impl AnyListener {
+    /// Serves a socket that another process has opened. The file of a unix socket is not removed.
+    ///
+    /// # Errors
+    /// When it is not a listening socket of TCP or a unix socket.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with I/O enabled.
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
+        let of_another_kind =
+            |_| io::Error::new(io::ErrorKind::InvalidInput, "not a listening socket");
+        if !sockopt::socket_acceptconn(&fd).map_err(of_another_kind)? {
+            return Err(of_another_kind(Errno::INVAL));
+        }
+        let inner = match getsockname(&fd)?.address_family() {
+            AddressFamily::UNIX => {
+                let listener = std::os::unix::net::UnixListener::from(fd);
+                listener.set_nonblocking(true)?;
+                Inner::Unix { listener: UnixListener::from_std(listener)?, _file: None }
+            }
+            AddressFamily::INET | AddressFamily::INET6 => {
+                let listener = std::net::TcpListener::from(fd);
+                listener.set_nonblocking(true)?;
+                Inner::Tcp(TcpListener::from_std(listener)?)
+            }
+            _ => return Err(of_another_kind(Errno::AFNOSUPPORT)),
+        };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// The TCP listener, unless it is a unix socket or has clones.
+    ///
+    /// # Errors
+    /// When it is not one.
+    pub(crate) fn into_tcp(self) -> io::Result<TcpListener> {
+        match Arc::into_inner(self.0) {
+            Some(Inner::Tcp(listener)) => Ok(listener),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidInput, ONLY_TCP)),
+        }
+    }
+
     /// The address of a TCP port; `None` for a unix socket.
     pub fn socket_addr(&self) -> Option<SocketAddr> {
         match &*self.0 {
@@ -176,13 +225,6 @@ impl AnyListener {
 impl From<TcpListener> for AnyListener {
     fn from(listener: TcpListener) -> Self {
         Self(Arc::new(Inner::Tcp(listener)))
-    }
-}
-
-/// A socket whose file belongs to another: it is not removed.
-impl From<UnixListener> for AnyListener {
-    fn from(listener: UnixListener) -> Self {
-        Self(Arc::new(Inner::Unix { listener, _file: None }))
     }
 }
 

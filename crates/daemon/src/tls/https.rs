@@ -1,6 +1,6 @@
 //! The listener of HTTPS.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use tokio::{
     io::AsyncWriteExt as _,
@@ -9,7 +9,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig, server::TlsStream};
 
 use super::ServerTls;
-use crate::net::{Listener, prepare};
+use crate::net::{Listener, Remote, prepare};
 
 /// The longest that a client may take for the TLS handshake.
 pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
@@ -35,11 +35,11 @@ impl HttpsListener {
 impl Listener for HttpsListener {
     type Accepted = (TcpStream, Arc<ServerConfig>);
     type Io = Box<TlsStream<TcpStream>>;
-    type Remote = SocketAddr;
+    type Remote = Remote;
 
-    async fn accept(&mut self) -> io::Result<(Self::Accepted, SocketAddr)> {
+    async fn accept(&mut self) -> io::Result<(Self::Accepted, Remote)> {
         let (stream, remote) = self.tcp.accept().await?;
-        Ok(((stream, self.tls.https_config()), remote))
+        Ok(((stream, self.tls.https_config()), remote.into()))
     }
 
     async fn establish((stream, config): Self::Accepted) -> io::Result<Self::Io> {

@@ -17,7 +17,10 @@ use nsq_daemon::{
     net::{Socket, StdSocket},
     tasks::Tasks,
 };
-use tokio::{runtime::Runtime, sync::mpsc};
+use tokio::{
+    runtime::{Handle, Runtime},
+    sync::mpsc,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{node::Node, session, topic::client::Client};
@@ -32,6 +35,7 @@ pub(crate) struct Workers {
 struct Worker {
     connections: mpsc::UnboundedSender<(StdSocket, Arc<Client>)>,
     count: Arc<AtomicUsize>,
+    runtime: Handle,
     thread: JoinHandle<()>,
 }
 
@@ -66,6 +70,11 @@ impl Workers {
         let _ = worker.connections.send((stream, client));
     }
 
+    /// The runtimes of the threads.
+    pub(crate) fn runtimes(&self) -> Vec<Handle> {
+        self.workers.iter().map(|worker| worker.runtime.clone()).collect()
+    }
+
     /// Ends the threads once no connection is left. Blocks.
     pub(crate) fn stop(self) {
         self.idle.cancel();
@@ -85,13 +94,14 @@ impl Worker {
         idle: CancellationToken,
     ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
         let (connections, assigned) = mpsc::unbounded_channel();
         let count = Arc::new(AtomicUsize::new(0));
         let counted = count.clone();
         let thread = thread::Builder::new()
             .name(format!("nsqd-{number}"))
             .spawn(move || serve(&runtime, &node, &tasks, assigned, &counted, &idle))?;
-        Ok(Self { connections, count, thread })
+        Ok(Self { connections, count, runtime: handle, thread })
     }
 }
 

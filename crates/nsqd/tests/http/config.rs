@@ -19,6 +19,7 @@ const TEXTS: &[(&str, &str)] = &[
     ("http_address", "127.0.0.1:0"),
     ("https_address", "127.0.0.1:0"),
     ("log_prefix", "[prefix] "),
+    ("log_format", "text"),
     ("tcp_address", "127.0.0.1:0"),
 ];
 

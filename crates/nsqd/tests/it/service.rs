@@ -1,5 +1,7 @@
 //! nsqd as a service of its machine: unix sockets, signals, the service manager.
 
+mod signals;
+mod systemd;
 mod unix;
 
 use std::{
@@ -41,7 +43,14 @@ impl Service {
     }
 
     fn spawn(command: &mut Process) -> Self {
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::spawn_with(command, Stdio::null(), Stdio::null())
+    }
+
+    fn spawn_with(command: &mut Process, stdin: Stdio, stdout: Stdio) -> Self {
+        command.stdin(stdin).stdout(stdout).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // The command holds what it has passed on.
+        command.stdin(Stdio::null()).stdout(Stdio::null());
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (said, lines) = channel();
         let reader = std::thread::spawn(move || {

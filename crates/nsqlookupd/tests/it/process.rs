@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
+    os::unix::net::{UnixDatagram, UnixStream},
     process::{Child, ChildStderr, Command, Output, Stdio},
 };
 
@@ -37,7 +38,11 @@ struct Running {
 
 impl Running {
     fn start(args: &[&str]) -> Self {
-        let mut child = nsqlookupd(args).stderr(Stdio::piped()).spawn().unwrap();
+        Self::spawn(&mut nsqlookupd(args))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let (mut tcp, mut http, mut lines) = (None, None, Vec::new());
         while tcp.is_none() || http.is_none() {
@@ -172,4 +177,51 @@ fn an_address_in_use_is_fatal() {
     let text =
         format!("FATAL: failed to instantiate nsqlookupd - listen ({}) failed - ", running.tcp);
     assert!(stderr(&output).contains(&text), "{}", stderr(&output));
+}
+
+#[test]
+fn unix_sockets_serve_like_ports_and_are_removed_at_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let args = [format!("-tcp-address={}", path("tcp")), format!("-http-address={}", path("http"))];
+    let running = Running::start(&[&args[0], &args[1]]);
+    assert_eq!((&running.tcp, &running.http), (&path("tcp"), &path("http")));
+    let mut nsqd = UnixStream::connect(&running.tcp).unwrap();
+    nsqd.write_all(b"  V1PING\n").unwrap();
+    let mut response = [0; 6];
+    nsqd.read_exact(&mut response).unwrap();
+    assert_eq!(&response, b"\0\0\0\x02OK");
+    let mut http = UnixStream::connect(&running.http).unwrap();
+    http.write_all(b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    http.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("\r\n\r\nOK"), "{answer}");
+    running.signal(Signal::TERM);
+    let (code, log) = running.end();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("TCP: new client(@)"), "{log}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_service_manager_is_told_of_its_life_and_hangups_are_harmless() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    let hear = || {
+        let mut text = [0; 256];
+        let size = manager.recv(&mut text).unwrap();
+        String::from_utf8(text[..size].to_vec()).unwrap()
+    };
+    let mut command = nsqlookupd(&FREE_PORTS);
+    let running = Running::spawn(command.arg("-log-format=text").env("NOTIFY_SOCKET", &path));
+    while hear() != "READY=1\nSTATUS=Serving" {}
+    running.signal(Signal::USR1);
+    running.signal(Signal::HUP);
+    assert!(hear().starts_with("RELOADING=1\nMONOTONIC_USEC="));
+    assert_eq!(hear(), "READY=1\nSTATUS=Serving");
+    running.signal(Signal::TERM);
+    assert_eq!(hear(), "STOPPING=1\nSTATUS=Stopping");
+    assert_eq!(running.end().0, Some(0));
 }

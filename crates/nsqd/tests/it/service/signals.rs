@@ -1,0 +1,67 @@
+//! Signals, apart from those that stop nsqd while it serves.
+
+use std::os::unix::process::ExitStatusExt;
+
+use nsq_protocol::Command;
+use rustix::process::Signal;
+
+use super::{Service, SocketClient, folder, tcp_path};
+
+#[test]
+fn sighup_and_sigusr1_do_not_disturb_anyone() {
+    let folder = folder();
+    let mut nsqd = Service::on_sockets(folder.path(), &[]).wait_until_served();
+    let mut client = SocketClient::connect(&tcp_path(folder.path()));
+    client.ok(Command::Pub { topic: "t", body: b"before" });
+    nsqd.signal(Signal::USR1);
+    nsqd.signal(Signal::HUP);
+    nsqd.wait_for("INFO: SIGHUP: ");
+    nsqd.signal(Signal::HUP);
+    nsqd.wait_for("INFO: SIGHUP: ");
+    client.ok(Command::Pub { topic: "t", body: b"after" });
+    nsqd.stop();
+}
+
+#[test]
+fn sigquit_ends_it_at_once() {
+    let folder = folder();
+    let nsqd = Service::on_sockets(folder.path(), &[]).wait_until_served();
+    nsqd.signal(Signal::QUIT);
+    let (status, log) = nsqd.ended();
+    assert_eq!(status.signal(), Some(Signal::QUIT.as_raw()), "{log}");
+    assert!(!log.contains("NSQ: bye"), "{log}");
+}
+
+#[test]
+fn the_limit_of_open_files_is_reported() {
+    let folder = folder();
+    let mut nsqd = Service::on_sockets(folder.path(), &[]);
+    nsqd.wait_for("INFO: open files: ");
+    nsqd.wait_until_served().stop();
+}
+
+#[test]
+fn a_log_in_json_is_json_from_the_first_line_to_the_last() {
+    let folder = folder();
+    let nsqd = Service::on_sockets(folder.path(), &["-log-format=json"]).wait_until_served();
+    let mut client = SocketClient::connect(&tcp_path(folder.path()));
+    client.send(Command::Sub { topic: "t\u{1}\"", channel: "c" });
+    assert!(client.receive().unwrap().starts_with(b"E_BAD_TOPIC"));
+    let log = nsqd.stop();
+    let texts: Vec<_> = log.lines().map(text_of).collect();
+    assert!(texts.iter().any(|text| text.starts_with("nsqd v")), "{texts:?}");
+    assert_eq!(texts.last().unwrap(), "NSQ: bye");
+    // Also the line of a start that fails.
+    let args = ["-log-format=json", "-tcp-address=127.0.0.1:65536"];
+    let (status, log) = Service::spawn(Service::command(folder.path()).args(args)).ended();
+    assert_eq!(status.code(), Some(1));
+    let last = text_of(log.lines().last().unwrap());
+    assert!(last.ends_with("address 65536: invalid port"), "{last}");
+}
+
+/// The text of a line in JSON.
+fn text_of(line: &str) -> String {
+    let value: serde_json::Value = serde_json::from_str(line).unwrap();
+    assert_eq!(value["program"], "nsqd", "{line}");
+    value["msg"].as_str().unwrap().to_owned()
+}
