@@ -111,9 +111,8 @@ fn start(parsed: &mut Parsed) -> Result<(), Box<dyn Error>> {
         broadcast_address: nsqd.broadcast_address.clone(),
         ..nsqlookupd::Options::default()
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let lookup_logger = Logger::in_format(log.log_format, "[nsqlookupd] ", log.log_level);
-    runtime.block_on(serve(nsqd, nsqlookupd, logger, lookup_logger))
+    cli::in_runtime(|| serve(nsqd, nsqlookupd, logger, lookup_logger))
 }
 
 fn create_folder(path: &Path) -> Result<(), Box<dyn Error>> {

@@ -100,7 +100,11 @@ where
     }
 }
 
-fn in_runtime<S>(serve: impl FnOnce() -> S) -> Result<(), Box<dyn Error>>
+/// Runs a daemon in a runtime of its own. What it leaves behind does not keep the process from ending.
+///
+/// # Errors
+/// When the runtime cannot be built, or as the daemon.
+pub fn in_runtime<S>(serve: impl FnOnce() -> S) -> Result<(), Box<dyn Error>>
 where
     S: Future<Output = Result<(), Box<dyn Error>>>,
 {

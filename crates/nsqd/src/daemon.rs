@@ -1,6 +1,9 @@
 //! The daemon as a whole: start, run, stop.
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
+mod error;
+mod remains;
+
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use nsq_daemon::{
     http::Server,
@@ -11,74 +14,26 @@ use nsq_daemon::{
     tasks::Tasks,
     tls::{HttpsListener, ServerTls},
 };
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+pub use self::error::{RunError, StartError};
+use self::remains::{Chores, Remains};
 use crate::{
-    chores::queue::Queue,
     http::{router, servers, starting},
     lookup::Lookup,
     node::{Node, OpenError},
     options::Options,
     session::tcp,
     session::workers::Workers,
-    statsd,
-    tls::{self, TlsStartError},
-    version_line,
+    statsd, tls, version_line,
     world::World,
 };
 
-/// How long connections may take to end when nsqd stops.
-const DRAIN: Duration = Duration::from_secs(5);
 /// How long an HTTP client may take to send the rest of its request then.
 const HTTP_DRAIN: Duration = Duration::from_secs(1);
 /// The time between two looks at the files of the certificate.
 const TLS_LOOK: Duration = Duration::from_secs(2);
-/// Threads that write journals.
-const KEEPERS: usize = 2;
-/// Threads that flush files: topics share what a disk can do at once.
-const SYNCERS: usize = 16;
-/// Threads that delete, compact and retry.
-const TIDIERS: usize = 2;
-
-/// Why nsqd did not start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The data folder cannot be used.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// An address cannot be listened on.
-    #[error("failed to instantiate nsqd - {0}")]
-    Listen(#[from] ListenError),
-    /// Opening the data folder panicked.
-    #[error("failed to instantiate nsqd - {0}")]
-    Panicked(#[source] tokio::task::JoinError),
-    /// The TLS that was asked for is not possible.
-    #[error("failed to instantiate nsqd - {0}")]
-    Tls(#[from] TlsStartError),
-    /// The options ask for protection that is not built yet.
-    #[error("failed to instantiate nsqd - {0} is not available yet")]
-    Unbuilt(&'static str),
-    /// A thread cannot be started.
-    #[error("failed to instantiate nsqd - start thread - {0}")]
-    Thread(#[source] io::Error),
-}
-
-/// Why nsqd ended other than by being asked to.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RunError {
-    /// A listener broke.
-    #[error("listener failed - {0}")]
-    Listener(#[from] io::Error),
-    /// The last writes to the data folder failed.
-    #[error("failed to close - {0}")]
-    Close(#[from] nsq_log::Error),
-    /// Closing the data folder panicked.
-    #[error("failed to close - {0}")]
-    Panicked(#[source] tokio::task::JoinError),
-}
 
 /// An nsqd that listens.
 pub struct Nsqd {
@@ -166,7 +121,7 @@ impl Nsqd {
             |listener: &AnyListener| listener.socket_addr().map_or(0, |address| address.port());
         node.listens_on(port(&tcp), http.as_ref().map_or(0, port));
         warn_of_unknown_ports(&node);
-        let chores = start_chores(&node).map_err(StartError::Thread)?;
+        let chores = Chores::start_all(&node).map_err(StartError::Thread)?;
         let tasks = Tasks::new();
         let workers = Workers::start(&node, &tasks).map_err(StartError::Thread)?;
         let path = node.metadata.path().display();
@@ -235,6 +190,7 @@ impl Nsqd {
             }
             node.stop();
             token.cancel();
+            Instant::now()
         };
         let accept = async {
             let accepted = tcp::accept(node.clone(), tcp, &workers, token.clone()).await;
@@ -242,23 +198,13 @@ impl Nsqd {
             token.cancel();
             accepted
         };
-        let (accepted, http_served, https_served, ()) =
+        let (accepted, http_served, https_served, asked) =
             tokio::join!(accept, serve_http, serve_https, stop);
-        // Connections that were accepted while the others were being closed.
-        node.stop();
-        if let Err(unclean) = tasks.drain(DRAIN).await {
-            node.services.logger.warn(format_args!("tasks did not end cleanly: {unclean:?}"));
-        }
-        let closed = tokio::task::spawn_blocking(move || {
-            workers.stop();
-            close(&node, chores)
-        })
-        .await;
-        let closed = closed.map_err(RunError::Panicked)?;
+        let stopped = Remains { node, tasks, workers, chores }.stop(asked).await;
         accepted?;
         http_served?;
         https_served?;
-        Ok(closed?)
+        stopped
     }
 }
 
@@ -304,47 +250,6 @@ fn spawn_vital(tasks: &Tasks, name: &'static str, work: impl Future<Output = ()>
             () = stop.cancelled() => {}
         }
     });
-}
-
-/// A queue of background work and the threads that serve it.
-struct Chores {
-    queue: Arc<Queue>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl Chores {
-    fn start(queue: &Arc<Queue>, name: &str, count: usize) -> io::Result<Self> {
-        Ok(Self { queue: queue.clone(), threads: queue.serve(name, count)? })
-    }
-
-    /// Waits until everything that was asked for is done.
-    fn stop(self, logger: &Logger) {
-        self.queue.stop();
-        for thread in self.threads {
-            if thread.join().is_err() {
-                logger.error(format_args!("a background thread panicked"));
-            }
-        }
-    }
-}
-
-/// Starts the background work, in the order in which it is to be stopped: the keeper asks the tidier for more.
-fn start_chores(node: &Node) -> io::Result<Vec<Chores>> {
-    let services = &node.services;
-    Ok(vec![
-        Chores::start(&services.keeper, "nsqd-journal", KEEPERS)?,
-        Chores::start(&services.syncer, "nsqd-sync", SYNCERS)?,
-        Chores::start(&services.tidier, "nsqd-tidy", TIDIERS)?,
-    ])
-}
-
-fn close(node: &Node, chores: Vec<Chores>) -> Result<(), nsq_log::Error> {
-    for chores in chores {
-        chores.stop(&node.services.logger);
-    }
-    let closed = node.close();
-    node.services.logger.info(format_args!("NSQ: bye"));
-    closed
 }
 
 /// Warns when nsqlookupds are to be told of this nsqd and would not know its ports.

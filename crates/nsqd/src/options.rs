@@ -75,6 +75,8 @@ pub struct Options {
     pub queue_scan_worker_pool_max: i64,
     /// `--queue-scan-selection-count`, which has no effect.
     pub queue_scan_selection_count: i64,
+    /// `--shutdown-timeout`: the longest a stop may take before what is not flushed is left as it is.
+    pub shutdown_timeout: Duration,
     /// `--msg-timeout`: how long a message may be in flight.
     pub msg_timeout: Duration,
     /// `--max-msg-timeout`: the longest a client may ask for.
@@ -168,6 +170,7 @@ impl Default for Options {
             sync_timeout: Duration::from_secs(2),
             queue_scan_worker_pool_max: 4,
             queue_scan_selection_count: 20,
+            shutdown_timeout: Duration::from_secs(20),
             msg_timeout: Duration::from_secs(60),
             max_msg_timeout: Duration::from_secs(15 * 60),
             max_req_timeout: Duration::from_secs(60 * 60),

@@ -141,6 +141,11 @@ fn storage() -> Vec<OptionDef<Options>> {
         option!(Options.sync_timeout, "time per flush to disk").positive(),
         option!(Options.queue_scan_worker_pool_max, no_scan),
         option!(Options.queue_scan_selection_count, no_scan),
+        option!(
+            Options.shutdown_timeout,
+            "time to stop in; a disk that needs longer is left to recover at the next start",
+        )
+        .positive(),
     ]
 }
 

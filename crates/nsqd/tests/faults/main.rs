@@ -16,6 +16,7 @@ mod machine;
 mod metrics;
 mod slow;
 mod start;
+mod stop;
 #[expect(dead_code, reason = "shared with the other tests, which need all of it")]
 #[path = "../it/support.rs"]
 mod support;
