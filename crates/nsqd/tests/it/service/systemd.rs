@@ -186,3 +186,27 @@ fn a_passed_descriptor_that_does_not_listen_is_one_clear_line() {
     let reason = "listen (inherited tcp socket) failed - not a listening socket";
     assert!(log.ends_with(&format!("failed to instantiate nsqd - {reason}\n")), "{log}");
 }
+
+/// The values of a key in a unit file.
+fn values(unit: &str, key: &str) -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/systemd");
+    let text = fs::read_to_string(folder.join(unit)).unwrap();
+    let lines = text.lines().filter_map(|line| line.split_once('='));
+    lines.filter(|(found, _)| *found == key).map(|(_, value)| value.to_owned()).collect()
+}
+
+#[test]
+fn the_unit_files_agree_with_nsqd() {
+    let exec = values("nsqd.service", "ExecStart").concat();
+    let args = exec.split(' ').skip(1);
+    let options = nsqd::Options::table().parse(args).unwrap();
+    let options = nsqd::Options::from_parsed(&options).unwrap();
+    let patience: u64 = values("nsqd.service", "TimeoutStopSec").concat().parse().unwrap();
+    assert!(patience > options.shutdown_timeout.as_secs());
+    let ports = [&options.tcp_address, &options.http_address];
+    let ports = ports.map(|address| address.rsplit_once(':').unwrap().1);
+    assert_eq!(values("nsqd.socket", "ListenStream"), ports);
+    for unit in ["nsqd.service", "nsqlookupd.service"] {
+        assert_eq!(values(unit, "Type"), ["notify"]);
+    }
+}

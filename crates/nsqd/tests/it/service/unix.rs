@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read},
     net::{TcpListener, TcpStream},
-    os::unix::net::UnixListener,
+    os::unix::net::{UnixListener, UnixStream},
 };
 
 use nsq_protocol::Command;
@@ -37,6 +37,8 @@ fn messages_and_requests_go_over_unix_sockets_and_their_files_go_with_nsqd() {
     for port in ["broadcast_tcp_port", "broadcast_http_port"] {
         assert_eq!(get(&http, &format!("/config/{port}")), 0);
     }
+    // Connections that have said nothing hold up nothing.
+    let _silent = [UnixStream::connect(&tcp).unwrap(), UnixStream::connect(&http).unwrap()];
     let log = nsqd.stop();
     assert!(log.contains("TCP: new client(@)"), "{log}");
     assert!(log.contains(&format!("HTTP: closing {}\n", http.display())), "{log}");
