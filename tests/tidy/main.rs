@@ -15,9 +15,13 @@ const CRATE_GRAPH: &[(&str, &[&str])] = &[
     ("nsq-broker", &[]),
     ("nsq-options", &["nsq-protocol"]),
     ("nsq-daemon", &["nsq-options"]),
-    ("nsqd", &["nsq-broker", "nsq-daemon", "nsq-log", "nsq-options", "nsq-protocol"]),
+    ("nsq-compression", &[]),
+    (
+        "nsqd",
+        &["nsq-broker", "nsq-compression", "nsq-daemon", "nsq-log", "nsq-options", "nsq-protocol"],
+    ),
     ("nsqlookupd", &["nsq-broker", "nsq-daemon", "nsq-options", "nsq-protocol"]),
-    ("nsq-client", &["nsq-options", "nsq-protocol"]),
+    ("nsq-client", &["nsq-compression", "nsq-options", "nsq-protocol"]),
     ("nsq-tools", &["nsq-client", "nsq-daemon", "nsq-options"]),
     ("nsq-bench", &["nsq-client", "nsq-daemon", "nsq-log", "nsq-options", "nsqd"]),
     (

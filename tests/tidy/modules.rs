@@ -25,6 +25,7 @@ const NSQD_FLOORS: &[&[&str]] = &[
 const STAIRCASES: &[&str] = &[
     "bench",
     "crates/broker",
+    "crates/compression",
     "crates/daemon",
     "crates/log",
     "crates/nsqd",

@@ -99,8 +99,6 @@
 #![forbid(unsafe_code)]
 
 mod backoff;
-#[cfg(feature = "compression")]
-mod compression;
 mod config;
 mod connection;
 mod consumer;

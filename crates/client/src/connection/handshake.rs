@@ -5,6 +5,8 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+#[cfg(feature = "compression")]
+use nsq_compression::{Codec, Compressed};
 use nsq_protocol::{Command, Frame, HEARTBEAT, MAGIC_V2, OK, decode_frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -12,8 +14,6 @@ use super::{
     dial::{dial, within},
     transport::Transport,
 };
-#[cfg(feature = "compression")]
-use crate::compression::{Codec, Compressed};
 use crate::{
     config::Config,
     error::{ConnectError, ConnectionError, ServerError},

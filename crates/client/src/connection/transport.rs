@@ -8,13 +8,13 @@ use std::{
     task::{Context, Poll},
 };
 
+#[cfg(feature = "compression")]
+use nsq_compression::Compressed;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 
-#[cfg(feature = "compression")]
-use crate::compression::Compressed;
 #[cfg(feature = "tls")]
 use crate::tls::TlsStream;
 
