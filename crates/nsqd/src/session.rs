@@ -13,41 +13,52 @@
 
 mod answers;
 mod commands;
+mod common_name;
 mod create;
 mod failure;
 mod gather;
+mod greet;
 mod handle;
 mod identify;
 mod input;
 mod liveness;
+mod negotiate;
 mod output;
 mod settings;
 pub(crate) mod tcp;
+mod tls_info;
+mod transport;
+mod upgrade;
 pub(crate) mod workers;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use nsq_daemon::net::Socket;
-use nsq_protocol::{Code, FrameType, HEARTBEAT, MAGIC_V2, Phase};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt},
-    time::{Instant, sleep_until, timeout},
-};
+use nsq_protocol::{FrameType, HEARTBEAT, Phase};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use self::{
     answers::{Answers, FlushFailed},
     commands::Subscription,
     create::Stop,
     gather::Gathered,
+    greet::greet,
     input::Input,
     liveness::{Check, Liveness},
+    negotiate::first_phase,
     output::Output,
     settings::Settings,
+    transport::Transport,
+    upgrade::Upgrade,
 };
 use crate::{node::Node, topic::channel::Delivery, topic::client::Client};
 
-/// How long a client may take to say which protocol it speaks. NSQ waits for ever, and with it its shutdown.
-const MAGIC_TIMEOUT: Duration = Duration::from_secs(60);
 /// A connection that brings at least this much at once lets others have their turn in between.
 const TURN_BYTES: usize = 16 << 10;
 /// Messages are delivered while less than this waits to be written.
@@ -60,78 +71,41 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const REST_BYTES_MAX: usize = 64 << 20;
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve(node: Arc<Node>, mut stream: Socket, client: Arc<Client>) {
+pub(crate) async fn serve(node: Arc<Node>, socket: Socket, client: Arc<Client>) {
     // Known from the first moment, so that a stop also reaches clients that have not said anything yet.
     node.clients.add(client.clone());
     if node.is_stopping() {
         client.close();
     }
-    if greet(&node, &mut stream, &client).await {
-        converse(&node, stream, &client).await;
+    if let Some(socket) = greet(&node, socket, &client).await {
+        converse(&node, socket, &client).await;
     }
     node.clients.remove(client.id);
 }
 
-/// Waits for the magic; returns whether it names a protocol that is spoken here.
-async fn greet(node: &Node, stream: &mut Socket, client: &Client) -> bool {
-    let logger = &node.services.logger;
-    match read_magic(stream, client).await {
-        Ok(magic) if magic == MAGIC_V2 => true,
-        Ok(magic) => {
-            let mut output = Output::default();
-            node.services.meters.refused(Code::BadProtocol);
-            output.frame(FrameType::Error, Code::BadProtocol.as_str().as_bytes());
-            logger.error(format_args!(
-                "client({}) bad protocol magic '{}'",
-                client.remote,
-                magic.escape_ascii()
-            ));
-            write_last(&mut output, stream).await;
-            false
-        }
-        Err(error) => {
-            logger.error(format_args!("failed to read protocol version - {error}"));
-            false
-        }
-    }
-}
-
-async fn read_magic(stream: &mut Socket, client: &Client) -> io::Result<[u8; 4]> {
-    let mut magic = [0; 4];
-    tokio::select! {
-        read = timeout(MAGIC_TIMEOUT, stream.read_exact(&mut magic)) => {
-            read.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-            Ok(magic)
-        }
-        () = client.woken() => Err(io::ErrorKind::ConnectionAborted.into()),
-    }
-}
-
-async fn converse(node: &Arc<Node>, mut stream: Socket, client: &Arc<Client>) {
+async fn converse(node: &Arc<Node>, socket: Socket, client: &Arc<Client>) {
     let logger = &node.services.logger;
     let mut session = Session::new(node.clone(), client.clone());
-    if let Err(broken) = session.run(&mut stream).await {
-        let (Broken::Read(error) | Broken::Write(error)) = &broken;
-        logger.error(format_args!("client({}) - {error}", client.remote));
-        if let Broken::Write(_) = broken {
-            session.handle_rest(&mut stream).await;
+    let mut transport = Transport::Plain(socket);
+    loop {
+        match session.run(&mut transport).await {
+            Ok(End::Upgrade(upgrade)) => match session.upgrade(transport, *upgrade).await {
+                Some(upgraded) => transport = upgraded,
+                None => break,
+            },
+            Ok(End::Closed) => break,
+            Err(broken) => {
+                let (Broken::Read(error) | Broken::Write(error)) = &broken;
+                logger.error(format_args!("client({}) - {error}", client.remote));
+                if let Broken::Write(_) = broken {
+                    session.handle_rest(&mut transport).await;
+                }
+                break;
+            }
         }
     }
     session.leave();
     logger.info(format_args!("PROTOCOL(V2): [{}] exiting ioloop", client.remote));
-}
-
-/// Writes the rest of the output, for at most [`FAREWELL`].
-async fn write_last(output: &mut Output, stream: &Socket) {
-    let write = async {
-        while !output.is_empty() {
-            if stream.writable().await.is_err() || output.write_to(stream).is_err() {
-                return;
-            }
-        }
-    };
-    // A client that does not take its last frame goes without it.
-    let _ = timeout(FAREWELL, write).await;
 }
 
 /// One connection that speaks V2.
@@ -154,6 +128,13 @@ struct Session {
 enum Broken {
     Read(io::Error),
     Write(io::Error),
+}
+
+/// The end of a session, or of a part of it.
+enum End {
+    Closed,
+    /// The client has asked for layers, and goes on with them.
+    Upgrade(Box<Upgrade>),
 }
 
 /// The end of a wait.
@@ -179,7 +160,7 @@ enum Next {
 impl Session {
     fn new(node: Arc<Node>, client: Arc<Client>) -> Self {
         Self {
-            phase: Phase::Init,
+            phase: first_phase(&node),
             settings: Settings::new(&node.services.options),
             subscription: None,
             input: Input::new(),
@@ -193,13 +174,14 @@ impl Session {
         }
     }
 
-    async fn run(&mut self, stream: &mut Socket) -> Result<(), Broken> {
+    async fn run(&mut self, transport: &mut Transport) -> Result<End, Broken> {
         while !self.client.is_closing() {
             match self.handle_input() {
                 Ok(()) => {}
                 Err(Stop::Close) => break,
+                Err(Stop::Upgrade(upgrade)) => return Ok(End::Upgrade(upgrade)),
                 Err(Stop::Create(creation)) => {
-                    self.write(stream)?;
+                    self.write(transport).await?;
                     if self.create(*creation).await.is_err() {
                         break;
                     }
@@ -207,18 +189,21 @@ impl Session {
                 }
             }
             let delivery = self.deliver();
-            self.write(stream)?;
-            let may_wait = delivery == Delivery::Parked || !self.output.is_empty();
-            let next =
-                if may_wait { self.wait(stream).await? } else { self.yield_turn(stream).await? };
+            self.write(transport).await?;
+            let may_wait = delivery == Delivery::Parked || self.has_unsent(transport);
+            let next = if may_wait {
+                self.wait(transport).await?
+            } else {
+                self.yield_turn(transport).await?
+            };
             match next {
                 Next::Turn => {}
                 Next::Farewell => break,
-                Next::Close => return Ok(()),
+                Next::Close => return Ok(End::Closed),
             }
         }
-        self.say_farewell(stream).await;
-        Ok(())
+        self.say_farewell(transport).await;
+        Ok(End::Closed)
     }
 
     /// Delivers messages while there is room for them.
@@ -236,26 +221,31 @@ impl Session {
         subscription.channel.deliver(self.client.id, now, room, send)
     }
 
-    fn write(&mut self, stream: &Socket) -> Result<(), Broken> {
-        if self.output.write_to(stream).map_err(Broken::Write)? > 0 {
+    async fn write(&mut self, transport: &mut Transport) -> Result<(), Broken> {
+        if transport.write(&mut self.output).await.map_err(Broken::Write)? > 0 {
             self.liveness.written(Instant::now());
         }
         Ok(())
     }
 
+    /// Returns whether there is output that the client has not taken.
+    fn has_unsent(&self, transport: &Transport) -> bool {
+        !self.output.is_empty() || transport.has_unsent()
+    }
+
     /// Lets other connections have their turn, then takes the FINs that the socket may hold.
-    async fn yield_turn(&mut self, stream: &Socket) -> Result<Next, Broken> {
-        if self.liveness.is_due() && self.check() == Next::Close {
+    async fn yield_turn(&mut self, transport: &mut Transport) -> Result<Next, Broken> {
+        if self.liveness.is_due() && self.check(transport) == Next::Close {
             return Ok(Next::Close);
         }
         tokio::task::yield_now().await;
-        self.input.read_now(stream).map_err(Broken::Read)?;
+        self.input.read_now(transport).await.map_err(Broken::Read)?;
         Ok(Next::Turn)
     }
 
     /// Waits until there is something to do.
-    async fn wait(&mut self, stream: &mut Socket) -> Result<Next, Broken> {
-        match self.next_event(stream).await? {
+    async fn wait(&mut self, transport: &mut Transport) -> Result<Next, Broken> {
+        match self.next_event(transport).await? {
             Event::Woken | Event::Writable => {}
             Event::Read(0) => {
                 self.end_of_input();
@@ -272,48 +262,39 @@ impl Session {
                 self.drop_answers(&failed);
                 return Ok(Next::Farewell);
             }
-            Event::CheckDue => return Ok(self.check()),
+            Event::CheckDue => return Ok(self.check(transport)),
         }
         Ok(Next::Turn)
     }
 
-    async fn next_event(&mut self, stream: &mut Socket) -> Result<Event, Broken> {
-        match stream {
-            Socket::Tcp(stream) => {
-                let (mut reader, writer) = stream.split();
-                self.select(&mut reader, writer.writable()).await
-            }
-            Socket::Unix(stream) => {
-                let (mut reader, writer) = stream.split();
-                self.select(&mut reader, writer.writable()).await
-            }
-        }
-    }
-
-    async fn select(
-        &mut self,
-        reader: &mut (impl AsyncRead + Unpin),
-        writable: impl Future<Output = io::Result<()>>,
-    ) -> Result<Event, Broken> {
+    async fn next_event(&mut self, transport: &mut Transport) -> Result<Event, Broken> {
         let may_read = self.output.bytes() + self.answers.bytes() < OUTPUT_BYTES_MAX;
+        let has_unsent = self.has_unsent(transport);
+        let input = &mut self.input;
+        let mut poll_transport = |cx: &mut Context<'_>| {
+            if may_read && let Poll::Ready(read) = input.poll_read(transport, cx) {
+                return Poll::Ready(read.map(Event::Read).map_err(Broken::Read));
+            }
+            if has_unsent && let Poll::Ready(writable) = transport.poll_writable(cx) {
+                return Poll::Ready(writable.map(|()| Event::Writable).map_err(Broken::Write));
+            }
+            Poll::Pending
+        };
         tokio::select! {
             biased;
             () = self.client.woken() => Ok(Event::Woken),
-            read = self.input.read(reader), if may_read => {
-                read.map(Event::Read).map_err(Broken::Read)
-            }
-            writable = writable, if !self.output.is_empty() => {
-                writable.map(|()| Event::Writable).map_err(Broken::Write)
-            }
+            event = poll_fn(&mut poll_transport) => event,
             flushed = self.answers.flushed() => Ok(Event::Flushed(flushed)),
             () = sleep_until(self.liveness.next_check()) => Ok(Event::CheckDue),
         }
     }
 
     /// Sends a heartbeat, unless the client has sent or read nothing for too long.
-    fn check(&mut self) -> Next {
+    fn check(&mut self, transport: &mut Transport) -> Next {
         self.input.shrink();
-        let complaint = match self.liveness.check(!self.output.is_empty(), Instant::now()) {
+        transport.shrink();
+        let has_unsent = self.has_unsent(transport);
+        let complaint = match self.liveness.check(has_unsent, Instant::now()) {
             Check::Off => return Next::Turn,
             Check::Beat => {
                 self.output.shrink();
@@ -332,14 +313,24 @@ impl Session {
     }
 
     /// Sends the last answers, once they may be sent.
-    async fn say_farewell(&mut self, stream: &Socket) {
+    async fn say_farewell(&mut self, transport: &mut Transport) {
+        // The answers of a failed flush are gone.
+        let _ = self.release_answers().await;
+        transport.finish(&mut self.output, FAREWELL).await;
+    }
+
+    /// Waits until all answers may be sent. Those that would promise what could not be flushed are dropped.
+    async fn release_answers(&mut self) -> Result<(), Stop> {
         while !self.answers.is_empty() {
             match self.answers.flushed().await {
                 Ok(()) => self.answers.release(&mut self.output),
-                Err(failed) => self.drop_answers(&failed),
+                Err(failed) => {
+                    self.drop_answers(&failed);
+                    return Err(Stop::Close);
+                }
             }
         }
-        write_last(&mut self.output, stream).await;
+        Ok(())
     }
 
     /// Drops the answers that would promise what could not be flushed.
@@ -350,7 +341,7 @@ impl Session {
     }
 
     /// Handles what the client sent before it went away. No answer reaches it any more.
-    async fn handle_rest(&mut self, stream: &mut Socket) {
+    async fn handle_rest(&mut self, transport: &mut Transport) {
         let mut bytes = 0;
         while bytes < REST_BYTES_MAX && !self.client.is_closing() {
             let handled = self.handle_input();
@@ -358,13 +349,15 @@ impl Session {
             self.answers.discard();
             match handled {
                 Ok(()) => {}
-                Err(Stop::Close) => return,
+                // An upgrade would need an answer.
+                Err(Stop::Close | Stop::Upgrade(_)) => return,
                 Err(Stop::Create(creation)) => match self.create(*creation).await {
                     Ok(()) => continue,
                     Err(_) => return,
                 },
             }
-            match timeout(FAREWELL, self.input.read(stream)).await {
+            let read = poll_fn(|cx| self.input.poll_read(transport, cx));
+            match timeout(FAREWELL, read).await {
                 Ok(Ok(read)) if read > 0 => bytes += read,
                 _ => return,
             }

@@ -22,6 +22,8 @@ pub enum Phase {
     Init,
     /// Like `Init`, with heartbeats switched off by IDENTIFY: SUB is refused.
     InitWithoutHeartbeats,
+    /// Connected in the clear to an nsqd that demands TLS: only IDENTIFY is allowed.
+    TlsRequired,
     /// Subscribed to a channel.
     Subscribed,
     /// The client has sent CLS.
@@ -207,6 +209,9 @@ fn decode_line<'a>(
     let name = params.next().unwrap_or_default();
     let (first, second) = (params.next(), params.next());
     match name {
+        _ if phase == Phase::TlsRequired && name != b"IDENTIFY" => {
+            Err(invalid([b"cannot ", name, b" in current state (TLS required)"].concat()))
+        }
         b"FIN" => decode_answer("FIN", first, phase).map(Command::Fin),
         b"TOUCH" => decode_answer("TOUCH", first, phase).map(Command::Touch),
         b"REQ" => decode_req(first, second, phase),
@@ -349,7 +354,7 @@ fn decode_multi_pub<'a>(
 
 fn in_init(command: &str, phase: Phase) -> Result<(), Stop> {
     match phase {
-        Phase::Init | Phase::InitWithoutHeartbeats => Ok(()),
+        Phase::Init | Phase::InitWithoutHeartbeats | Phase::TlsRequired => Ok(()),
         Phase::Subscribed | Phase::Closing => Err(wrong_phase(command)),
     }
 }
@@ -357,7 +362,9 @@ fn in_init(command: &str, phase: Phase) -> Result<(), Stop> {
 fn in_subscription(command: &str, phase: Phase) -> Result<(), Stop> {
     match phase {
         Phase::Subscribed | Phase::Closing => Ok(()),
-        Phase::Init | Phase::InitWithoutHeartbeats => Err(wrong_phase(command)),
+        Phase::Init | Phase::InitWithoutHeartbeats | Phase::TlsRequired => {
+            Err(wrong_phase(command))
+        }
     }
 }
 

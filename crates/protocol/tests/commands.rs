@@ -322,3 +322,26 @@ fn bodies_know_their_number() {
     assert_eq!(bodies.len(), 3);
     assert!(!bodies.is_empty());
 }
+
+#[test]
+fn where_tls_is_required_only_identify_is_allowed_before_it() {
+    for (line, token) in [
+        ("NOP\n", "NOP"),
+        ("FIN 0123456789abcdef\n", "FIN"),
+        ("PUB t\n", "PUB"),
+        ("SUB\n", "SUB"),
+        ("AUTH\r\n", "AUTH"),
+        ("nonsense x\n", "nonsense"),
+        ("\n", ""),
+    ] {
+        assert_eq!(
+            refusal(line.as_bytes(), Phase::TlsRequired),
+            format!("E_INVALID cannot {token} in current state (TLS required)")
+        );
+    }
+    let identify = b"IDENTIFY\n\0\0\0\x02{}";
+    assert_eq!(
+        decode(identify, Phase::TlsRequired),
+        Decoded::Command(Command::Identify(b"{}"), identify.len())
+    );
+}

@@ -17,8 +17,13 @@ use nsq_daemon::net::Remote;
 use serde::{Serialize, Serializer};
 
 use crate::{
-    VERSION, latency::LatencyReport, memory::Memory, node::Node, topic::Topic,
-    topic::channel::Channel, topic::client::Client, topic::client::ClientState,
+    VERSION,
+    latency::LatencyReport,
+    memory::Memory,
+    node::Node,
+    topic::Topic,
+    topic::channel::Channel,
+    topic::client::{Client, ClientState, Compression, TlsInfo, Upgrades},
 };
 
 /// The parts of the figures that a request asks for.
@@ -114,9 +119,9 @@ struct Connection {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub_counts: Vec<PubCount>,
     tls: bool,
-    tls_cipher_suite: &'static str,
-    tls_version: &'static str,
-    tls_negotiated_protocol: &'static str,
+    tls_cipher_suite: String,
+    tls_version: String,
+    tls_negotiated_protocol: String,
     tls_negotiated_protocol_is_mutual: bool,
 }
 
@@ -231,6 +236,9 @@ impl Connection {
     fn new(client: &Client, counts: &ClientStats, filter: &Filter) -> Self {
         let about = client.about();
         let asked = |topic: &String| filter.topic.as_ref().is_none_or(|asked| asked == topic);
+        let Upgrades { tls, compression } = about.upgrades;
+        let shown =
+            |fact: fn(&TlsInfo) -> &String| tls.as_deref().map(fact).cloned().unwrap_or_default();
         let published = about.pub_counts.into_iter().filter(|(topic, _)| asked(topic));
         Self {
             client_id: about.client_id,
@@ -245,17 +253,18 @@ impl Connection {
             requeue_count: counts.requeue_count,
             connect_ts: client.connected_at_s,
             sample_rate: about.sample_rate,
-            deflate: false,
-            snappy: false,
+            deflate: matches!(compression, Some(Compression::Deflate(_))),
+            snappy: compression == Some(Compression::Snappy),
             user_agent: about.user_agent,
             topology_zone: about.topology_zone,
             topology_region: about.topology_region,
             pub_counts: published.map(|(topic, count)| PubCount { topic, count }).collect(),
-            tls: false,
-            tls_cipher_suite: "",
-            tls_version: "",
-            tls_negotiated_protocol: "",
-            tls_negotiated_protocol_is_mutual: false,
+            tls: tls.is_some(),
+            tls_cipher_suite: shown(|tls| &tls.cipher_suite),
+            tls_version: shown(|tls| &tls.version),
+            tls_negotiated_protocol: shown(|tls| &tls.protocol),
+            // Of a time when it could be otherwise.
+            tls_negotiated_protocol_is_mutual: tls.is_some(),
         }
     }
 }

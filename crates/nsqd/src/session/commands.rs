@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use nsq_broker::Refusal;
 use nsq_log::{SegmentSpan, split_id};
 use nsq_protocol::{CLOSE_WAIT, ClientError, Code, Command, MessageId, OK, Phase};
-use tokio::time::Instant;
 
 use super::{
     Session,
@@ -14,7 +13,6 @@ use super::{
     gather,
 };
 use crate::{
-    session::identify::Identify,
     topic::Topic,
     topic::channel::{Channel, JoinError},
     topic::client::ClientState,
@@ -168,29 +166,5 @@ impl Session {
             }
             Err(JoinError::Exiting) => self.create_first(topic, Some(channel), Code::SubFailed),
         }
-    }
-
-    fn identify(&mut self, body: &[u8]) -> Result<(), Stop> {
-        let options = &self.node.services.options;
-        let identify = match Identify::parse(body, options) {
-            Ok(identify) => identify,
-            Err(error) => return self.refuse(&error),
-        };
-        self.settings.update(&identify, &self.node.services.options);
-        self.liveness.set_interval(identify.heartbeat_interval, Instant::now());
-        self.phase =
-            if self.liveness.has_heartbeats() { Phase::Init } else { Phase::InitWithoutHeartbeats };
-        let negotiates = identify.feature_negotiation;
-        let negotiation = self.settings.negotiation(options);
-        self.client.describe(|about| identify.describe(about));
-        if !negotiates {
-            self.answer(OK);
-            return Ok(());
-        }
-        match serde_json::to_vec(&negotiation) {
-            Ok(json) => self.answer(&json),
-            Err(error) => return self.refuse(&failed(Code::IdentifyFailed, error)),
-        }
-        Ok(())
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use nsq_protocol::{ChannelName, ClientError, Code, InvalidName, TopicName};
 use tokio::task::spawn_blocking;
 
-use super::{Session, failure::failed};
+use super::{Session, failure::failed, upgrade::Upgrade};
 use crate::{node::Node, topic::PublishError};
 
 /// How often a command may find that what was created for it is already being deleted.
@@ -18,8 +18,28 @@ const TRIES_MAX: u32 = 10;
 pub(super) enum Stop {
     /// This has to be created first. The command that needs it stays in the input.
     Create(Box<Creation>),
+    /// The connection is upgraded. The command that asked for it has been handled.
+    Upgrade(Box<Upgrade>),
     /// The connection is over.
     Close,
+}
+
+impl Stop {
+    /// Notes that the command which stops the session takes `bytes`.
+    pub(super) fn after(mut self, bytes: usize) -> Self {
+        if let Self::Upgrade(upgrade) = &mut self {
+            upgrade.command_bytes = bytes;
+        }
+        self
+    }
+
+    /// How many bytes of the input have been handled with the command that stops the session.
+    pub(super) fn handled_bytes(&self) -> usize {
+        match self {
+            Self::Upgrade(upgrade) => upgrade.command_bytes,
+            Self::Create(_) | Self::Close => 0,
+        }
+    }
 }
 
 /// A topic, or a channel with its topic, to be created for a command.

@@ -43,7 +43,10 @@ impl Session {
             match self.handle(decoded) {
                 Ok(0) => break Ok(()),
                 Ok(bytes) => handled += bytes,
-                Err(stop) => break Err(stop),
+                Err(stop) => {
+                    handled += stop.handled_bytes();
+                    break Err(stop);
+                }
             }
         };
         self.input.progress = progress;
@@ -61,7 +64,10 @@ impl Session {
             self.commit()?;
         }
         match decoded {
-            Decoded::Command(command, bytes) => self.execute(command).map(|()| bytes),
+            Decoded::Command(command, bytes) => match self.execute(command) {
+                Ok(()) => Ok(bytes),
+                Err(stop) => Err(stop.after(bytes)),
+            },
             Decoded::Ignored(bytes) => Ok(bytes),
             Decoded::Incomplete { .. } => Ok(0),
             Decoded::Rejected(rejection) => self.reject(&rejection).map(|()| 0),

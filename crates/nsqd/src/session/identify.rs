@@ -44,6 +44,16 @@ pub(crate) struct Identify {
     pub(crate) output_buffer_timeout: Setting<Duration>,
     pub(crate) sample_rate: i32,
     pub(crate) msg_timeout: Option<Duration>,
+    pub(crate) wanted: Wanted,
+}
+
+/// The features that a client asks for. They count only if it negotiates.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) tls: bool,
+    pub(crate) snappy: bool,
+    pub(crate) deflate: bool,
+    pub(crate) deflate_level: i64,
 }
 
 impl Identify {
@@ -96,6 +106,7 @@ impl Identify {
             output_buffer_timeout,
             sample_rate,
             msg_timeout,
+            wanted: fields.wanted,
         })
     }
 }
@@ -157,6 +168,7 @@ struct RawFields {
     output_buffer_timeout: i64,
     sample_rate: i64,
     msg_timeout: i64,
+    wanted: Wanted,
 }
 
 /// A JSON object; `null` stands for the empty one.
@@ -186,17 +198,15 @@ impl Fields {
                 "topology_region" => raw.topology_region = text(value)?,
                 "topology_zone" => raw.topology_zone = text(value)?,
                 "feature_negotiation" => raw.feature_negotiation = value.as_bool()?,
-                "tls_v1" | "snappy" | "deflate" => {
-                    value.as_bool()?;
-                }
+                "tls_v1" => raw.wanted.tls = value.as_bool()?,
+                "snappy" => raw.wanted.snappy = value.as_bool()?,
+                "deflate" => raw.wanted.deflate = value.as_bool()?,
+                "deflate_level" => raw.wanted.deflate_level = value.as_i64()?,
                 "heartbeat_interval" => raw.heartbeat_interval = value.as_i64()?,
                 "output_buffer_size" => raw.output_buffer_size = value.as_i64()?,
                 "output_buffer_timeout" => raw.output_buffer_timeout = value.as_i64()?,
                 "sample_rate" => raw.sample_rate = i64::from(i32::try_from(value.as_i64()?).ok()?),
                 "msg_timeout" => raw.msg_timeout = value.as_i64()?,
-                "deflate_level" => {
-                    value.as_i64()?;
-                }
                 _ => {}
             }
         }

@@ -1,11 +1,14 @@
 //! The read buffer of a connection.
 
-use std::io::{self, ErrorKind};
+use std::{
+    io,
+    task::{Context, Poll},
+};
 
 use bytes::BytesMut;
-use nsq_daemon::net::Socket;
 use nsq_protocol::Progress;
-use tokio::io::{AsyncRead, AsyncReadExt};
+
+use super::transport::Transport;
 
 /// The most a connection reads at once: at first, and after reads that filled their room.
 const READ_BYTES_MIN: usize = 2 << 10;
@@ -24,37 +27,29 @@ impl Input {
         Self { buffer: BytesMut::new(), progress: Progress::default(), read_bytes: READ_BYTES_MIN }
     }
 
-    /// Waits for bytes; returns how many came, 0 at the end of the stream.
-    ///
-    /// # Errors
-    /// When the connection is broken.
-    pub(super) async fn read(
+    /// Polls for bytes; the result is how many came, 0 at the end of the stream.
+    pub(super) fn poll_read(
         &mut self,
-        stream: &mut (impl AsyncRead + Unpin),
-    ) -> io::Result<usize> {
+        transport: &mut Transport,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
         let room = self.make_room();
-        let bytes = stream.read_buf(&mut self.buffer).await?;
-        if bytes == room {
+        let read = transport.poll_read(&mut self.buffer, cx);
+        if let Poll::Ready(Ok(bytes)) = read
+            && bytes == room
+        {
             self.read_bytes = (self.read_bytes * 4).min(READ_BYTES_MAX);
         }
-        Ok(bytes)
+        read
     }
 
-    /// Takes what the socket holds, without waiting. The end of the stream is left to [`Input::read`].
+    /// Takes what is there, without waiting. The end of the stream is left to [`Input::poll_read`].
     ///
     /// # Errors
     /// When the connection is broken.
-    pub(super) fn read_now(&mut self, stream: &Socket) -> io::Result<()> {
+    pub(super) async fn read_now(&mut self, transport: &mut Transport) -> io::Result<()> {
         self.make_room();
-        match stream.try_read_buf(&mut self.buffer) {
-            Ok(_) => Ok(()),
-            Err(error)
-                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
-            {
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
+        transport.read_now(&mut self.buffer).await
     }
 
     fn make_room(&mut self) -> usize {

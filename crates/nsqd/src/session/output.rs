@@ -1,11 +1,18 @@
 //! The output of a connection: frames in order, in as few pieces as possible.
 
-use std::{collections::VecDeque, io, io::IoSlice};
+use std::{
+    collections::VecDeque,
+    io,
+    io::IoSlice,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
 
 use bytes::{Buf, Bytes, BytesMut};
 use nsq_daemon::net::Socket;
 use nsq_log::Slice;
 use nsq_protocol::{FrameType, MESSAGE_FRAME_HEAD_BYTES};
+use tokio::io::AsyncWrite;
 
 /// Slices of the log shorter than this are copied into one piece: so short a copy costs less than a piece of its
 /// own in a vectored write.
@@ -99,10 +106,10 @@ impl Output {
     ///
     /// # Errors
     /// When the connection is broken.
-    pub(crate) fn write_to(&mut self, stream: &Socket) -> io::Result<usize> {
+    pub(crate) fn write_to(&mut self, socket: &Socket) -> io::Result<usize> {
         let mut total = 0;
         while self.bytes > 0 {
-            match self.write_once(stream) {
+            match self.write_once(socket) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     self.advance(written);
@@ -116,18 +123,44 @@ impl Output {
         Ok(total)
     }
 
-    fn write_once(&mut self, stream: &Socket) -> io::Result<usize> {
+    fn write_once(&mut self, socket: &Socket) -> io::Result<usize> {
         if self.pieces.is_empty() {
-            return stream.try_write(&self.tail);
+            return socket.try_write(&self.tail);
         }
         self.seal_tail();
         let mut slices = [IoSlice::new(&[]); PIECES_MAX];
+        let count = self.fill(&mut slices);
+        socket.try_write_vectored(&slices[..count])
+    }
+
+    /// Moves everything to the buffers of `stream`, as far as they take it.
+    pub(crate) fn poll_move_to(
+        &mut self,
+        stream: &mut (impl AsyncWrite + Unpin),
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.bytes > 0 {
+            self.seal_tail();
+            let mut slices = [IoSlice::new(&[]); PIECES_MAX];
+            let count = self.fill(&mut slices);
+            let stream = Pin::new(&mut *stream);
+            let written = ready!(stream.poll_write_vectored(cx, &slices[..count]))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Fills `slices` with the first pieces; returns how many there are.
+    fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>; PIECES_MAX]) -> usize {
         let mut count = 0;
         for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
             *slice = IoSlice::new(piece);
             count += 1;
         }
-        stream.try_write_vectored(&slices[..count])
+        count
     }
 
     fn advance(&mut self, mut written: usize) {
@@ -165,7 +198,7 @@ mod tests {
                 &mut bytes,
             );
         }
-        Slice { bytes: bytes.into(), first: 0, count: bodies.len() as u64, last_at: 0 }
+        Slice { bytes: bytes.into(), first: 0, count: bodies.len() as u64 }
     }
 
     fn frames(output: &mut Output) -> Vec<(u16, Vec<u8>)> {

@@ -5,14 +5,12 @@ use std::time::Duration;
 use nsq_broker::{ClientConfig, Distance};
 use serde::Serialize;
 
-use crate::{VERSION, options::Options, session::identify::Identify};
+use super::negotiate::Features;
+use crate::{VERSION, options::Options, session::identify::Identify, topic::client::Compression};
 
 /// The size NSQ gives a client's output buffer by default; only reported, since output here needs no buffer that
 /// a message could be stuck in.
 const OUTPUT_BUFFER_BYTES: i64 = 16 << 10;
-
-/// The level of compression unless a client asks for another one.
-const DEFLATE_LEVEL: i64 = 6;
 
 /// The settings of a connection. A later IDENTIFY changes what it names and leaves the rest.
 pub(super) struct Settings {
@@ -27,7 +25,7 @@ pub(super) struct Settings {
 
 /// The answer to a client that negotiates features; its keys stand in this order on the wire.
 #[derive(Debug, Serialize)]
-pub(super) struct Negotiation {
+pub(super) struct Negotiation<'a> {
     max_rdy_count: u64,
     version: &'static str,
     max_msg_timeout: u128,
@@ -41,8 +39,8 @@ pub(super) struct Negotiation {
     auth_required: bool,
     output_buffer_size: i64,
     output_buffer_timeout: u128,
-    topology_region: &'static str,
-    topology_zone: &'static str,
+    topology_region: &'a str,
+    topology_zone: &'a str,
 }
 
 impl Settings {
@@ -77,24 +75,27 @@ impl Settings {
         }
     }
 
-    pub(super) fn negotiation(&self, options: &Options) -> Negotiation {
+    pub(super) fn negotiation<'a>(
+        &self,
+        features: &Features,
+        options: &'a Options,
+    ) -> Negotiation<'a> {
         Negotiation {
             max_rdy_count: options.limits.rdy_count_max,
             version: VERSION,
             max_msg_timeout: options.max_msg_timeout.as_millis(),
             msg_timeout: self.msg_timeout.as_millis(),
-            tls_v1: false,
-            deflate: false,
-            // The level a client asks for counts only with compression.
-            deflate_level: DEFLATE_LEVEL.min(options.max_deflate_level),
+            tls_v1: features.tls,
+            deflate: matches!(features.compression, Some(Compression::Deflate(_))),
+            deflate_level: features.deflate_level,
             max_deflate_level: options.max_deflate_level,
-            snappy: false,
+            snappy: matches!(features.compression, Some(Compression::Snappy)),
             sample_rate: self.sample_rate,
-            auth_required: false,
+            auth_required: !options.auth_http_addresses.is_empty(),
             output_buffer_size: self.buffer_bytes.unwrap_or(1),
             output_buffer_timeout: self.buffer_timeout.map_or(0, |timeout| timeout.as_millis()),
-            topology_region: "",
-            topology_zone: "",
+            topology_region: &options.topology_region,
+            topology_zone: &options.topology_zone,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Accepting connections on the TCP port.
+//! Accepting connections on the TCP port or its unix socket.
 
 use std::{io, sync::Arc};
 

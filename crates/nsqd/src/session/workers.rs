@@ -59,7 +59,7 @@ impl Workers {
     }
 
     /// Gives a connection to the worker with the fewest.
-    pub(crate) fn assign(&self, stream: StdSocket, client: Arc<Client>) {
+    pub(crate) fn assign(&self, socket: StdSocket, client: Arc<Client>) {
         let Some(worker) =
             self.workers.iter().min_by_key(|worker| worker.count.load(Ordering::Relaxed))
         else {
@@ -67,7 +67,7 @@ impl Workers {
         };
         worker.count.fetch_add(1, Ordering::Relaxed);
         // A worker ends only with its nsqd, which closes all connections.
-        let _ = worker.connections.send((stream, client));
+        let _ = worker.connections.send((socket, client));
     }
 
     /// The runtimes of the threads.
@@ -119,11 +119,11 @@ fn serve(
                 connection = assigned.recv() => connection,
                 () = idle.cancelled() => return,
             };
-            let Some((stream, client)) = connection else { return };
+            let Some((socket, client)) = connection else { return };
             let counted = Counted(count.clone());
-            match Socket::from_std(stream) {
-                Ok(stream) => {
-                    let serve = session::serve(node.clone(), stream, client);
+            match Socket::from_std(socket) {
+                Ok(socket) => {
+                    let serve = session::serve(node.clone(), socket, client);
                     tasks.spawn("connection", async move {
                         let _counted = counted;
                         serve.await;

@@ -48,8 +48,41 @@ pub(crate) struct About {
     pub(crate) sample_rate: i32,
     pub(crate) topology_region: String,
     pub(crate) topology_zone: String,
+    pub(crate) upgrades: Upgrades,
     /// Messages published, by topic.
     pub(crate) pub_counts: BTreeMap<String, u64>,
+}
+
+/// The upgrades of a connection, which IDENTIFY has asked for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Upgrades {
+    pub(crate) tls: Option<Arc<TlsInfo>>,
+    pub(crate) compression: Option<Compression>,
+}
+
+/// The compression of a connection.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Compression {
+    Snappy,
+    /// With a level from 1 to 9.
+    Deflate(u8),
+}
+
+/// The TLS of a connection.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TlsInfo {
+    pub(crate) version: String,
+    pub(crate) cipher_suite: String,
+    /// The protocol that ALPN has chosen, usually none.
+    pub(crate) protocol: String,
+    /// The common name in the client's certificate.
+    pub(crate) common_name: String,
+}
+
+impl Upgrades {
+    pub(crate) fn are_none(&self) -> bool {
+        self.tls.is_none() && self.compression.is_none()
+    }
 }
 
 impl Client {
@@ -83,6 +116,13 @@ impl Client {
         self.wake.notify_one();
     }
 
+    /// Resolves once [`Client::close`] is called.
+    pub(crate) async fn closed(&self) {
+        while !self.is_closing() {
+            self.woken().await;
+        }
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
     }
@@ -97,6 +137,10 @@ impl Client {
 
     pub(crate) fn about(&self) -> About {
         lock(&self.about).clone()
+    }
+
+    pub(crate) fn upgrades(&self) -> Upgrades {
+        lock(&self.about).upgrades.clone()
     }
 
     pub(crate) fn describe(&self, describe: impl FnOnce(&mut About)) {

@@ -3,6 +3,7 @@
 
 mod answers;
 mod cold;
+mod compression;
 mod crowd;
 mod deferred;
 mod delivery;
@@ -13,6 +14,7 @@ mod heartbeat;
 mod hostile;
 mod identify;
 mod killed;
+mod layers;
 mod lifecycle;
 mod lookup;
 mod process;
@@ -22,4 +24,5 @@ mod service;
 mod session;
 mod statsd;
 mod support;
+mod tls;
 mod topology;
