@@ -193,7 +193,7 @@ impl Nsqd {
             Instant::now()
         };
         let accept = async {
-            let accepted = tcp::accept(node.clone(), tcp.into(), &workers, token.clone()).await;
+            let accepted = tcp::accept(node.clone(), tcp, &workers, token.clone()).await;
             // A broken listener ends the daemon.
             token.cancel();
             accepted

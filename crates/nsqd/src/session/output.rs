@@ -198,7 +198,7 @@ mod tests {
                 &mut bytes,
             );
         }
-        Slice { bytes: bytes.into(), first: 0, count: bodies.len() as u64 }
+        Slice { bytes: bytes.into(), first: 0, count: bodies.len() as u64, last_at: 0 }
     }
 
     fn frames(output: &mut Output) -> Vec<(u16, Vec<u8>)> {
