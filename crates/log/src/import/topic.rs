@@ -168,14 +168,17 @@ impl TopicImport<'_> {
         mut note: impl FnMut(u64, u16) -> Result<(), ImportError>,
     ) -> Result<Found, ImportError> {
         let (log, batch) = (self.log, &mut self.batch);
+        // The time of a batch is that of its first message, by which the age of a backlog is told.
         let mut timestamp_ns = 0;
         let found = queue.read(self.disk, |record| {
             if batch.bytes() + record.body.len() > BATCH_BYTES && !batch.is_empty() {
                 log.append(batch, Append { timestamp_ns, defer: None })?;
             }
             note(log.end() + batch.count() as u64, record.attempts)?;
-            timestamp_ns = record.timestamp_ns;
-            batch.push_stamped(record.body, timestamp_ns);
+            if batch.is_empty() {
+                timestamp_ns = record.timestamp_ns;
+            }
+            batch.push_stamped(record.body, record.timestamp_ns);
             Ok::<_, ImportError>(())
         })?;
         log.append(batch, Append { timestamp_ns, defer: None })?;

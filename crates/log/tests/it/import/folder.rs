@@ -172,10 +172,13 @@ impl GoFolder {
         queues
     }
 
-    pub(super) fn timestamps(&self, topic: &str) -> Vec<i64> {
+    /// The timestamps of a topic's messages, and the time that the log tells of the first of them.
+    pub(super) fn timestamps(&self, topic: &str) -> (Vec<i64>, Option<i64>) {
         let topics = self.topics();
         let topic = topics.iter().find(|found| found.name.as_str() == topic).unwrap();
-        read_all(&topic.log, 1 << 16).values().map(|message| message.timestamp_ns).collect()
+        let messages = read_all(&topic.log, 1 << 16);
+        let first = topic.log.load_timestamp_ns(0).unwrap();
+        (messages.values().map(|message| message.timestamp_ns).collect(), first)
     }
 
     /// The ids of all messages. The store that reads them is not closed, as after a kill.
