@@ -133,6 +133,11 @@ impl LatencyReport {
         Self { count: latencies.0.count(), percentiles }
     }
 
+    /// The number of messages.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
     /// The percentiles; none when they are not measured.
     pub(crate) fn percentiles(&self) -> &[Percentile] {
         self.percentiles.as_deref().unwrap_or_default()

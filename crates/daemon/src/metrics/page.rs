@@ -28,6 +28,8 @@ pub enum Kind {
     Gauge,
     /// Observations counted by size.
     Histogram,
+    /// Quantiles of recent observations, each with its label `quantile`.
+    Summary,
 }
 
 impl Family {
@@ -45,6 +47,11 @@ impl Family {
     pub const fn histogram(name: &'static str, help: &'static str) -> Self {
         Self { name, kind: Kind::Histogram, help }
     }
+
+    /// A family of summaries. The name ends with the unit.
+    pub const fn summary(name: &'static str, help: &'static str) -> Self {
+        Self { name, kind: Kind::Summary, help }
+    }
 }
 
 impl fmt::Display for Kind {
@@ -53,6 +60,7 @@ impl fmt::Display for Kind {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
             Self::Histogram => "histogram",
+            Self::Summary => "summary",
         })
     }
 }

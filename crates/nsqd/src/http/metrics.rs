@@ -29,7 +29,7 @@ pub(super) async fn show(node: Arc<Node>, _: Request) -> Result<Page, Error> {
 }
 
 fn page(node: &Node) -> Page {
-    let survey = Survey::of(node, &topics::SERIES);
+    let survey = Survey::of(node, &topics::series(&node.services.options));
     let mut page = Page::with_capacity(NODE_BYTES + survey.series * SAMPLE_BYTES);
     node::write(&mut page, node, &survey);
     topics::write(&mut page, &survey);

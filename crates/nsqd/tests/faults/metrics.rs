@@ -92,11 +92,13 @@ fn a_full_disk_shows_until_it_has_room_again() {
     let Received::Error(error) = producer.receive() else { panic!("there is no room") };
     assert!(error.starts_with("E_PUB_FAILED"), "{error}");
     assert_eq!(metric(&server, "nsqd_healthy"), 0.0);
+    assert_eq!(metric(&server, "nsqd_ready"), 0.0);
     assert_eq!(metric(&server, "nsqd_failing"), 1.0);
     assert_eq!(metric(&server, "nsqd_client_errors_total{code=\"E_PUB_FAILED\"}"), 1.0);
     assert_eq!(metric(&server, "nsqd_messages_published_total"), 1.0);
     machine.disk.limit_space(None);
     eventually(|| metric(&server, "nsqd_healthy") == 1.0);
+    assert_eq!(metric(&server, "nsqd_ready"), 1.0);
     assert_eq!(metric(&server, "nsqd_failing"), 0.0);
 }
 

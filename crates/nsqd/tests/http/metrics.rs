@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nsq_daemon::log::{Level, Logger, Sink};
 use nsq_protocol::Command;
-use nsqd::PerTopic;
+use nsqd::{Options, PerTopic};
 use tokio::time::timeout;
 
 use self::page::Page;
@@ -170,6 +170,31 @@ async fn the_counters_of_the_node_outlive_its_topics() {
     ] {
         assert_eq!(page.get(name), value, "{name}");
     }
+    nsqd.stop().await;
+}
+
+/// An nsqd that measures the time from publish to FIN.
+pub(super) async fn measuring(percentiles: &str) -> TestNsqd {
+    let flag = format!("--e2e-processing-latency-percentile={percentiles}");
+    let parsed = Options::table().parse([flag.as_str()]).unwrap();
+    let asked = Options::from_parsed(&parsed).unwrap().e2e_percentiles;
+    TestNsqd::start_with(|options| options.e2e_percentiles = asked).await
+}
+
+#[tokio::test]
+async fn percentiles_that_are_asked_for_are_shown_once_there_is_something_to_show() {
+    let nsqd = measuring("0.5,0.99,0.99,1").await;
+    nsqd.create_channel("t", "c").await;
+    let name = "nsqd_channel_e2e_processing_latency_seconds";
+    assert!(nsqd.metrics().await.label_sets(name).is_empty());
+    nsqd.post("/mpub?topic=t", "1\n2\n3").await;
+    nsqd.drain("t", "c", 3).await;
+    let page = nsqd.metrics().await;
+    let sample =
+        |quantile: &str| format!("{name}{{topic=\"t\",channel=\"c\",quantile=\"{quantile}\"}}");
+    assert_eq!(page.label_sets(name).len(), 3);
+    let [half, most, all] = ["0.5", "0.99", "1"].map(|quantile| page.get(&sample(quantile)));
+    assert!(0.0 < half && half <= most && most <= all, "{half} {most} {all}");
     nsqd.stop().await;
 }
 

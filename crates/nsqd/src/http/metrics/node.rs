@@ -17,6 +17,10 @@ const INCARNATION: Family = Family::gauge(
 );
 const HEALTHY: Family =
     Family::gauge("nsqd_healthy", "1 while everything that is to be on disk can be written.");
+const READY: Family = Family::gauge(
+    "nsqd_ready",
+    "1 while clients should be sent to this nsqd: it is healthy and does not stop.",
+);
 const FAILING: Family =
     Family::gauge("nsqd_failing", "Topics and node files whose writes fail and are being retried.");
 const DAMAGED: Family =
@@ -109,6 +113,7 @@ fn write_state(page: &mut Page, node: &Node) {
     page.single(&INCARNATION, u64::from(node.incarnation()));
     let (failing, damaged) = services.health.counts();
     page.single(&HEALTHY, failing == 0);
+    page.single(&READY, failing == 0 && !node.is_stopping());
     page.single(&FAILING, failing);
     page.single(&DAMAGED, damaged);
 }

@@ -7,6 +7,7 @@ use nsq_daemon::metrics::Labels;
 use super::room::{Room, Series, TopicAndChannels};
 use crate::{
     clock::Clock,
+    latency::LatencyReport,
     node::Node,
     topic::{
         Topic, TopicCounts,
@@ -47,6 +48,8 @@ pub(super) struct ChannelRow {
     pub(super) counts: ChannelCounts,
     /// `None` while it is not known.
     pub(super) age: Option<Duration>,
+    /// The time from publish to FIN, if it is measured.
+    pub(super) latency: LatencyReport,
 }
 
 /// Sums over all topics and channels, with or without series of their own.
@@ -134,7 +137,8 @@ impl Walk<'_> {
         totals.deferred += counts.deferred;
         if self.room.has_channel(topic, channel) {
             let labels = of.and("channel", channel.name.as_str());
-            self.survey.channels.push(ChannelRow { labels, counts, age });
+            let latency = channel.latency();
+            self.survey.channels.push(ChannelRow { labels, counts, age, latency });
         }
     }
 

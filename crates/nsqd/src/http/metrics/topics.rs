@@ -1,17 +1,29 @@
 //! The series of topics and channels.
 
+use std::time::Duration;
+
 use nsq_daemon::metrics::{Family, Page, Value};
 
 use super::{
     room::Series,
     survey::{ChannelRow, Survey, TopicRow},
 };
+use crate::options::Options;
 
 /// A family, and its value for a topic or a channel if that has one.
 type Figure<Row> = (Family, fn(&Row) -> Option<Value>);
 
+/// The time from publish to FIN, if percentiles of it are asked for.
+const LATENCY: Family = Family::summary(
+    "nsqd_channel_e2e_processing_latency_seconds",
+    "Time from publish to FIN within --e2e-processing-latency-window-time, if percentiles are asked for.",
+);
+
 /// The number of series of a topic and of a channel.
-pub(super) const SERIES: Series = Series { topic: TOPIC.len(), channel: CHANNEL.len() };
+pub(super) fn series(options: &Options) -> Series {
+    let percentiles = options.e2e_percentiles.as_slice().len();
+    Series { topic: TOPIC.len(), channel: CHANNEL.len() + percentiles }
+}
 
 const TOPIC: [Figure<TopicRow>; 8] = [
     (
@@ -122,6 +134,23 @@ pub(super) fn write(page: &mut Page, survey: &Survey) {
             if let Some(value) = value(channel) {
                 samples.add(&channel.labels, value);
             }
+        }
+    }
+    write_latencies(page, &survey.channels);
+}
+
+fn write_latencies(page: &mut Page, channels: &[ChannelRow]) {
+    let mut measured = channels.iter().filter(|channel| channel.latency.count() > 0).peekable();
+    if measured.peek().is_none() {
+        return;
+    }
+    let mut samples = page.family(&LATENCY);
+    for channel in measured {
+        // The same percentile may be asked for twice.
+        let percentiles = channel.latency.percentiles().chunk_by(|a, b| a.quantile == b.quantile);
+        for percentile in percentiles.filter_map(<[_]>::first) {
+            let labels = channel.labels.and("quantile", &percentile.quantile.to_string());
+            samples.add(&labels, Duration::from_nanos(percentile.value_ns));
         }
     }
 }

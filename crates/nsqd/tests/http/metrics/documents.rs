@@ -4,8 +4,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use serde_json::Value;
 
-use super::{page::Page, query::Query};
-use crate::harness::TestNsqd;
+use super::{measuring, page::Page, query::Query};
 
 /// Reads a file of the repository.
 fn read(path: &str) -> String {
@@ -13,10 +12,12 @@ fn read(path: &str) -> String {
     fs::read_to_string(root.join(path)).unwrap()
 }
 
-/// The metrics of an nsqd with a topic and a channel.
+/// The metrics of an nsqd that has all there are.
 async fn metrics() -> Page {
-    let nsqd = TestNsqd::start().await;
+    let nsqd = measuring("0.5").await;
     nsqd.create_channel("t", "c").await;
+    nsqd.post("/pub?topic=t", "x").await;
+    nsqd.drain("t", "c", 1).await;
     let page = nsqd.metrics().await;
     nsqd.stop().await;
     page

@@ -95,6 +95,10 @@ impl Family {
         match self.kind.as_str() {
             "counter" => assert!(name.ends_with("_total"), "{name}"),
             "histogram" => self.check_histogram(),
+            "summary" => {
+                let mut samples = self.samples.iter();
+                assert!(samples.all(|it| it.labels.contains_key("quantile")), "{name}");
+            }
             kind => assert!(kind == "gauge" && !name.ends_with("_total"), "{kind} {name}"),
         }
         let suffixes: &[&str] =
