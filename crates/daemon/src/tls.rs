@@ -2,12 +2,13 @@
 //!
 //! TLS 1.2 and 1.3 are spoken. The files can be replaced while the server runs; see [`ServerTls::watch`].
 //!
-//! rustls has limits that older libraries do not have: RSA keys have 2048 bits at least, and the certificates of clients
-//! are of version 3, which `openssl x509 -req` of older versions makes only if it is given extensions.
+//! rustls has limits that older libraries do not have: RSA keys have 2048 bits at least, those of elliptic curves are on
+//! P-256, P-384 or Curve25519, and certificates of clients that are verified are of version 3, which `openssl x509 -req` of older versions makes only if it is given extensions.
 
 mod client_auth;
 mod files;
 mod https;
+mod version_1;
 mod watch;
 
 use std::{

@@ -15,7 +15,7 @@ use tokio_rustls::rustls::{
     },
 };
 
-use super::{Problem, TlsError};
+use super::{Problem, TlsError, version_1};
 
 /// Accepts any certificate whose key the client has.
 pub(super) fn any(provider: Arc<CryptoProvider>) -> Arc<dyn ClientCertVerifier> {
@@ -133,7 +133,13 @@ impl ClientCertVerifier for Any {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let known = &self.0.signature_verification_algorithms;
-        crypto::verify_tls12_signature(message, certificate, signature, known)
+        match crypto::verify_tls12_signature(message, certificate, signature, known) {
+            Err(error @ Error::InvalidCertificate(CertificateError::Other(_))) => {
+                version_1::verify_tls12_signature(message, certificate, signature, known)
+                    .unwrap_or(Err(error))
+            }
+            verified => verified,
+        }
     }
 
     fn verify_tls13_signature(
@@ -143,7 +149,13 @@ impl ClientCertVerifier for Any {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let known = &self.0.signature_verification_algorithms;
-        crypto::verify_tls13_signature(message, certificate, signature, known)
+        match crypto::verify_tls13_signature(message, certificate, signature, known) {
+            Err(error @ Error::InvalidCertificate(CertificateError::Other(_))) => {
+                version_1::verify_tls13_signature(message, certificate, signature, known)
+                    .unwrap_or(Err(error))
+            }
+            verified => verified,
+        }
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

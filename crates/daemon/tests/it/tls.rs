@@ -26,7 +26,7 @@ use tokio_rustls::{
     rustls::{
         ClientConfig, RootCertStore, SupportedProtocolVersion,
         crypto::ring::default_provider,
-        pki_types::{CertificateDer, ServerName},
+        pki_types::{CertificateDer, PrivateKeyDer, ServerName},
         sign::{CertifiedKey, SingleCertAndKey},
         version::{TLS12, TLS13},
     },
@@ -163,9 +163,17 @@ impl Client {
     }
 
     /// Presents `certificate`, and signs with the key of `signer`.
-    fn presenting(mut self, certificate: &Identity, signer: &Identity) -> Self {
-        let key = default_provider().key_provider.load_private_key(signer.key_der()).unwrap();
-        let certified = CertifiedKey::new(vec![certificate.certificate.der().clone()], key);
+    fn presenting(self, certificate: &Identity, signer: &Identity) -> Self {
+        self.presenting_der(certificate.certificate.der(), signer.key_der())
+    }
+
+    fn presenting_der(
+        mut self,
+        certificate: &CertificateDer<'static>,
+        key: PrivateKeyDer<'static>,
+    ) -> Self {
+        let key = default_provider().key_provider.load_private_key(key).unwrap();
+        let certified = CertifiedKey::new(vec![certificate.clone()], key);
         self.config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
         self
     }

@@ -2,9 +2,12 @@
 
 use nsq_daemon::tls::{ClientAuth, Settings};
 use rcgen::{BasicConstraints, IsCa};
-use tokio_rustls::rustls::version::{TLS12, TLS13};
+use tokio_rustls::rustls::{
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    version::{TLS12, TLS13},
+};
 
-use super::{BOTH, Client, Files, Identity, TestServer};
+use super::{BOTH, Client, Files, Identity, TestServer, files::pem};
 
 /// A server's authority, and a server with a policy for its clients.
 struct Setup {
@@ -113,4 +116,28 @@ async fn without_a_file_the_authorities_of_the_system_are_asked() {
         assert!(server.connect(&setup.client()).await.is_err());
         server.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_certificate_of_version_1_will_do_where_any_does() {
+    let setup = Setup::new();
+    let certificate = CertificateDer::from_pem_file(pem("ec-v1.crt")).unwrap();
+    let own_key = || PrivateKeyDer::from_pem_file(pem("ec-sec1.key")).unwrap();
+    let any = setup.start(ClientAuth::AnyCertificate, None).await;
+    for version in [&TLS12, &TLS13] {
+        let client = || Client::trusting([&setup.authority], &[version]);
+        any.connect(&client().presenting_der(&certificate, own_key())).await.unwrap();
+        let stolen = client().presenting_der(&certificate, setup.authority.key_der());
+        assert!(any.connect(&stolen).await.is_err());
+    }
+    any.stop().await;
+    let settings = Settings {
+        client_auth: ClientAuth::VerifiedCertificate,
+        root_ca_file: Some(pem("ec-v1.crt")),
+        ..setup.files.settings.clone()
+    };
+    let verified = TestServer::start(settings).await;
+    let client = setup.client().presenting_der(&certificate, own_key());
+    assert!(verified.connect(&client).await.is_err());
+    verified.stop().await;
 }

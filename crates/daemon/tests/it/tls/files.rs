@@ -6,7 +6,7 @@ use nsq_daemon::tls::{ClientAuth, MinVersion, ServerTls, Settings};
 
 use super::{BOTH, Client, Files, Identity, TestServer};
 
-fn pem(name: &str) -> PathBuf {
+pub(super) fn pem(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/tls/pem").join(name)
 }
 
