@@ -1,24 +1,29 @@
 //! The daemon as a whole: start, run, stop.
 
 mod error;
+mod listeners;
 mod remains;
+mod running;
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use nsq_daemon::{
     http::Server,
     log::Logger,
-    net::{AnyListener, ListenError, Listener},
+    net::{AnyListener, Listener},
     service::Control,
-    systemd::{Inherited, Role},
+    systemd::Inherited,
     tasks::Tasks,
-    tls::{HttpsListener, ServerTls},
 };
-use tokio::{runtime::Handle, time::Instant};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::error::{RunError, StartError};
-use self::remains::{Chores, Remains};
+use self::{
+    listeners::Listeners,
+    remains::{Chores, Remains},
+    running::Running,
+};
 use crate::{
     http::{router, servers, starting},
     lookup::Lookup,
@@ -38,9 +43,7 @@ const TLS_LOOK: Duration = Duration::from_secs(2);
 /// An nsqd that listens.
 pub struct Nsqd {
     node: Arc<Node>,
-    tcp: AnyListener,
-    http: Option<AnyListener>,
-    https: Option<(HttpsListener, SocketAddr)>,
+    listeners: Listeners,
     chores: Vec<Chores>,
     tasks: Tasks,
     workers: Workers,
@@ -82,7 +85,7 @@ impl Nsqd {
 
     async fn start_with(
         world: World,
-        mut sockets: Inherited,
+        sockets: Inherited,
         mut options: Options,
         logger: Logger,
     ) -> Result<Self, StartError> {
@@ -91,35 +94,18 @@ impl Nsqd {
         let tls = tls::load(&mut options.tls, &logger)?;
         logger.info(format_args!("{}", version_line()));
         logger.info(format_args!("ID: {}", options.node_id));
-        let tcp = sockets.listen(Role::Tcp, &options.tcp_address).await?;
-        let http = match options.http_address.as_str() {
-            "" if !sockets.has(Role::Http) => None,
-            address => Some(sockets.listen(Role::Http, address).await?),
-        };
-        let https = match (&tls, options.https_address.as_str()) {
-            (Some(_), "") if !sockets.has(Role::Https) => None,
-            (None, _) => None,
-            (Some(tls), address) => {
-                let listener = sockets.listen_tcp(Role::Https, address).await?;
-                let address = listener
-                    .local_addr()
-                    .map_err(|source| ListenError { address: address.to_owned(), source })?;
-                Some((HttpsListener::new(listener, tls.clone()), address))
-            }
-        };
-        sockets.close(&logger);
+        let listeners = Listeners::open(sockets, &options, tls.as_ref(), &logger).await?;
         let opening = tokio::task::spawn_blocking({
             let logger = logger.clone();
             move || Node::open(world, lock, options, tls, logger)
         });
-        let node = match &http {
+        let node = match &listeners.http {
             Some(listener) => starting::serve_while(listener, &logger, opening).await,
             None => opening.await,
         };
         let node = node.map_err(StartError::Panicked)??;
-        let port =
-            |listener: &AnyListener| listener.socket_addr().map_or(0, |address| address.port());
-        node.listens_on(port(&tcp), http.as_ref().map_or(0, port));
+        let (tcp_port, http_port) = listeners.ports();
+        node.listens_on(tcp_port, http_port);
         warn_of_unknown_ports(&node);
         let chores = Chores::start_all(&node).map_err(StartError::Thread)?;
         let tasks = Tasks::new();
@@ -128,22 +114,22 @@ impl Nsqd {
         logger.info(format_args!("NSQ: persisting topic/channel metadata to {path}"));
         node.write_metadata();
         node.watch_clock();
-        Ok(Self { node, tcp, http, https, chores, tasks, workers })
+        Ok(Self { node, listeners, chores, tasks, workers })
     }
 
     /// The address clients connect to, unless it is a unix socket.
     pub fn tcp_address(&self) -> Option<SocketAddr> {
-        self.tcp.socket_addr()
+        self.listeners.tcp.socket_addr()
     }
 
     /// The address of the HTTP API, unless it is a unix socket or switched off.
     pub fn http_address(&self) -> Option<SocketAddr> {
-        self.http.as_ref().and_then(AnyListener::socket_addr)
+        self.listeners.http.as_ref().and_then(AnyListener::socket_addr)
     }
 
     /// The address of the HTTP API over TLS, if there is one.
     pub fn https_address(&self) -> Option<SocketAddr> {
-        self.https.as_ref().map(|(_, address)| *address)
+        self.listeners.https.as_ref().map(|https| https.address)
     }
 
     /// The means to act on a running nsqd.
@@ -162,7 +148,7 @@ impl Nsqd {
     /// # Errors
     /// When a listener broke or the last writes failed; nsqd has stopped all the same.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Self { node, tcp, http, https, chores, tasks, workers } = self;
+        let Self { node, listeners, chores, tasks, workers } = self;
         let token = tasks.shutdown_token();
         let services = node.services.clone();
         spawn_vital(&tasks, "deadlines", async move {
@@ -176,9 +162,10 @@ impl Nsqd {
             spawn_vital(&tasks, "tls", async move { tls.watch(TLS_LOOK, &logger).await });
         }
         tasks.spawn_vital("statsd", statsd::run(node.clone(), token.clone()));
-        let (tcp_port, http_port) = (shown_port(&tcp), http.as_ref().map_or(0, shown_port));
+        let (tcp_port, http_port) = listeners.shown_ports();
+        let Listeners { tcp, http, https } = listeners;
         let (https, https_port) =
-            https.map_or((None, 0), |(listener, address)| (Some(listener), address.port()));
+            https.map_or((None, 0), |https| (Some(https.listener), https.address.port()));
         let router = router(node.clone(), lookup, tcp_port, http_port, &tasks);
         let (in_clear, over_tls) = servers(&node, router, https_port);
         let serve_http = serve(in_clear, http, &token);
@@ -205,31 +192,6 @@ impl Nsqd {
         http_served?;
         https_served?;
         stopped
-    }
-}
-
-/// An nsqd that runs.
-struct Running {
-    logger: Logger,
-    tls: Option<ServerTls>,
-    workers: Vec<Handle>,
-}
-
-impl Control for Running {
-    async fn reload(&self) {
-        let Some(tls) = self.tls.clone() else {
-            return self.logger.info(format_args!("SIGHUP: there are no files to read again"));
-        };
-        let logger = self.logger.clone();
-        // A panic is on stderr, and the certificate in use stays.
-        let _ = tokio::task::spawn_blocking(move || tls.reload(&logger)).await;
-    }
-
-    async fn progress(&self) {
-        for worker in &self.workers {
-            // One that has stopped is no obstacle.
-            let _ = worker.spawn(std::future::ready(())).await;
-        }
     }
 }
 
@@ -265,11 +227,6 @@ fn warn_of_unknown_ports(node: &Node) {
             ));
         }
     }
-}
-
-/// The port that `/info` shows: -1 for a unix socket, as in NSQ.
-fn shown_port(listener: &AnyListener) -> i32 {
-    listener.socket_addr().map_or(-1, |address| address.port().into())
 }
 
 /// Serves HTTP until `token` is cancelled, and a little longer for the requests that are then being served.

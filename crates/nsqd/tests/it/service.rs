@@ -5,6 +5,7 @@ mod systemd;
 mod unix;
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Read, Write},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
@@ -14,6 +15,7 @@ use std::{
 };
 
 use nsq_protocol::{Command, Frame, decode_frame};
+use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -117,6 +119,17 @@ impl Drop for Service {
 
 fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
+}
+
+/// Writes a certificate and its key; the options that name them.
+fn certificate(folder: &Path) -> [String; 2] {
+    let CertifiedKey { cert, key_pair } =
+        generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    [("tls-cert", cert.pem()), ("tls-key", key_pair.serialize_pem())].map(|(option, pem)| {
+        let path = folder.join(option.replace("tls-", "") + ".pem");
+        fs::write(&path, pem).unwrap();
+        format!("-{option}={}", path.display())
+    })
 }
 
 fn tcp_path(folder: &Path) -> PathBuf {

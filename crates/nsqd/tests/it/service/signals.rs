@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use nsq_protocol::Command;
 use rustix::process::Signal;
 
-use super::{Service, SocketClient, folder, tcp_path};
+use super::{Service, SocketClient, certificate, folder, tcp_path};
 
 #[test]
 fn sighup_and_sigusr1_do_not_disturb_anyone() {
@@ -19,6 +19,22 @@ fn sighup_and_sigusr1_do_not_disturb_anyone() {
     nsqd.signal(Signal::HUP);
     nsqd.wait_for("INFO: SIGHUP: ");
     client.ok(Command::Pub { topic: "t", body: b"after" });
+    nsqd.stop();
+}
+
+#[test]
+fn sighup_reads_the_certificate_again_and_keeps_the_last_good_one() {
+    let folder = folder();
+    let tls = certificate(folder.path());
+    let args: Vec<_> =
+        tls.iter().map(String::as_str).chain(["-https-address=127.0.0.1:0"]).collect();
+    let mut nsqd = Service::on_sockets(folder.path(), &args);
+    nsqd.wait_for("HTTPS: listening on ");
+    nsqd.signal(Signal::HUP);
+    nsqd.wait_for("INFO: TLS: now using the certificate in ");
+    std::fs::write(folder.path().join("key.pem"), "").unwrap();
+    nsqd.signal(Signal::HUP);
+    nsqd.wait_for("ERROR: TLS: keeping the certificate in use - ");
     nsqd.stop();
 }
 

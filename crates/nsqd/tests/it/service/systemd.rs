@@ -16,7 +16,7 @@ use std::{
 use nsq_protocol::Command;
 use rustix::process::Signal;
 
-use super::{Service, SocketClient, folder, get, tcp_path};
+use super::{Service, SocketClient, certificate, folder, get, tcp_path};
 use crate::support::{Client, PATIENCE};
 
 /// The service manager's end of the notifications.
@@ -122,11 +122,22 @@ fn a_manager_that_has_gone_does_not_matter() {
 
 /// Starts nsqd with two sockets that are open already, as descriptors 3 and 4.
 fn activate(folder: &Path, names: Option<&str>, first: OwnedFd, second: OwnedFd) -> Service {
+    activate_with(folder, &[], names, first, second)
+}
+
+fn activate_with(
+    folder: &Path,
+    args: &[String],
+    names: Option<&str>,
+    first: OwnedFd,
+    second: OwnedFd,
+) -> Service {
     let script = r#"exec 3<&0 4<&1 0</dev/null 1>&2; export LISTEN_PID=$$; exec "$0" "$@""#;
     let mut command = Process::new("sh");
     command.args(["-c", script, env!("CARGO_BIN_EXE_nsqd"), "-data-path"]).arg(folder);
     // Neither address is used: the second is in use, and a port below 1 is none.
     command.args(["-tcp-address", "/nowhere/tcp", "-http-address", "127.0.0.1:99999"]);
+    command.args(args);
     command.env("LISTEN_FDS", "2").env_remove("LISTEN_FDNAMES");
     if let Some(names) = names {
         command.env("LISTEN_FDNAMES", names);
@@ -173,6 +184,27 @@ fn sockets_without_a_name_are_used_in_order_and_others_reported() {
     // The HTTP address of the options is used then, which is none.
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.ends_with("address 99999: invalid port\n"), "{log}");
+}
+
+#[test]
+fn a_socket_for_https_is_used_with_a_certificate_and_must_be_a_port() {
+    let folder = folder();
+    let mut args = certificate(folder.path()).to_vec();
+    args.push("-http-address=".to_owned());
+    let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
+    let (tcp, https) = (bind(), bind());
+    let listening = format!("HTTPS: listening on {}", https.local_addr().unwrap());
+    let names = Some("https:tcp");
+    let mut nsqd = activate_with(folder.path(), &args, names, https.into(), tcp.into());
+    nsqd.wait_for(&listening);
+    nsqd.stop();
+
+    let unix = UnixListener::bind(folder.path().join("passed")).unwrap();
+    let nsqd = activate_with(folder.path(), &args, names, unix.into(), bind().into());
+    let (status, log) = nsqd.ended();
+    assert_eq!(status.code(), Some(1), "{log}");
+    let reason = "listen (inherited https socket) failed - a unix socket cannot be used here\n";
+    assert!(log.ends_with(reason), "{log}");
 }
 
 #[test]
