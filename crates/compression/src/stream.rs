@@ -12,8 +12,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use crate::{codec::Codec, unpacked::Unpacked};
 
-/// The size of a read of compressed data.
-const READ_BYTES: usize = 16 * 1024;
+/// The size of a read of compressed data: at first, and after reads that filled their room.
+const READ_BYTES_MIN: usize = 2 * 1024;
+const READ_BYTES_MAX: usize = 32 * 1024;
 /// The most bytes compressed in one write, the most decompressed in one read, and the most compressed bytes that may
 /// wait when a write begins.
 const BLOCK_BYTES: usize = 64 * 1024;
@@ -29,6 +30,7 @@ pub struct Compressed<S> {
 /// Data that has been read and not decompressed yet.
 struct Incoming {
     packed: BytesMut,
+    read_bytes: usize,
     /// The codec makes nothing of `packed` before there is more of it.
     is_starved: bool,
 }
@@ -45,7 +47,7 @@ struct Outgoing {
 impl<S> Compressed<S> {
     /// Wraps `inner`, from which `packed` has already been read.
     pub fn new(inner: S, codec: Codec, packed: BytesMut) -> Self {
-        let incoming = Incoming { packed, is_starved: false };
+        let incoming = Incoming { packed, read_bytes: READ_BYTES_MIN, is_starved: false };
         Self { inner, codec, incoming, outgoing: Outgoing::default() }
     }
 
@@ -63,6 +65,7 @@ impl<S> Compressed<S> {
         }
         if self.incoming.packed.is_empty() {
             self.incoming.packed = BytesMut::new();
+            self.incoming.read_bytes = READ_BYTES_MIN;
         }
     }
 
@@ -89,10 +92,14 @@ impl Incoming {
         inner: &mut S,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<bool>> {
-        if self.packed.capacity() - self.packed.len() < READ_BYTES / 4 {
-            self.packed.reserve(READ_BYTES);
+        if self.packed.capacity() - self.packed.len() < self.read_bytes / 4 {
+            self.packed.reserve(self.read_bytes);
         }
+        let room = self.packed.capacity() - self.packed.len();
         let read = ready!(pin!(inner.read_buf(&mut self.packed)).poll(cx))?;
+        if read == room {
+            self.read_bytes = (self.read_bytes * 4).min(READ_BYTES_MAX);
+        }
         self.is_starved = false;
         Poll::Ready(Ok(read > 0))
     }

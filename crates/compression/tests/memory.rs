@@ -35,8 +35,15 @@ async fn idle_bytes(make: fn() -> Codec, len: usize) -> usize {
             pass(&mut near, &mut far, sent).await;
             pass(&mut far, &mut near, sent).await;
         }
-        near.shrink();
-        far.shrink();
+        for stream in [&mut near, &mut far] {
+            stream.shrink();
+            // It waits for more, as idle streams do.
+            tokio::select! {
+                biased;
+                _ = stream.read_u8() => panic!("nothing was sent"),
+                () = std::future::ready(()) => {}
+            }
+        }
         streams.push((near, far));
     }
     resident_bytes().saturating_sub(before) / (2 * STREAMS)

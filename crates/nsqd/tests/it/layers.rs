@@ -172,7 +172,12 @@ impl Peer {
         fields: &str,
         tls: Option<&TlsConnector>,
     ) -> Self {
-        let mut peer = Self::connect(server.tcp).await;
+        Self::connect(server.tcp).await.upgrade(fields, tls).await
+    }
+
+    /// Asks for `fields`, which all are granted; upgrades to what they name.
+    pub(crate) async fn upgrade(self, fields: &str, tls: Option<&TlsConnector>) -> Self {
+        let mut peer = self;
         let answer = peer.negotiate(fields).await;
         if answer["tls_v1"] == true {
             peer = peer.encrypt(tls.unwrap()).await.unwrap();

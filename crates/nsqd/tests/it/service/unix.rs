@@ -10,7 +10,10 @@ use std::{
 use nsq_protocol::Command;
 use rustix::process::Signal;
 
-use crate::support::eventually;
+use crate::{
+    layers::{Certificates, Peer, TLS_VERSIONS},
+    support::eventually,
+};
 
 use super::{Service, SocketClient, folder, get, http_path, tcp_path};
 
@@ -44,6 +47,24 @@ fn messages_and_requests_go_over_unix_sockets_and_their_files_go_with_nsqd() {
     assert!(log.contains(&format!("HTTP: closing {}\n", http.display())), "{log}");
     assert!(!tcp.exists() && !http.exists());
     assert_eq!(client.receive(), None);
+}
+
+#[tokio::test]
+async fn connections_over_unix_sockets_are_upgraded_too() {
+    let (folder, certificates) = (folder(), Certificates::new());
+    let [cert, key] = ["server.pem", "server.key"]
+        .map(|name| certificates.path(name).into_os_string().into_string().unwrap());
+    let args = ["-https-address=", "-tls-cert", &cert, "-tls-key", &key, "-tls-required=tcp-https"];
+    let nsqd = Service::on_sockets(folder.path(), &args).wait_until_served();
+    let tls = certificates.connector(&TLS_VERSIONS, None);
+    for fields in [r#""tls_v1":true"#, r#""tls_v1":true,"deflate":true"#] {
+        let stream = tokio::net::UnixStream::connect(tcp_path(folder.path())).await.unwrap();
+        let mut peer = Peer::over(stream).await.upgrade(fields, Some(&tls)).await;
+        peer.publish("t", b"hello").await;
+        peer.subscribe("t", "c", 1).await;
+        assert_eq!(peer.finish_next().await.body, b"hello");
+    }
+    nsqd.stop();
 }
 
 #[test]
