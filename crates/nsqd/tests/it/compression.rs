@@ -2,6 +2,7 @@
 
 use nsq_client::{Config, Consumer, Producer, TlsConfig};
 use nsq_compression::{Codec, Compressed};
+use nsq_log::Durability;
 use nsq_protocol::{Command, MessageId, encode_multi_pub};
 use serde_json::json;
 use tokio::io::{AsyncWriteExt, duplex};
@@ -224,6 +225,22 @@ async fn what_follows_identify_at_once_is_compressed() {
             peer.expect_ok().await;
         }
     }
+}
+
+#[tokio::test]
+async fn answers_that_wait_for_a_flush_go_out_before_the_upgrade() {
+    let server = Server::with(|options| options.durability = Durability::Fsync);
+    let mut peer = Peer::connect(server.tcp).await;
+    peer.publish("t", b"x").await;
+    let mut bytes = b"PUB t\n\0\0\0\x01xPUB t\n\0\0\0\x01x".to_vec();
+    Command::Identify(br#"{"feature_negotiation":true,"snappy":true}"#).encode(&mut bytes);
+    peer.send_bytes(&bytes).await;
+    peer.expect_ok().await;
+    peer.expect_ok().await;
+    assert!(matches!(peer.receive().await, Received::Response(json) if json.contains("snappy")));
+    let mut peer = peer.compress(Codec::snappy());
+    peer.expect_ok().await;
+    peer.publish("t", b"x").await;
 }
 
 #[tokio::test]
