@@ -35,8 +35,15 @@ fn the_negotiation_tells_what_applies() {
         options.limits.rdy_count_max = 7;
         options.msg_timeout = std::time::Duration::from_secs(5);
         options.max_deflate_level = 3;
+        options.topology_region = "here".to_owned();
+        options.topology_zone = "this one".to_owned();
     });
     let cases = [
+        // The places are those of nsqd.
+        (
+            r#""topology_region":"there","topology_zone":"that one""#,
+            json!({ "topology_region": "here", "topology_zone": "this one" }),
+        ),
         ("", json!({ "max_rdy_count": 7, "msg_timeout": 5000, "deflate_level": 3 })),
         ("\"msg_timeout\":900000", json!({ "msg_timeout": 900_000 })),
         (
@@ -84,6 +91,31 @@ fn a_later_identify_keeps_what_it_does_not_name() {
         (&100.into(), &100.into())
     );
     assert_eq!(answer["sample_rate"], 0);
+}
+
+#[test]
+fn the_settings_of_the_latest_identify_apply_to_deliveries() {
+    let server = Server::start();
+    server.client().publish("t", b"x");
+    let mut client = server.client();
+    client.identify(r#"{"sample_rate":1,"msg_timeout":900000,"heartbeat_interval":60000}"#);
+    client.identify(r#"{"msg_timeout":1800,"heartbeat_interval":1000}"#);
+    client.subscribe("t", "c", 1);
+    // Nothing is sampled away, heartbeats come each second, and the message comes again as early.
+    assert_eq!(client.message().attempts, 1);
+    let mut heartbeats = 0;
+    loop {
+        match client.receive() {
+            Received::Message(message) => {
+                assert_eq!(message.attempts, 2);
+                break;
+            }
+            other => assert_eq!(other, Received::Response("_heartbeat_".to_owned())),
+        }
+        heartbeats += 1;
+        client.send(Command::Nop);
+    }
+    assert!((1..=3).contains(&heartbeats), "{heartbeats}");
 }
 
 #[test]
