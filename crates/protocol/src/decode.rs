@@ -67,6 +67,8 @@ pub enum Decoded<'a> {
         needed: usize,
         /// What is missing.
         missing: Missing,
+        /// The topic of an MPUB whose line is complete: it is authorized before its body is read.
+        multi_pub: Option<&'a str>,
     },
     /// The command is refused.
     Rejected(Rejection),
@@ -173,16 +175,18 @@ pub fn resume_command<'a>(
         if buf.len() >= LINE_BYTES_MAX {
             return Decoded::LineTooLong;
         }
-        return Decoded::Incomplete { needed: buf.len() + 1, missing: Missing::Line };
+        let needed = buf.len() + 1;
+        return Decoded::Incomplete { needed, missing: Missing::Line, multi_pub: None };
     };
     let line = buf[..line_end].strip_suffix(b"\r").unwrap_or(&buf[..line_end]);
-    let mut body = Body { buf, at: line_end + 1, progress: std::mem::take(progress) };
+    let progressed = std::mem::take(progress);
+    let mut body = Body { buf, at: line_end + 1, progress: progressed, multi_pub: None };
     match decode_line(line, &mut body, phase, limits) {
         Ok(command) => Decoded::Command(command, body.at),
         Err(Stop::Ignored) => Decoded::Ignored(body.at),
         Err(Stop::Incomplete { needed, missing }) => {
             *progress = body.progress;
-            Decoded::Incomplete { needed, missing }
+            Decoded::Incomplete { needed, missing, multi_pub: body.multi_pub }
         }
         Err(Stop::Rejected(rejection)) => Decoded::Rejected(rejection),
     }
@@ -343,6 +347,7 @@ fn decode_multi_pub<'a>(
         let text = format!("E_BAD_TOPIC MPUB topic name {} is not valid", quote(topic));
         ClientError::new(Code::BadTopic, text)
     })?;
+    body.multi_pub = Some(topic);
     match body.messages(limits) {
         Ok(bodies) => Ok(Command::MultiPub { topic, bodies }),
         Err(Stop::Rejected(Rejection { error, .. })) => {
@@ -397,6 +402,8 @@ struct Body<'a> {
     buf: &'a [u8],
     at: usize,
     progress: Progress,
+    /// The topic of the MPUB that the bytes belong to.
+    multi_pub: Option<&'a str>,
 }
 
 impl<'a> Body<'a> {

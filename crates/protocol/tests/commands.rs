@@ -253,10 +253,11 @@ fn a_stream_that_ends_inside_a_body_gets_the_error_of_what_is_missing() {
         (&mpub[..21], "E_BAD_MESSAGE MPUB failed to read message(1) body size"),
         (&mpub[..mpub.len() - 1], "E_BAD_MESSAGE MPUB failed to read message body"),
     ] {
-        let Decoded::Incomplete { needed, missing } = decode(bytes, Phase::Init) else {
+        let Decoded::Incomplete { needed, missing, multi_pub } = decode(bytes, Phase::Init) else {
             panic!("{text}")
         };
         assert!(needed > bytes.len());
+        assert_eq!(multi_pub, bytes.starts_with(b"MPUB").then_some("t"), "{text}");
         assert_eq!(missing.error().map(|error| error.to_string()).as_deref(), Some(text));
     }
     let Decoded::Incomplete { missing, .. } = decode(b"PUB", Phase::Init) else { panic!() };
