@@ -43,6 +43,7 @@ mod response;
 mod router;
 mod server;
 
+pub(crate) use self::path::unescape;
 pub use hyper::{HeaderMap, Method, StatusCode, header};
 
 pub use self::{

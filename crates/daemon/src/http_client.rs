@@ -1,165 +1,112 @@
-//! One HTTP request at a time, as daemons send them to each other: small, bounded in time and size.
+//! The HTTP requests that daemons make: one request a connection, bounded in time and size.
 
-use std::{io, time::Duration};
+mod answer;
+mod connect;
+mod error;
+mod exchange;
+mod request;
+mod trust;
+mod url;
+
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Request, StatusCode, client::conn::http1, header};
-use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{sync::Semaphore, time::timeout};
 
-/// The longest answer that is read.
+use self::{answer::Outcome, connect::LOOKUPS_MAX, exchange::exchange, request::Content};
+pub use self::{
+    error::RequestError,
+    trust::Trust,
+    url::{InvalidUrl, Url, append_form},
+};
+use crate::tls::MinVersion;
+
+/// The longest answer that is read unless a client has its own limit.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// The number of times that a server may send a request elsewhere.
+const DETOURS_MAX: usize = 10;
 
-/// How long a request may take.
+/// The time limits of a request.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// For connecting.
     pub connect: Duration,
-    /// For everything.
+    /// For everything, redirects included.
     pub request: Duration,
 }
 
-/// The reason why a request has no answer.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum GetError {
-    /// It took too long.
-    #[error("GET http://{address}{path}: no answer within {limit:?}")]
-    Timeout {
-        /// The server.
-        address: String,
-        /// The path that was asked for.
-        path: String,
-        /// How long was waited.
-        limit: Duration,
-    },
-    /// The server cannot be reached.
-    #[error("connect to {address}: {source}")]
-    Connect {
-        /// The server.
-        address: String,
-        /// The reason that the operating system gives.
-        source: io::Error,
-    },
-    /// The exchange broke off, or the answer is too long.
-    #[error("GET http://{address}{path}: {reason}")]
-    Exchange {
-        /// The server.
-        address: String,
-        /// The path that was asked for.
-        path: String,
-        /// The reason.
-        reason: String,
-    },
-    /// The server answered with another status than 200.
-    #[error("GET http://{address}{path}: got response {status} {body:?}")]
-    Status {
-        /// The server.
-        address: String,
-        /// The path that was asked for.
-        path: String,
-        /// Its status.
-        status: StatusCode,
-        /// The beginning of its answer.
-        body: String,
-    },
-}
-
-/// The body of the answer to `GET path` from the server at `address`, a `host:port`; `path` includes the query.
+/// Returns the body of the answer to `GET path` from the server at `address`, a `host:port`; `path` includes the query.
 ///
 /// # Errors
 /// When there is no answer in time or its status is not 200.
-pub async fn get(address: &str, path: &str, limits: Limits) -> Result<Bytes, GetError> {
-    let (address, path) = (address.to_owned(), path.to_owned());
-    match timeout(limits.request, exchange(&address, &path, limits.connect)).await {
-        Ok(result) => result,
-        Err(_) => Err(GetError::Timeout { address, path, limit: limits.request }),
-    }
+pub async fn get(address: &str, path: &str, limits: Limits) -> Result<Bytes, RequestError> {
+    Client::new(limits).get(&format!("http://{address}{path}").parse()?).await
 }
 
-async fn exchange(address: &str, path: &str, connect: Duration) -> Result<Bytes, GetError> {
-    let failed = |reason: String| GetError::Exchange {
-        address: address.to_owned(),
-        path: path.to_owned(),
-        reason,
-    };
-    let stream = match timeout(connect, TcpStream::connect(address)).await {
-        Ok(connected) => {
-            connected.map_err(|source| GetError::Connect { address: address.to_owned(), source })?
-        }
-        Err(_) => {
-            let (address, path) = (address.to_owned(), path.to_owned());
-            return Err(GetError::Timeout { address, path, limit: connect });
-        }
-    };
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(error.to_string()))?;
-    let request = Request::get(path)
-        .header(header::HOST, address)
-        .header(header::ACCEPT, "application/vnd.nsq; version=1.0")
-        .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| failed(error.to_string()))?;
-    let answer = async {
-        let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
-        let status = answer.status();
-        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
-        Ok::<_, String>((status, body.map_err(|error| error.to_string())?.to_bytes()))
-    };
-    // The connection only moves while it is polled beside its request.
-    let (_, answer) = tokio::join!(connection, answer);
-    let (status, body) = answer.map_err(failed)?;
-    if status == StatusCode::OK {
-        return Ok(body);
-    }
-    let body = String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
-    Err(GetError::Status { address: address.to_owned(), path: path.to_owned(), status, body })
+/// A client of HTTP and HTTPS servers.
+#[derive(Debug)]
+pub struct Client {
+    limits: Limits,
+    answer_bytes_max: usize,
+    trust: Trust,
+    lookups: Arc<Semaphore>,
 }
 
-#[cfg(test)]
-mod tests {
-    use tokio::net::TcpListener;
-    use tokio_util::sync::CancellationToken;
-
-    use super::*;
-    use crate::{
-        http::{Error, Request, Response, Router, serve},
-        log::Logger,
-    };
-
-    const PATIENT: Limits =
-        Limits { connect: Duration::from_secs(10), request: Duration::from_secs(10) };
-
-    async fn echo(request: Request) -> Result<Response, Error> {
-        match request.query()?.get("say") {
-            Some(word) => Ok(Response::text(word.to_owned())),
-            None => Err(Error::not_found("NOTHING_SAID")),
+impl Client {
+    /// A client that trusts the certificate authorities of the system.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            answer_bytes_max: ANSWER_BYTES_MAX,
+            trust: Trust::system(MinVersion::Tls12),
+            lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)),
         }
     }
 
-    #[tokio::test]
-    async fn an_answer_of_200_is_its_body_and_any_other_is_an_error() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let stop = CancellationToken::new();
-        let router = Router::new().get("/echo", echo);
-        let server = tokio::spawn(serve(listener, router, Logger::discard(), stop.clone()));
-        let body = get(&address, "/echo?say=hello", PATIENT).await.unwrap();
-        assert_eq!(&body[..], b"hello");
-        let error = get(&address, "/echo", PATIENT).await.unwrap_err();
-        assert!(matches!(error, GetError::Status { status: StatusCode::NOT_FOUND, .. }), "{error}");
-        stop.cancel();
-        server.await.unwrap().unwrap();
+    /// Refuses answers that are longer than this.
+    pub fn answers_up_to(self, bytes: usize) -> Self {
+        Self { answer_bytes_max: bytes, ..self }
     }
 
-    #[tokio::test]
-    async fn a_server_that_says_nothing_is_given_up() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let limits =
-            Limits { connect: Duration::from_secs(10), request: Duration::from_millis(20) };
-        let error = get(&address, "/", limits).await.unwrap_err();
-        assert!(matches!(error, GetError::Timeout { .. }), "{error}");
+    /// Sets which HTTPS servers are trusted.
+    pub fn trusting(self, trust: Trust) -> Self {
+        Self { trust, ..self }
+    }
+
+    /// Returns the body of the answer to a GET.
+    ///
+    /// # Errors
+    /// When there is no answer in time or its status is not 200.
+    pub async fn get(&self, url: &Url) -> Result<Bytes, RequestError> {
+        self.request(url, &Content::None).await
+    }
+
+    /// Returns the body of the answer to a POST of a JSON document.
+    ///
+    /// # Errors
+    /// When there is no answer in time or its status is not 200.
+    pub async fn post(&self, url: &Url, json: Bytes) -> Result<Bytes, RequestError> {
+        self.request(url, &Content::Json(json)).await
+    }
+
+    async fn request(&self, url: &Url, content: &Content) -> Result<Bytes, RequestError> {
+        let limit = self.limits.request;
+        match timeout(limit, self.follow(url.clone(), content)).await {
+            Ok(result) => result,
+            Err(_) => Err(RequestError::Timeout { address: url.address().to_owned(), limit }),
+        }
+    }
+
+    /// Sends the request where the servers say, until one gives an answer.
+    async fn follow(&self, mut url: Url, content: &Content) -> Result<Bytes, RequestError> {
+        for _ in 0..=DETOURS_MAX {
+            let answer = exchange(self, &url, content).await?;
+            match answer.outcome(&url, content) {
+                Outcome::Done(body) => return Ok(body),
+                Outcome::Elsewhere(next) => url = next,
+                Outcome::Failed(error) => return Err(error),
+            }
+        }
+        Err(RequestError::TooManyRedirects { url: url.to_string() })
     }
 }

@@ -26,6 +26,7 @@ use tokio_rustls::rustls::{
     version::{TLS12, TLS13},
 };
 
+pub(crate) use self::files::certificates;
 pub use self::https::{HANDSHAKE_TIME_MAX, HttpsListener};
 use self::watch::Stamp;
 use crate::log::Logger;
@@ -66,6 +67,17 @@ pub enum MinVersion {
     Tls12,
     /// TLS 1.3.
     Tls13,
+}
+
+impl MinVersion {
+    /// The versions that may be used.
+    pub(crate) fn and_newer(self) -> &'static [&'static SupportedProtocolVersion] {
+        const VERSIONS: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
+        match self {
+            Self::Tls12 => VERSIONS,
+            Self::Tls13 => &VERSIONS[..1],
+        }
+    }
 }
 
 /// The reason why files cannot be used for TLS.
@@ -202,15 +214,10 @@ impl Configs {
 }
 
 fn server_config(settings: &Settings) -> Result<ServerConfig, TlsError> {
-    const VERSIONS: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
-    let versions = match settings.min_version {
-        MinVersion::Tls12 => VERSIONS,
-        MinVersion::Tls13 => &VERSIONS[..1],
-    };
     let provider = Arc::new(ring::default_provider());
     let identity = files::identity(settings, &provider)?;
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(versions)
+        .with_protocol_versions(settings.min_version.and_newer())
         .expect("the provider knows both versions");
     let builder = match client_verifier(settings, provider)? {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
@@ -225,7 +232,7 @@ fn client_verifier(
     settings: &Settings,
     provider: Arc<CryptoProvider>,
 ) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
-    let authorities = settings.root_ca_file.as_deref().map(files::certificates).transpose()?;
+    let authorities = settings.root_ca_file.as_deref().map(certificates).transpose()?;
     Ok(match settings.client_auth {
         ClientAuth::NotRequested => None,
         ClientAuth::AnyCertificate => Some(client_auth::any(provider)),

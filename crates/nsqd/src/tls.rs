@@ -2,7 +2,7 @@
 
 use nsq_daemon::{
     log::Logger,
-    tls::{ClientAuth, MinVersion, ServerTls, Settings, TlsError},
+    tls::{ClientAuth, ServerTls, Settings, TlsError},
 };
 
 use crate::options::{TlsMinVersion, TlsOptions, TlsRequired};
@@ -51,9 +51,6 @@ fn settings(options: &TlsOptions) -> Settings {
             _ => ClientAuth::NotRequested,
         },
         root_ca_file: root_ca_file.map(Into::into),
-        min_version: match options.min_version {
-            TlsMinVersion::Tls10 | TlsMinVersion::Tls11 | TlsMinVersion::Tls12 => MinVersion::Tls12,
-            TlsMinVersion::Tls13 => MinVersion::Tls13,
-        },
+        min_version: options.min_version.spoken(),
     }
 }

@@ -2,11 +2,11 @@
 
 /// A text with `%` that is not followed by two hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct BadEscape;
+pub(crate) struct BadEscape;
 
 /// Replaces percent-escapes, and `+` by a space where `plus_is_space` (in queries). Bytes that are no UTF-8
 /// become U+FFFD, which no valid name contains.
-pub(super) fn unescape(text: &str, plus_is_space: bool) -> Result<String, BadEscape> {
+pub(crate) fn unescape(text: &str, plus_is_space: bool) -> Result<String, BadEscape> {
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {

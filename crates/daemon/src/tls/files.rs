@@ -60,7 +60,7 @@ fn contains_key(identity: &CertifiedKey) -> bool {
 }
 
 /// Reads the certificates in a file, at least one. Other things may stand beside them.
-pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&read(path)?)
         .collect::<Result<_, _>>()
         .map_err(|error| content(path, Problem::Pem(error)))?;

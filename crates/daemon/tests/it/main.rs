@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test helper that fails fails the test")]
 
 mod harness;
+mod http_client;
 mod http_limits;
 mod http_requests;
 mod http_shutdown;

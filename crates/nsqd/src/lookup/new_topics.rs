@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use nsq_daemon::http_client::{self, GetError, Limits};
+use nsq_daemon::http_client::{self, Limits, RequestError};
 use nsq_protocol::{ChannelName, TopicName};
 use serde::Deserialize;
 use tokio::{
@@ -39,7 +39,7 @@ struct Channels {
 #[derive(Debug, thiserror::Error)]
 enum QueryError {
     #[error(transparent)]
-    Get(#[from] GetError),
+    Get(#[from] RequestError),
     #[error("parsing response - {0}")]
     Response(#[from] serde_json::Error),
 }
@@ -136,7 +136,7 @@ async fn channels_elsewhere(node: &Node, topic: &TopicName, addresses: Vec<Strin
                 node.services.logger.warn(format_args!(
                     "failed to query nsqlookupd for channels to pre-create for topic {topic} - {error}"
                 ));
-                if let QueryError::Get(GetError::Timeout { address, .. }) = error {
+                if let QueryError::Get(RequestError::Timeout { address, .. }) = error {
                     found.timed_out.push(address);
                 }
             }

@@ -1,5 +1,6 @@
 //! The options of TLS.
 
+use nsq_daemon::tls::MinVersion;
 use nsq_options::{Kind, Setting, Value, read_bool};
 
 /// Who has to use TLS.
@@ -82,6 +83,14 @@ impl TlsMinVersion {
     /// The number of the version in the TLS protocol, as `/config` shows it.
     pub(crate) fn number(self) -> u16 {
         0x0301 + self as u16
+    }
+
+    /// The oldest version that is spoken.
+    pub(crate) fn spoken(self) -> MinVersion {
+        match self {
+            Self::Tls10 | Self::Tls11 | Self::Tls12 => MinVersion::Tls12,
+            Self::Tls13 => MinVersion::Tls13,
+        }
     }
 
     fn parse(text: &str) -> Option<Self> {
