@@ -12,7 +12,7 @@ type Graph = BTreeMap<String, BTreeSet<String>>;
 /// The floors of nsqd, from the ground up. A module imports from floors below its own, and within itself.
 const NSQD_FLOORS: &[&[&str]] = &[
     &["birth", "clock", "lock", "memory", "meters", "options"],
-    &["chores", "latency", "tls", "world"],
+    &["auth", "chores", "latency", "tls", "world"],
     &["topic"],
     &["node"],
     &["lookup", "session", "statsd"],

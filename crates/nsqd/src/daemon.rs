@@ -25,6 +25,7 @@ use self::{
     running::Running,
 };
 use crate::{
+    auth,
     http::{router, servers, starting},
     lookup::Lookup,
     node::{Node, OpenError},
@@ -89,15 +90,15 @@ impl Nsqd {
         mut options: Options,
         logger: Logger,
     ) -> Result<Self, StartError> {
-        refuse_unbuilt(&options)?;
         let lock = world.disk.lock(&options.data_path).map_err(OpenError::from)?;
         let tls = tls::load(&mut options.tls, &logger)?;
+        let auth = auth::load(&options, &logger)?;
         logger.info(format_args!("{}", version_line()));
         logger.info(format_args!("ID: {}", options.node_id));
         let listeners = Listeners::open(sockets, &options, tls.as_ref(), &logger).await?;
         let opening = tokio::task::spawn_blocking({
             let logger = logger.clone();
-            move || Node::open(world, lock, options, tls, logger)
+            move || Node::open(world, lock, options, tls, auth, logger)
         });
         let node = match &listeners.http {
             Some(listener) => starting::serve_while(listener, &logger, opening).await,
@@ -193,14 +194,6 @@ impl Nsqd {
         https_served?;
         stopped
     }
-}
-
-/// Refuses to serve in the clear when protection is asked for.
-fn refuse_unbuilt(options: &Options) -> Result<(), StartError> {
-    if !options.auth_http_addresses.is_empty() {
-        return Err(StartError::Unbuilt("AUTH"));
-    }
-    Ok(())
 }
 
 /// Spawns a task that nsqd cannot do without, and that is dropped when nsqd is asked to stop.

@@ -17,6 +17,7 @@
 //! # }
 //! ```
 
+mod auth;
 mod birth;
 mod chores;
 mod cli;

@@ -12,6 +12,8 @@
 //! 3. Nothing that waits for the disk is called on the worker thread, which serves other connections.
 
 mod answers;
+mod authorization;
+mod authorize;
 mod commands;
 mod common_name;
 mod create;
@@ -45,6 +47,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use self::{
     answers::{Answers, FlushFailed},
+    authorization::Authorization,
     commands::Subscription,
     create::Stop,
     gather::Gathered,
@@ -115,6 +118,8 @@ struct Session {
     phase: Phase,
     settings: Settings,
     subscription: Option<Subscription>,
+    /// `None` if everything is allowed.
+    authorization: Option<Box<Authorization>>,
     input: Input,
     gathered: Gathered,
     /// How often something was created for the command at the front of the input.
@@ -163,6 +168,7 @@ impl Session {
             phase: first_phase(&node),
             settings: Settings::new(&node.services.options),
             subscription: None,
+            authorization: Authorization::new(node.services.auth.as_ref()),
             input: Input::new(),
             gathered: Gathered::new(node.batch()),
             creation_tries: 0,
@@ -177,7 +183,7 @@ impl Session {
     async fn run(&mut self, transport: &mut Transport) -> Result<End, Broken> {
         while !self.client.is_closing() {
             match self.handle_input() {
-                Ok(()) => {}
+                Ok(()) | Err(Stop::Authorize) => {}
                 Err(Stop::Close) => break,
                 Err(Stop::Upgrade(upgrade)) => return Ok(End::Upgrade(upgrade)),
                 Err(Stop::Create(creation)) => {
@@ -239,7 +245,9 @@ impl Session {
             return Ok(Next::Close);
         }
         tokio::task::yield_now().await;
-        self.input.read_now(transport).await.map_err(Broken::Read)?;
+        if !self.is_authorizing() {
+            self.input.read_now(transport).await.map_err(Broken::Read)?;
+        }
         Ok(Next::Turn)
     }
 
@@ -268,7 +276,8 @@ impl Session {
     }
 
     async fn next_event(&mut self, transport: &mut Transport) -> Result<Event, Broken> {
-        let may_read = self.output.bytes() + self.answers.bytes() < OUTPUT_BYTES_MAX;
+        let may_read =
+            self.output.bytes() + self.answers.bytes() < OUTPUT_BYTES_MAX && !self.is_authorizing();
         let has_unsent = self.has_unsent(transport);
         let input = &mut self.input;
         let mut poll_transport = |cx: &mut Context<'_>| {
@@ -351,6 +360,10 @@ impl Session {
                 Ok(()) => {}
                 // An upgrade would need an answer.
                 Err(Stop::Close | Stop::Upgrade(_)) => return,
+                Err(Stop::Authorize) => {
+                    self.client.woken().await;
+                    continue;
+                }
                 Err(Stop::Create(creation)) => match self.create(*creation).await {
                     Ok(()) => continue,
                     Err(_) => return,

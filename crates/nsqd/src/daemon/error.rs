@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use nsq_daemon::net::ListenError;
+use nsq_daemon::{net::ListenError, tls::TlsError};
 use nsq_options::duration;
 
 use crate::{node::OpenError, tls::TlsStartError};
@@ -23,9 +23,9 @@ pub enum StartError {
     /// The TLS that was asked for is not possible.
     #[error("failed to instantiate nsqd - {0}")]
     Tls(#[from] TlsStartError),
-    /// The options ask for protection that is not built yet.
-    #[error("failed to instantiate nsqd - {0} is not available yet")]
-    Unbuilt(&'static str),
+    /// The certificate authorities of auth servers cannot be read.
+    #[error("failed to instantiate nsqd - failed to build client TLS config - {0}")]
+    ClientTls(#[from] TlsError),
     /// A thread cannot be started.
     #[error("failed to instantiate nsqd - start thread - {0}")]
     Thread(#[source] io::Error),

@@ -114,6 +114,12 @@ struct Connection {
     deflate: bool,
     snappy: bool,
     user_agent: String,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    authed: bool,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    auth_identity: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    auth_identity_url: String,
     topology_zone: String,
     topology_region: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -256,6 +262,9 @@ impl Connection {
             deflate: matches!(compression, Some(Compression::Deflate(_))),
             snappy: compression == Some(Compression::Snappy),
             user_agent: about.user_agent,
+            authed: about.authed,
+            auth_identity: about.auth_identity,
+            auth_identity_url: about.auth_identity_url,
             topology_zone: about.topology_zone,
             topology_region: about.topology_region,
             pub_counts: published.map(|(topic, count)| PubCount { topic, count }).collect(),

@@ -24,6 +24,7 @@ use super::{
     news::News,
 };
 use crate::{
+    auth::AuthServers,
     chores::queue::Errand,
     clock::{Clock, Reading},
     lock::lock,
@@ -72,6 +73,7 @@ impl Node {
         lock: DirLock,
         options: Options,
         tls: Option<ServerTls>,
+        auth: Option<AuthServers>,
         logger: Logger,
     ) -> Result<Arc<Self>, OpenError> {
         let metadata = Metadata::new(world.disk.clone(), &options.data_path);
@@ -84,6 +86,7 @@ impl Node {
         let services = Arc::new(Services {
             options,
             tls,
+            auth: auth.map(Arc::new),
             clock: Clock::new(world.clocks, start, Time(opened.now_ns)),
             logger,
             deadlines: Default::default(),

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use nsq_broker::Refusal;
 use nsq_log::{SegmentSpan, split_id};
-use nsq_protocol::{CLOSE_WAIT, ClientError, Code, Command, MessageId, OK, Phase};
+use nsq_protocol::{CLOSE_WAIT, Code, Command, MessageId, OK, Phase};
 
 use super::{
     Session,
@@ -59,7 +59,7 @@ impl Session {
             Command::Identify(body) => self.identify(body),
             Command::Sub { topic, channel } => self.sub(topic, channel),
             Command::Cls => self.cls(),
-            Command::Auth(_) => self.refuse(&ClientError::new(Code::AuthDisabled, "AUTH disabled")),
+            Command::Auth(secret) => self.auth(secret),
         }
     }
 
@@ -70,6 +70,9 @@ impl Session {
         delay: Option<Duration>,
         failure: Code,
     ) -> Result<(), Stop> {
+        if self.gathered.publishes.is_empty() {
+            self.authorize_publish(topic, failure)?;
+        }
         let publishes = &mut self.gathered.publishes;
         if publishes.is_empty() && !publishes.are_for(topic) {
             match self.node.live_topic(topic) {
@@ -145,6 +148,7 @@ impl Session {
     }
 
     fn sub(&mut self, topic: &str, channel: &str) -> Result<(), Stop> {
+        self.authorize_subscribe(topic, channel)?;
         let existing = self.node.existing_topic(topic);
         let existing = existing.and_then(|topic| Some((topic.recorded_channel(channel)?, topic)));
         let Some((found, found_topic)) = existing else {

@@ -20,6 +20,8 @@ pub(super) enum Stop {
     Create(Box<Creation>),
     /// The connection is upgraded. The command that asked for it has been handled.
     Upgrade(Box<Upgrade>),
+    /// The auth servers are being asked. The command that needs their answer stays in the input.
+    Authorize,
     /// The connection is over.
     Close,
 }
@@ -37,7 +39,7 @@ impl Stop {
     pub(super) fn handled_bytes(&self) -> usize {
         match self {
             Self::Upgrade(upgrade) => upgrade.command_bytes,
-            Self::Create(_) | Self::Close => 0,
+            Self::Create(_) | Self::Authorize | Self::Close => 0,
         }
     }
 }

@@ -18,7 +18,7 @@ pub(super) fn not_answered(code: Code, id: MessageId, why: Refusal) -> ClientErr
 }
 
 /// The command that a code is about.
-fn command_of(failure: Code) -> &'static str {
+pub(super) fn command_of(failure: Code) -> &'static str {
     let code = failure.as_str();
     code.strip_prefix("E_").and_then(|code| code.strip_suffix("_FAILED")).unwrap_or(code)
 }

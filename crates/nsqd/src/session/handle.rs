@@ -16,6 +16,7 @@ use super::{
 impl Session {
     /// Handles every whole command of the input; none is left gathered.
     pub(super) fn handle_input(&mut self) -> Result<(), Stop> {
+        self.await_permissions()?;
         let mut input = std::mem::take(&mut self.input.buffer);
         let (handled, result) = self.handle_commands(&input);
         if handled > 0 {
@@ -69,6 +70,9 @@ impl Session {
                 Err(stop) => Err(stop.after(bytes)),
             },
             Decoded::Ignored(bytes) => Ok(bytes),
+            Decoded::Incomplete { multi_pub: Some(topic), .. } => {
+                self.authorize_publish(topic, Code::MultiPubFailed).map(|()| 0)
+            }
             Decoded::Incomplete { .. } => Ok(0),
             Decoded::Rejected(rejection) => self.reject(&rejection).map(|()| 0),
             Decoded::LineTooLong => Err(Stop::Close),
@@ -76,6 +80,9 @@ impl Session {
     }
 
     fn reject(&mut self, rejection: &Rejection) -> Result<(), Stop> {
+        if let Some(topic) = &rejection.creates {
+            self.authorize_publish(topic.as_str(), Code::MultiPubFailed)?;
+        }
         match &rejection.creates {
             // The client is refused in any case, once its topic exists.
             Some(topic) if self.node.existing_topic(topic.as_str()).is_none() => {

@@ -49,6 +49,10 @@ pub(crate) struct About {
     pub(crate) topology_region: String,
     pub(crate) topology_zone: String,
     pub(crate) upgrades: Upgrades,
+    /// The auth servers have granted something.
+    pub(crate) authed: bool,
+    pub(crate) auth_identity: String,
+    pub(crate) auth_identity_url: String,
     /// Messages published, by topic.
     pub(crate) pub_counts: BTreeMap<String, u64>,
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use nsq_daemon::{log::Logger, tls::ServerTls};
 
 use crate::{
+    auth::AuthServers,
     chores::{deadlines::Deadlines, health::Health, queue::Queue},
     clock::Clock,
     latency::{Latencies, LatencyReport, LatencyWindow},
@@ -17,6 +18,8 @@ pub(crate) struct Services {
     pub(crate) options: Options,
     /// The certificate, if there is one.
     pub(crate) tls: Option<ServerTls>,
+    /// The servers that decide what clients may do, if any.
+    pub(crate) auth: Option<Arc<AuthServers>>,
     pub(crate) clock: Clock,
     pub(crate) logger: Logger,
     pub(crate) deadlines: Deadlines,

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test helper that fails fails the test")]
 
 mod answers;
+mod auth;
 mod cold;
 mod compression;
 mod crowd;
