@@ -10,7 +10,7 @@ import (
 // publishAndConsume spreads messages over all nodes, half as single publishes and half in
 // batches, and expects each of them exactly once on each of two channels.
 func publishAndConsume(c cluster) error {
-	return roundTrip(c, "publish_and_consume", 5000, nsq.NewConfig())
+	return roundTrip(c, "publish_and_consume", 5000, c.config())
 }
 
 // discovery finds all nodes through the nsqlookupds, then does the same with fewer messages.
@@ -20,21 +20,9 @@ func discovery(c cluster) error {
 			return err
 		}
 	}
-	config := nsq.NewConfig()
+	config := c.config()
 	config.LookupdPollInterval = 100 * time.Millisecond
 	return roundTrip(c, "discovery", 600, config)
-}
-
-func deflate(c cluster) error {
-	config := nsq.NewConfig()
-	config.Deflate = true
-	return roundTrip(c.only(), "deflate", 600, config)
-}
-
-func snappy(c cluster) error {
-	config := nsq.NewConfig()
-	config.Snappy = true
-	return roundTrip(c.only(), "snappy", 600, config)
 }
 
 func roundTrip(c cluster, topic string, total int, config *nsq.Config) error {

@@ -37,7 +37,7 @@ func durablePublish(c cluster) error {
 	if err := c.createChannel(durableTopic, untouchedChannel); err != nil {
 		return err
 	}
-	config := nsq.NewConfig()
+	config := c.config()
 	config.MaxInFlight = 300
 	held, err := c.subscribe(durableTopic, heldChannel, config)
 	if err != nil {
@@ -145,7 +145,7 @@ func durableVerify(c cluster) error {
 }
 
 func drain(c cluster, channel string, missing map[int]bool, dueTimes map[int]int64) error {
-	config := nsq.NewConfig()
+	config := c.config()
 	config.MaxInFlight = 500
 	s, err := c.subscribe(durableTopic, channel, config)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 // timeout makes the client hang up by itself when heartbeats do not come; nsqd hangs up
 // when they are not answered.
 func heartbeats(c cluster) error {
-	config := nsq.NewConfig()
+	config := c.config()
 	config.HeartbeatInterval = time.Second
 	config.ReadTimeout = 3 * time.Second
 	c = c.only()
@@ -60,7 +60,7 @@ func heartbeats(c cluster) error {
 // what it never got goes to the next one, at its first attempt.
 func stop(c cluster) error {
 	const total, held = 20, 5
-	config := nsq.NewConfig()
+	config := c.config()
 	config.MaxInFlight = held
 	s, err := c.single("stop", config)
 	if err != nil {
@@ -109,7 +109,7 @@ func stop(c cluster) error {
 }
 
 func expectRest(c cluster, finished map[int]bool, total int) error {
-	next, err := c.subscribe("stop", "channel", nsq.NewConfig())
+	next, err := c.subscribe("stop", "channel", c.config())
 	if err != nil {
 		return err
 	}
@@ -134,7 +134,7 @@ func expectRest(c cluster, finished map[int]bool, total int) error {
 // badTopic publishes to a name nsqd refuses: the error reaches the caller and the producer
 // goes on, on a new connection because nsqd closes the old one.
 func badTopic(c cluster) error {
-	s, err := c.single("bad_topic", nsq.NewConfig())
+	s, err := c.single("bad_topic", c.config())
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,9 @@
 // Command interop runs one scenario of go-nsq against the nsqd processes named in the
 // environment: NSQD_TCP and NSQD_HTTP hold their addresses, separated by commas, and STATE
 // the folder in which the two halves of the durable scenario leave each other notes, LATE_MS
-// how late a message may come for which nsqd had to wait.
+// how late a message may come for which nsqd had to wait. TRANSPORT names the layers between
+// client and nsqd, joined with +; CERTIFICATES is the folder of the certificates and
+// AUTH_SECRET the secret they take.
 package main
 
 import (
@@ -19,8 +21,8 @@ var scenarios = map[string]func(cluster) error{
 	"timeout":             timeout,
 	"deferred":            deferred,
 	"discovery":           discovery,
-	"deflate":             deflate,
-	"snappy":              snappy,
+	"transport":           overTransport,
+	"refused":             refused,
 	"heartbeats":          heartbeats,
 	"stop":                stop,
 	"bad_topic":           badTopic,
@@ -39,10 +41,12 @@ func main() {
 		os.Exit(64)
 	}
 	nodes := cluster{
-		late:    time.Duration(lateMs) * time.Millisecond,
-		tcp:     strings.Split(os.Getenv("NSQD_TCP"), ","),
-		http:    strings.Split(os.Getenv("NSQD_HTTP"), ","),
-		state:   os.Getenv("STATE"),
+		late:  time.Duration(lateMs) * time.Millisecond,
+		tcp:   strings.Split(os.Getenv("NSQD_TCP"), ","),
+		http:  strings.Split(os.Getenv("NSQD_HTTP"), ","),
+		state: os.Getenv("STATE"),
+		transport: parseTransport(
+			os.Getenv("TRANSPORT"), os.Getenv("CERTIFICATES"), os.Getenv("AUTH_SECRET")),
 		lookupd: strings.FieldsFunc(os.Getenv("LOOKUPD_HTTP"), func(r rune) bool { return r == ',' }),
 	}
 	if err := scenarios[os.Args[1]](nodes); err != nil {

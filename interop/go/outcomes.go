@@ -35,7 +35,7 @@ func (s *single) settled() error {
 
 // requeue sends a message back at once and then with a delay; attempts count up.
 func requeue(c cluster) error {
-	config := nsq.NewConfig()
+	config := c.config()
 	config.BackoffMultiplier = 100 * time.Millisecond
 	s, err := c.single("requeue", config)
 	if err != nil {
@@ -81,7 +81,7 @@ func requeue(c cluster) error {
 
 // touch keeps a message for three times its timeout.
 func touch(c cluster) error {
-	config := nsq.NewConfig()
+	config := c.config()
 	config.MsgTimeout = msgTimeout
 	s, err := c.single("touch", config)
 	if err != nil {
@@ -117,7 +117,7 @@ func touch(c cluster) error {
 // timeout leaves a message unanswered: it comes again, and an answer to a delivery that is
 // over is refused without harm to the connection.
 func timeout(c cluster) error {
-	config := nsq.NewConfig()
+	config := c.config()
 	config.MsgTimeout = msgTimeout
 	s, err := c.single("timeout", config)
 	if err != nil {
@@ -160,7 +160,7 @@ func timeout(c cluster) error {
 // deferred publishes with a delay and without: the second overtakes, the first is on time.
 func deferred(c cluster) error {
 	const delay = 800 * time.Millisecond
-	config := nsq.NewConfig()
+	config := c.config()
 	config.MaxInFlight = 10
 	s, err := c.single("deferred", config)
 	if err != nil {

@@ -20,24 +20,32 @@ type cluster struct {
 	state string
 	late  time.Duration
 	// lookupd holds the nsqlookupds through which a consumer finds the nsqds, if it is to.
-	lookupd []string
+	lookupd   []string
+	transport transport
 }
 
 // patience bounds every wait for something that should happen at once.
 const patience = 10 * time.Second
 
 type channelStats struct {
-	Name         string `json:"channel_name"`
-	Depth        int    `json:"depth"`
-	InFlight     int    `json:"in_flight_count"`
-	Deferred     int    `json:"deferred_count"`
-	MessageCount int    `json:"message_count"`
-	RequeueCount int    `json:"requeue_count"`
-	TimeoutCount int    `json:"timeout_count"`
-	ClientCount  int    `json:"client_count"`
-	Clients      []struct {
-		RemoteAddress string `json:"remote_address"`
-	} `json:"clients"`
+	Name         string        `json:"channel_name"`
+	Depth        int           `json:"depth"`
+	InFlight     int           `json:"in_flight_count"`
+	Deferred     int           `json:"deferred_count"`
+	MessageCount int           `json:"message_count"`
+	RequeueCount int           `json:"requeue_count"`
+	TimeoutCount int           `json:"timeout_count"`
+	ClientCount  int           `json:"client_count"`
+	Clients      []clientStats `json:"clients"`
+}
+
+type clientStats struct {
+	RemoteAddress string `json:"remote_address"`
+	TLS           bool   `json:"tls"`
+	Snappy        bool   `json:"snappy"`
+	Deflate       bool   `json:"deflate"`
+	Authed        bool   `json:"authed"`
+	AuthIdentity  string `json:"auth_identity"`
 }
 
 type nodeStats struct {
@@ -46,8 +54,8 @@ type nodeStats struct {
 		Channels []channelStats `json:"channels"`
 	} `json:"topics"`
 	Producers []struct {
-		RemoteAddress string `json:"remote_address"`
-		PubCounts     []struct {
+		clientStats
+		PubCounts []struct {
 			Topic string `json:"topic"`
 		} `json:"pub_counts"`
 	} `json:"producers"`

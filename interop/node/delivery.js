@@ -18,14 +18,6 @@ async function discovery(cluster) {
   await roundTrip(cluster, 'discovery', 600, {lookupdPollInterval: 1, lookupdPollJitter: 0.01})
 }
 
-function deflate(cluster) {
-  return roundTrip(cluster.only(), 'deflate', 600, {deflate: true})
-}
-
-function snappy(cluster) {
-  return roundTrip(cluster.only(), 'snappy', 600, {snappy: true})
-}
-
 async function roundTrip(cluster, topic, total, options) {
   const channels = CHANNELS
   const readers = []
@@ -35,7 +27,7 @@ async function roundTrip(cluster, topic, total, options) {
   const share = total / cluster.tcp.length
   await Promise.all([
     ...cluster.tcp.map((_, node) =>
-      publishShare(cluster, node, topic, node * share, (node + 1) * share, options)
+      publishShare(cluster, node, topic, node * share, (node + 1) * share)
     ),
     ...readers.map((reader) => expectEach(reader, total)),
   ])
@@ -55,8 +47,8 @@ async function roundTrip(cluster, topic, total, options) {
   }
 }
 
-async function publishShare(cluster, node, topic, from, to, options) {
-  const writer = await cluster.writer(node, options)
+async function publishShare(cluster, node, topic, from, to) {
+  const writer = await cluster.writer(node)
   const middle = Math.floor((from + to) / 2)
   for (let n = from; n < middle; n++) await writer.send(topic, body(n))
   for (let n = middle; n < to; n += 50) {
@@ -78,4 +70,4 @@ async function expectEach(reader, total) {
   }
 }
 
-module.exports = {deflate, discovery, publishAndConsume, snappy}
+module.exports = {discovery, publishAndConsume, roundTrip}

@@ -2,20 +2,22 @@
 //
 // NSQD_TCP and NSQD_HTTP hold their addresses, separated by commas, STATE the folder in which
 // the two halves of the durable scenario leave each other notes, LATE_MS how late a message may
-// come for which nsqd had to wait.
+// come for which nsqd had to wait. TRANSPORT names the layers between client and nsqd, joined
+// with +; CERTIFICATES is the folder of the certificates and AUTH_SECRET the secret they take.
 'use strict'
 
 const delivery = require('./delivery')
 const durable = require('./durable')
 const lifecycle = require('./lifecycle')
 const outcomes = require('./outcomes')
+const secured = require('./secured')
 const {Cluster} = require('./support')
 
 const SCENARIOS = {
   publish_and_consume: delivery.publishAndConsume,
   discovery: delivery.discovery,
-  deflate: delivery.deflate,
-  snappy: delivery.snappy,
+  transport: secured.overTransport,
+  refused: secured.refused,
   requeue: outcomes.requeue,
   touch: outcomes.touch,
   timeout: outcomes.timeout,

@@ -4,6 +4,7 @@
 const {strict: assert} = require('assert')
 const {setTimeout: sleep} = require('timers/promises')
 const nsq = require('nsqjs')
+const {Transport} = require('./transport')
 
 // Bounds every wait for something that should happen at once.
 const PATIENCE_MS = 10_000
@@ -21,19 +22,21 @@ async function eventually(what, holds) {
 // The nsqd processes a scenario talks to.
 class Cluster {
   // `lookupd` holds the nsqlookupds through which a reader finds the nsqds, if it is to.
-  constructor(tcp, http, state, lateMs, lookupd = []) {
-    Object.assign(this, {tcp, http, state, lateMs, lookupd})
+  constructor(tcp, http, state, lateMs, transport, lookupd = []) {
+    Object.assign(this, {tcp, http, state, lateMs, transport, lookupd})
   }
 
   static fromEnvironment() {
     const {NSQD_TCP, NSQD_HTTP, STATE, LATE_MS, LOOKUPD_HTTP = ''} = process.env
     const lookupd = LOOKUPD_HTTP.split(',').filter(Boolean)
-    return new Cluster(NSQD_TCP.split(','), NSQD_HTTP.split(','), STATE, Number(LATE_MS), lookupd)
+    const [tcp, http] = [NSQD_TCP, NSQD_HTTP].map((addresses) => addresses.split(','))
+    return new Cluster(tcp, http, STATE, Number(LATE_MS), Transport.fromEnvironment(), lookupd)
   }
 
   // Narrows the cluster to its first node.
   only() {
-    return new Cluster(this.tcp.slice(0, 1), this.http.slice(0, 1), this.state, this.lateMs)
+    const [tcp, http] = [this.tcp, this.http].map((addresses) => addresses.slice(0, 1))
+    return new Cluster(tcp, http, this.state, this.lateMs, this.transport)
   }
 
   async stats(node = 0) {
@@ -86,7 +89,11 @@ class Cluster {
     const foundBy = this.lookupd.length
       ? {lookupdHTTPAddresses: this.lookupd}
       : {nsqdTCPAddresses: this.tcp}
-    const reader = new InboxReader(topic, channel, {...foundBy, ...options})
+    const reader = new InboxReader(topic, channel, {
+      ...this.transport.options(),
+      ...foundBy,
+      ...options,
+    })
     reader.connect()
     await this.waitFor(topic, channel, 'one subscriber', (c) => c.client_count >= 1)
     return reader
@@ -94,17 +101,25 @@ class Cluster {
 
   async writer(node = 0, options = {}) {
     const [host, port] = this.tcp[node].split(':')
-    const writer = new AwaitableWriter(host, Number(port), options)
+    const writer = new AwaitableWriter(host, Number(port), {
+      ...this.transport.options(),
+      ...options,
+    })
     await writer.open()
     return writer
+  }
+
+  // The connections that have published to a topic.
+  async producers(topic) {
+    return ((await this.stats()).producers ?? []).filter((producer) =>
+      producer.pub_counts?.some((count) => count.topic === topic)
+    )
   }
 
   // Both sockets of a scenario as nsqd sees them: a reconnect would change them.
   async connections(topic) {
     const {clients} = await this.channel(topic)
-    const producers = ((await this.stats()).producers ?? []).filter((producer) =>
-      producer.pub_counts?.some((count) => count.topic === topic)
-    )
+    const producers = await this.producers(topic)
     assert.deepEqual([clients.length, producers.length], [1, 1], 'consumers and producers')
     return [...clients, ...producers].map((c) => c.remote_address)
   }

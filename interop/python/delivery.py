@@ -2,8 +2,7 @@
 
 import asyncio
 
-from support import Unsupported, body, check, number_of
-
+from support import body, check, number_of
 
 CHANNELS = ["first", "second"]
 
@@ -72,9 +71,3 @@ async def expect_each(reader, total):
         )
         seen.add(n)
         message.finish()
-
-
-async def compression(_cluster):
-    # It says "would block" with an OSError without errno, which Tornado 6 takes for a broken
-    # socket; whether that happens depends on how the bytes fall into packets.
-    raise Unsupported("pynsq 0.9.1 loses compressed connections with Tornado 6")

@@ -2,7 +2,8 @@
 
 NSQD_TCP and NSQD_HTTP hold their addresses, separated by commas, STATE the folder in which
 the two halves of the durable scenario leave each other notes, LATE_MS how late a message may
-come for which nsqd had to wait.
+come for which nsqd had to wait. TRANSPORT names the layers between client and nsqd, joined
+with +; CERTIFICATES is the folder of the certificates and AUTH_SECRET the secret they take.
 """
 
 import asyncio
@@ -12,13 +13,14 @@ import delivery
 import durable
 import lifecycle
 import outcomes
-from support import Broken, Cluster, Unsupported
+import secured
+from support import Broken, Cluster
 
 SCENARIOS = {
     "publish_and_consume": delivery.publish_and_consume,
     "discovery": delivery.discovery,
-    "deflate": delivery.compression,
-    "snappy": delivery.compression,
+    "transport": secured.over_transport,
+    "refused": secured.refused,
     "requeue": outcomes.requeue,
     "touch": outcomes.touch,
     "timeout": outcomes.timeout,
@@ -40,9 +42,6 @@ def main():
     except Broken as broken:
         print(broken, file=sys.stderr)
         return 1
-    except Unsupported as unsupported:
-        print(unsupported, file=sys.stderr)
-        return 77
     return 0
 
 

@@ -8,6 +8,7 @@ import urllib.parse
 import urllib.request
 
 import nsq
+from transport import Transport
 
 # Bounds every wait for something that should happen at once, in seconds.
 PATIENCE = 10.0
@@ -17,10 +18,6 @@ TICK = 0.01
 
 class Broken(Exception):
     """A promise of nsqd that was not kept."""
-
-
-class Unsupported(Exception):
-    """Something this client cannot do."""
 
 
 def check(holds, text):
@@ -39,11 +36,12 @@ async def eventually(what, holds):
 class Cluster:
     """The nsqd processes a scenario talks to."""
 
-    def __init__(self, tcp, http, state, late, lookupd=()):
+    def __init__(self, tcp, http, state, late, transport, lookupd=()):
         self.tcp = tcp
         self.http = http
         self.state = state
         self.late = late
+        self.transport = transport
         # The nsqlookupds through which a reader finds the nsqds, if it is to.
         self.lookupd = list(lookupd)
 
@@ -54,12 +52,13 @@ class Cluster:
             os.environ["NSQD_HTTP"].split(","),
             os.environ.get("STATE"),
             int(os.environ["LATE_MS"]) / 1000,
+            Transport.from_environment(),
             [a for a in os.environ.get("LOOKUPD_HTTP", "").split(",") if a],
         )
 
     def only(self):
         """Narrows the cluster to its first node."""
-        return Cluster(self.tcp[:1], self.http[:1], self.state, self.late)
+        return Cluster(self.tcp[:1], self.http[:1], self.state, self.late, self.transport)
 
     def stats(self, node=0):
         with urllib.request.urlopen(f"http://{self.http[node]}/stats?format=json") as answer:
@@ -95,7 +94,9 @@ class Cluster:
     def create_everywhere(self, topic, channel):
         """Makes a channel on every node."""
         for node in self.http:
-            Cluster(self.tcp, [node], self.state, self.late).create_channel(topic, channel)
+            Cluster(self.tcp, [node], self.state, self.late, self.transport).create_channel(
+                topic, channel
+            )
 
     def create_channel(self, topic, channel):
         """Makes a channel on the first node without subscribing to it."""
@@ -115,23 +116,29 @@ class Cluster:
             }
         else:
             found_by = {"nsqd_tcp_addresses": list(self.tcp)}
-        reader = InboxReader(topic=topic, channel=channel, **found_by, **options)
+        options = {**self.transport.options(), **found_by, **options}
+        reader = InboxReader(topic=topic, channel=channel, **options)
         await self.wait_for(topic, channel, "one subscriber", lambda c: c["client_count"] >= 1)
         return reader
 
     async def writer(self, node=0, **options):
-        writer = AwaitableWriter([self.tcp[node]], reconnect_interval=0.1, **options)
+        options = {**self.transport.options(), "reconnect_interval": 0.1, **options}
+        writer = AwaitableWriter([self.tcp[node]], **options)
         await eventually("writer connected", lambda: bool(writer.conns))
         return writer
 
-    def connections(self, topic):
-        """Both sockets of a scenario as nsqd sees them: a reconnect would change them."""
-        clients = self.channel(topic, "channel")["clients"]
-        producers = [
+    def producers(self, topic):
+        """The connections that have published to a topic."""
+        return [
             producer
             for producer in self.stats()["producers"] or []
             if any(count["topic"] == topic for count in producer.get("pub_counts", []))
         ]
+
+    def connections(self, topic):
+        """Both sockets of a scenario as nsqd sees them: a reconnect would change them."""
+        clients = self.channel(topic, "channel")["clients"]
+        producers = self.producers(topic)
         check(
             len(clients) == len(producers) == 1,
             f"{len(clients)} consumers and {len(producers)} producers",
