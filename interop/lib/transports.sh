@@ -48,20 +48,28 @@ run_transport() { # LANGUAGE TRANSPORT
         return
     fi
     prepare_transport "$1" "$2" || { report FAIL "$1" "$2" "the client could not be installed"; return; }
-    case $2 in
-        auth) start_auth "$name" ;;
-        unix) start_unix "$name" ;;
-        *certificate* | "$refused") start_secured "$name" ;;
-        *) start_plain "$name" ;;
-    esac || { report FAIL "$1" "$2" "nsqd did not start"; return; }
-    case $2 in
-        "$refused") TRANSPORT=tls+certificate+auth run_program refused "$output" ;;
-        *) TRANSPORT=$2 run_program transport "$output" ;;
-    esac
-    code=$?
-    stop_all "$1" "${nsqds[@]}"
+    if start_transport "$2" "$name"; then
+        case $2 in
+            "$refused") TRANSPORT=tls+certificate+auth run_program refused "$output" ;;
+            *) TRANSPORT=$2 run_program transport "$output" ;;
+        esac
+        code=$?
+    else
+        echo "nsqd or a server beside it did not start" >"$output"
+        code=1
+    fi
+    stop_all "$1" "${nsqds[@]+"${nsqds[@]}"}"
     for name in "${servers[@]+"${servers[@]}"}"; do stop_nsqd "$name" KILL; done
     judge $code "$1" "$2" "$began" "$output" "$scratch/$1-$2"-*.log
+}
+
+start_transport() { # TRANSPORT NAME
+    case $1 in
+        auth) start_auth "$2" ;;
+        unix) start_unix "$2" ;;
+        *certificate* | "$refused") start_secured "$2" ;;
+        *) start_plain "$2" ;;
+    esac
 }
 
 # pynsq needs an older Tornado for compression.
