@@ -40,7 +40,7 @@ run_transports() { # LANGUAGE
 }
 
 run_transport() { # LANGUAGE TRANSPORT
-    local began=$EPOCHREALTIME output=$scratch/$1-$2.out name=$1-$2-nsqd servers=() nsqds=() code
+    local began=$EPOCHREALTIME output=$scratch/$1-$2.out name=$1-$2-nsqd servers=() nsqds=() code=
     local program=("${program[@]}")
     if ! make_certificates; then
         report FAIL "$1" "$2" "no certificates"
@@ -54,13 +54,14 @@ run_transport() { # LANGUAGE TRANSPORT
             *) TRANSPORT=$2 run_program transport "$output" ;;
         esac
         code=$?
-    else
-        echo "nsqd or a server beside it did not start" >"$output"
-        code=1
     fi
     stop_all "$1" "${nsqds[@]+"${nsqds[@]}"}"
     for name in "${servers[@]+"${servers[@]}"}"; do stop_nsqd "$name" KILL; done
-    judge $code "$1" "$2" "$began" "$output" "$scratch/$1-$2"-*.log
+    if [ -n "$code" ]; then
+        judge "$code" "$1" "$2" "$began" "$output" "$scratch/$1-$2"-*.log
+    else
+        report FAIL "$1" "$2" "nsqd or a server beside it did not start"
+    fi
 }
 
 start_transport() { # TRANSPORT NAME
