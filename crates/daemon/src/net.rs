@@ -5,6 +5,7 @@ mod address;
 mod listen;
 mod remote;
 mod socket;
+mod unix;
 
 pub use self::{
     accept::{Listener, accept},

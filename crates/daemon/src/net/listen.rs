@@ -1,13 +1,9 @@
 //! Listening on a TCP port or a unix socket.
 
 use std::{
-    fs, io,
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::{
-        fd::OwnedFd,
-        unix::fs::{FileTypeExt, MetadataExt},
-    },
-    path::{Path, PathBuf},
+    os::fd::OwnedFd,
     sync::Arc,
 };
 
@@ -15,9 +11,15 @@ use rustix::{
     io::Errno,
     net::{AddressFamily, getsockname, sockopt},
 };
-use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream, lookup_host};
+use tokio::net::{TcpListener, TcpSocket, UnixListener, lookup_host};
 
-use super::{accept::Listener, address::Address, remote::Remote, socket::Socket};
+use super::{
+    accept::Listener,
+    address::Address,
+    remote::Remote,
+    socket::Socket,
+    unix::{self, SocketFile},
+};
 
 /// The connections that may wait to be accepted. The operating system has a limit of its own, usually this one.
 const BACKLOG: u32 = 4096;
@@ -82,7 +84,8 @@ pub async fn bind(address: &Address) -> io::Result<AnyListener> {
     let inner = match address {
         Address::Tcp { host, port } => Inner::Tcp(bind_tcp(host, *port).await?),
         Address::Unix(path) => {
-            Inner::Unix { listener: bind_unix(path).await?, _file: SocketFile::at(path) }
+            let (listener, file) = unix::bind(path).await?;
+            Inner::Unix { listener, _file: file }
         }
     };
     Ok(AnyListener(Arc::new(inner)))
@@ -121,55 +124,6 @@ fn listen_on(socket: TcpSocket, address: SocketAddr) -> io::Result<TcpListener> 
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
-}
-
-/// Listens on a path. The socket that a killed process has left there is replaced: nothing listens on it.
-///
-/// Of two processes that replace the same one at the same time, one may end up unreachable. They are told to use the
-/// same address then, which can only work for one of them.
-async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_abandoned(path).await => {
-            fs::remove_file(path)?;
-            UnixListener::bind(path)
-        }
-        bound => bound,
-    }
-}
-
-/// Returns whether a path is a socket that no process listens on.
-async fn is_abandoned(path: &Path) -> bool {
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
-    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-    is_socket && UnixStream::connect(path).await.is_err_and(refused)
-}
-
-/// The file of a unix socket, removed when dropped.
-#[derive(Debug)]
-struct SocketFile {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-}
-
-impl SocketFile {
-    fn at(path: &Path) -> Option<Self> {
-        // The folder that is the current one may be another later.
-        let path = std::path::absolute(path).ok()?;
-        let file = fs::symlink_metadata(&path).ok()?;
-        Some(Self { path, device: file.dev(), inode: file.ino() })
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let is_this = |file: fs::Metadata| (file.dev(), file.ino()) == (self.device, self.inode);
-        // A file that another process has put there meanwhile is not ours to remove.
-        if fs::symlink_metadata(&self.path).is_ok_and(is_this) {
-            // A file that stays is replaced at the next start.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
 }
 
 impl AnyListener {
@@ -256,11 +210,7 @@ impl Listener for AnyListener {
             Inner::Tcp(listener) => listener
                 .local_addr()
                 .map_or_else(|error| error.to_string(), |address| address.to_string()),
-            Inner::Unix { listener, .. } => {
-                let address = listener.local_addr().ok();
-                let path = address.as_ref().and_then(|address| address.as_pathname());
-                path.map_or_else(|| "@".to_owned(), |path| path.display().to_string())
-            }
+            Inner::Unix { listener, .. } => unix::name(listener),
         }
     }
 }

@@ -73,6 +73,18 @@ async fn a_socket_file_that_a_killed_process_left_is_replaced() {
 }
 
 #[tokio::test]
+async fn a_name_with_an_at_sign_is_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    // Unique on the machine, as the name of the folder is.
+    let name = folder.path().file_name().unwrap().to_str().unwrap();
+    let mut listener = listen(&format!("@{name}")).await.unwrap();
+    assert_eq!(listener.local(), format!("@{name}"));
+    let _client = UnixStream::connect(format!("\0{name}")).await.unwrap();
+    assert_eq!(listener.accept().await.unwrap().1, Remote::Unix);
+    assert!(!Path::new(&format!("@{name}")).exists());
+}
+
+#[tokio::test]
 async fn a_path_in_use_is_refused_and_left_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let (path, file) = (folder.path().join("s"), folder.path().join("f"));
