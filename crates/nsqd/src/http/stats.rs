@@ -272,7 +272,7 @@ impl Connection {
             tls_cipher_suite: shown(|tls| &tls.cipher_suite),
             tls_version: shown(|tls| &tls.version),
             tls_negotiated_protocol: shown(|tls| &tls.protocol),
-            // Of a time when it could be otherwise.
+            // Always true with TLS, as in NSQ.
             tls_negotiated_protocol_is_mutual: tls.is_some(),
         }
     }

@@ -194,7 +194,7 @@ impl Transport {
 }
 
 impl Layered {
-    /// Layers give their data in small portions, so all that are there are taken.
+    /// Reads until nothing more is there or `buffer` is full: layers return their data in small portions.
     fn poll_read(
         &mut self,
         buffer: &mut BytesMut,

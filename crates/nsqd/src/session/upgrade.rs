@@ -84,7 +84,10 @@ impl Session {
 
     /// Sends everything that belongs before an upgrade.
     async fn finish_layer(&mut self, transport: &mut Transport) -> Option<()> {
-        self.release_answers().await.ok()?;
+        if self.release_answers().await.is_err() {
+            transport.finish(&mut self.output, FAREWELL).await;
+            return None;
+        }
         let written = timeout(UPGRADE_TIME_MAX, transport.write_all(&mut self.output)).await;
         match written.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(()) => Some(()),
