@@ -100,10 +100,9 @@ impl Nsqd {
             let logger = logger.clone();
             move || Node::open(world, lock, options, tls, auth, logger)
         });
-        let node = match &listeners.http {
-            Some(listener) => starting::serve_while(listener, &logger, opening).await,
-            None => opening.await,
-        };
+        let https = listeners.https.as_ref().map(|https| &https.listener);
+        let http = listeners.http.as_ref();
+        let node = starting::serve_while(http, https, &logger, opening).await;
         let node = node.map_err(StartError::Panicked)??;
         let (tcp_port, http_port) = listeners.ports();
         node.listens_on(tcp_port, http_port);
@@ -236,8 +235,11 @@ async fn serve(
         token.cancelled().await;
         tokio::time::sleep(HTTP_DRAIN).await;
     };
-    tokio::select! {
+    let served = tokio::select! {
         served = server.serve(listener, token.clone()) => served,
         () = too_late => Ok(()),
-    }
+    };
+    // A broken listener ends the daemon.
+    token.cancel();
+    served
 }

@@ -18,17 +18,17 @@ pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 const IN_CLEAR: &[u8] =
     b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 
-/// Accepts TLS connections for HTTP.
-#[derive(Debug)]
+/// Accepts TLS connections for HTTP. Clones share the listener.
+#[derive(Debug, Clone)]
 pub struct HttpsListener {
-    tcp: TcpListener,
+    tcp: Arc<TcpListener>,
     tls: ServerTls,
 }
 
 impl HttpsListener {
     /// A listener whose connections are secured by `tls`.
     pub fn new(tcp: TcpListener, tls: ServerTls) -> Self {
-        Self { tcp, tls }
+        Self { tcp: Arc::new(tcp), tls }
     }
 }
 

@@ -1,11 +1,12 @@
-//! The HTTP port while the data folder is being opened.
+//! The HTTP ports while the data folder is being opened.
 
 use std::{pin::pin, time::Duration};
 
 use nsq_daemon::{
-    http::{self, Request, Response, Router, StatusCode},
+    http::{Request, Response, Router, Server, StatusCode},
     log::Logger,
-    net::AnyListener,
+    net::{AnyListener, Listener},
+    tls::HttpsListener,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -14,9 +15,10 @@ use super::health::{LIVE, READY, live, unready};
 /// The time that requests wait for a start before they are refused, so that a short one goes unnoticed.
 const UNNOTICED: Duration = Duration::from_secs(1);
 
-/// Refuses requests on `listener`, because nsqd is starting, until `opening` is done. If that is soon, they wait.
+/// Refuses requests on the listeners, because nsqd is starting, until `opening` is done. If that is soon, they wait.
 pub(crate) async fn serve_while<T>(
-    listener: &AnyListener,
+    http: Option<&AnyListener>,
+    https: Option<&HttpsListener>,
     logger: &Logger,
     opening: impl Future<Output = T>,
 ) -> T {
@@ -25,19 +27,29 @@ pub(crate) async fn serve_while<T>(
         return opened;
     }
     let done = CancellationToken::new();
-    let serving = async {
-        let router = Router::new().gate(|request| Some(starting(request)));
-        let served = http::serve(listener.clone(), router, logger.clone(), done.clone());
-        if let Err(error) = served.await {
-            logger.warn(format_args!("HTTP: not served while starting - {error}"));
-        }
-    };
+    let router = Router::new().gate(|request| Some(starting(request)));
+    let server = Server::new(router, logger.clone());
+    let in_clear = serve("HTTP", server.clone(), http, logger, &done);
+    let over_tls = serve("HTTPS", server, https, logger, &done);
     let opening = async {
         let opened = opening.await;
         done.cancel();
         opened
     };
-    tokio::join!(opening, serving).0
+    tokio::join!(opening, in_clear, over_tls).0
+}
+
+async fn serve(
+    protocol: &'static str,
+    server: Server,
+    listener: Option<&(impl Listener + Clone)>,
+    logger: &Logger,
+    done: &CancellationToken,
+) {
+    let Some(listener) = listener.cloned() else { return };
+    if let Err(error) = server.named(protocol).serve(listener, done.clone()).await {
+        logger.warn(format_args!("{protocol}: not served while starting - {error}"));
+    }
 }
 
 fn starting(request: &Request) -> Response {

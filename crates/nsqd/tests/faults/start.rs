@@ -1,6 +1,8 @@
 //! A start after a kill: the ports answer meanwhile, topics are opened several at a time, and little is read.
 
 use std::{
+    fs,
+    io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::Arc,
     thread,
@@ -8,11 +10,17 @@ use std::{
 
 use nsq_log::testing::Stop;
 use nsqd::World;
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use tokio_rustls::rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    crypto::ring::default_provider,
+    pki_types::{CertificateDer, ServerName},
+};
 
 use crate::{
     held_disk::{Call, HeldDisk},
     machine::Machine,
-    support::{Server, eventually, http},
+    support::{PATIENCE, Server, eventually, http},
 };
 
 const TOPICS: usize = 4;
@@ -53,6 +61,57 @@ fn while_several_topics_at_a_time_are_opened_the_ports_answer() {
     let server = starting.join().unwrap();
     assert_eq!(http(address, "GET", "/ping", b"").0, 200);
     assert_eq!(server.stats()["topics"].as_array().unwrap().len(), TOPICS);
+}
+
+/// Sends a request over TLS, and returns the status and the body of the answer.
+fn https(address: SocketAddr, certificate: &CertifiedKey, path: &str) -> (u16, String) {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::clone(certificate.cert.der())).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost").unwrap();
+    let session = ClientConnection::new(Arc::new(config), name).unwrap();
+    let tcp = TcpStream::connect(address).unwrap();
+    tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut tls = StreamOwned::new(session, tcp);
+    write!(tls, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    tls.read_to_string(&mut answer).unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+}
+
+#[test]
+fn https_answers_probes_as_well_while_topics_are_opened() {
+    let (disk, folder, address) = (HeldDisk::default(), filled_folder(), free_address());
+    let held = disk.hold_in("journal.", &[Call::Read]);
+    let world = World { disk: Arc::new(disk.clone()), ..World::default() };
+    let certificate = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let files = tempfile::tempdir().unwrap();
+    let [cert, key] =
+        [("cert.pem", certificate.cert.pem()), ("key.pem", certificate.key_pair.serialize_pem())]
+            .map(|(name, pem)| {
+                let path = files.path().join(name);
+                fs::write(&path, pem).unwrap();
+                path.display().to_string()
+            });
+    let starting = thread::spawn(move || {
+        Server::in_world(world, folder, |options| {
+            options.https_address = address.to_string();
+            (options.tls.cert, options.tls.key) = (cert, key);
+        })
+    });
+    held.wait_for(Call::Read, "journal.", TOPICS);
+    eventually(|| TcpStream::connect(address).is_ok());
+    assert_eq!(https(address, &certificate, "/live"), (200, "OK".to_owned()));
+    assert_eq!(https(address, &certificate, "/ready"), (503, "NOK - starting".to_owned()));
+    drop(held);
+    let server = starting.join().unwrap();
+    assert_eq!(https(address, &certificate, "/ready"), (200, "OK".to_owned()));
+    server.stop();
 }
 
 #[test]
