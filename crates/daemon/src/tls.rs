@@ -6,6 +6,7 @@
 //! P-256, P-384 or Curve25519, and certificates of clients that are verified are of version 3, which `openssl x509 -req` of older versions makes only if it is given extensions.
 
 mod client_auth;
+pub mod der;
 mod files;
 mod https;
 mod version_1;

@@ -10,6 +10,8 @@ use tokio_rustls::rustls::{
     pki_types::SubjectPublicKeyInfoDer,
 };
 
+use super::der::Element;
+
 /// The tag of the version, which only certificates of a later version have.
 const VERSION: u8 = 0xa0;
 /// The fields before the key: serial number, signature algorithm, issuer, validity, subject.
@@ -75,31 +77,6 @@ impl<'a> Key<'a> {
             return None;
         };
         Some(Self { info: info.whole, algorithm: algorithm.content, bits })
-    }
-}
-
-/// An element of DER.
-struct Element<'a> {
-    whole: &'a [u8],
-    content: &'a [u8],
-    /// The bytes behind it.
-    rest: &'a [u8],
-}
-
-impl<'a> Element<'a> {
-    fn first_of(der: &'a [u8]) -> Option<Self> {
-        let (&[_tag, first], rest) = der.split_first_chunk()?;
-        let (length, rest) = match first {
-            0..=0x7f => (usize::from(first), rest),
-            // The length stands in the next bytes. No certificate is larger than three of them can tell.
-            0x81..=0x83 => {
-                let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-                (bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
-            }
-            _ => return None,
-        };
-        let (content, rest) = rest.split_at_checked(length)?;
-        Some(Self { whole: &der[..der.len() - rest.len()], content, rest })
     }
 }
 

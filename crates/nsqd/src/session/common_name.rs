@@ -1,6 +1,6 @@
 //! The common name in a certificate.
-//!
-//! rustls has no use for it, and a parser of whole certificates is a dozen packages; the way to the subject is short.
+
+use nsq_daemon::tls::der::Element;
 
 /// The type of the optional version, which comes first.
 const VERSION: u8 = 0xa0;
@@ -35,49 +35,25 @@ pub(super) fn common_name(certificate: &[u8]) -> Option<String> {
             attributes = attribute.rest;
             let kind = Element::first_of(attribute.content)?;
             if kind.content == COMMON_NAME {
-                name = Element::first_of(kind.rest)?.text().or(name);
+                name = text(&Element::first_of(kind.rest)?).or(name);
             }
         }
     }
     name
 }
 
-/// An element of DER.
-struct Element<'a> {
-    tag: u8,
-    content: &'a [u8],
-    /// The bytes behind it.
-    rest: &'a [u8],
-}
-
-impl<'a> Element<'a> {
-    fn first_of(der: &'a [u8]) -> Option<Self> {
-        let (&[tag, first], rest) = der.split_first_chunk()?;
-        let (len, rest) = match first {
-            0..=0x7f => (usize::from(first), rest),
-            // The length is in the next bytes, of which no certificate needs more than three.
-            0x81..=0x83 => {
-                let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-                (bytes.iter().fold(0, |len, byte| len << 8 | usize::from(*byte)), rest)
-            }
-            _ => return None,
-        };
-        let (content, rest) = rest.split_at_checked(len)?;
-        Some(Self { tag, content, rest })
-    }
-
-    fn text(&self) -> Option<String> {
-        match self.tag {
-            UTF8_STRING | NUMERIC_STRING | PRINTABLE_STRING | TELETEX_STRING | IA5_STRING => {
-                Some(String::from_utf8_lossy(self.content).into_owned())
-            }
-            BMP_STRING => {
-                let (units, _) = self.content.as_chunks();
-                let units: Vec<_> = units.iter().map(|unit| u16::from_be_bytes(*unit)).collect();
-                Some(String::from_utf16_lossy(&units))
-            }
-            _ => None,
+/// The text in an element.
+fn text(element: &Element<'_>) -> Option<String> {
+    match element.tag {
+        UTF8_STRING | NUMERIC_STRING | PRINTABLE_STRING | TELETEX_STRING | IA5_STRING => {
+            Some(String::from_utf8_lossy(element.content).into_owned())
         }
+        BMP_STRING => {
+            let (units, _) = element.content.as_chunks();
+            let units: Vec<_> = units.iter().map(|unit| u16::from_be_bytes(*unit)).collect();
+            Some(String::from_utf16_lossy(&units))
+        }
+        _ => None,
     }
 }
 
