@@ -36,10 +36,10 @@ fn messages_survive_wherever_they_were() {
     let server = server.restart();
     let stats = server.stats();
     let channel = channel_of(&stats, "t", "c");
-    // 15 never delivered, 2 in flight, 1 requeued; 2 deferred for 100 ms, if that is not over yet.
+    // 15 never delivered, 2 in flight, 1 requeued; 2 deferred for 100 ms, of which one may be over already, or both.
     let count = |name: &str| channel[name].as_u64().unwrap();
     assert_eq!(count("depth") + count("deferred_count"), 21);
-    assert!(count("depth") == 18 || count("depth") == 20, "{channel}");
+    assert!((18..=20).contains(&count("depth")), "{channel}");
     for counter in ["message_count", "requeue_count", "timeout_count", "in_flight_count"] {
         assert_eq!(count(counter), 0, "{counter}");
     }
