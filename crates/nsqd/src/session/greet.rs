@@ -23,6 +23,7 @@ pub(super) async fn greet(node: &Node, mut socket: Socket, client: &Client) -> O
                 client.remote,
                 magic.escape_ascii()
             ));
+            node.services.meters.refused(Code::BadProtocol);
             let mut output = Output::default();
             output.frame(FrameType::Error, Code::BadProtocol.as_str().as_bytes());
             Transport::Plain(socket).finish(&mut output, FAREWELL).await;

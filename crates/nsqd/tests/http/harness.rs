@@ -123,8 +123,13 @@ impl TestNsqd {
     }
 
     pub(crate) async fn connect(&self) -> Consumer {
+        self.connect_with(&MAGIC_V2).await
+    }
+
+    /// A connection that begins with this magic.
+    pub(crate) async fn connect_with(&self, magic: &[u8; 4]) -> Consumer {
         let mut stream = TcpStream::connect(self.tcp).await.unwrap();
-        stream.write_all(&MAGIC_V2).await.unwrap();
+        stream.write_all(magic).await.unwrap();
         Consumer { stream, read: Vec::new() }
     }
 

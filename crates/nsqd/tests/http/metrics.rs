@@ -225,8 +225,12 @@ async fn connections_and_the_errors_they_get_are_counted() {
     refused.send(Command::Sub { topic: "t", channel: "bad!" }).await;
     assert!(refused.response().await.starts_with("E_BAD_CHANNEL"));
     refused.end().await;
+    let mut stranger = nsqd.connect_with(b"  V9").await;
+    assert_eq!(stranger.response().await, "E_BAD_PROTOCOL");
+    stranger.end().await;
     let page = nsqd.metrics_until(|page| page.get("nsqd_connections") == 1.0).await;
-    assert_eq!(page.get("nsqd_connections_accepted_total"), 2.0);
+    assert_eq!(page.get("nsqd_connections_accepted_total"), 3.0);
+    assert_eq!(page.get("nsqd_client_errors_total{code=\"E_BAD_PROTOCOL\"}"), 1.0);
     assert_eq!(page.get("nsqd_consumers"), 1.0);
     assert_eq!(page.get("nsqd_client_errors_total{code=\"E_BAD_CHANNEL\"}"), 1.0);
     assert_eq!(page.get("nsqd_client_errors_total{code=\"E_BAD_TOPIC\"}"), 0.0);
