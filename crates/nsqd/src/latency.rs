@@ -93,7 +93,10 @@ impl Latencies {
         let (count, last) = (self.0.count() as f64, self.0.count().saturating_sub(1) as f64);
         let rank = (share * count).ceil() - 1.0;
         let quantile = if rank < last { (rank + 0.5) / last } else { 1.0 };
-        self.0.quantile(quantile).ok().flatten().unwrap_or_default().round() as u64
+        let value = self.0.quantile(quantile).ok().flatten().unwrap_or_default();
+        // The sketch knows the extremes exactly, and what lies between only nearly: it could be beyond them.
+        let (least, most) = (self.0.min().unwrap_or(value), self.0.max().unwrap_or(value));
+        value.max(least).min(most).round() as u64
     }
 }
 
@@ -206,6 +209,16 @@ mod tests {
         window.newest(minute(25)).add(1_000, 1);
         assert_eq!(count(&mut window, minute(29)), 4);
         assert_eq!(count(&mut window, minute(30)), 1);
+    }
+
+    #[test]
+    fn no_quantile_is_beyond_the_extremes() {
+        for latency_ns in (1_000_000..2_000_000).step_by(997) {
+            let mut latencies = Latencies::default();
+            latencies.add(latency_ns, 3);
+            let found = [0.01, 0.5, 1.0].map(|share| latencies.quantile_ns(share).cast_signed());
+            assert_eq!(found, [latency_ns; 3]);
+        }
     }
 
     #[test]
