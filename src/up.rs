@@ -87,7 +87,7 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
 
 fn start(parsed: &mut Parsed) -> Result<(), Box<dyn Error>> {
     let table = Options::table();
-    let ignored = table.load_file(parsed)?;
+    let unknown = table.load_file(parsed)?;
     let Options { mut log, mut nsqd, nsqlookupd_tcp_address, nsqlookupd_http_address } =
         table.resolve(parsed)?;
     if !parsed.is_set("data-path") {
@@ -102,7 +102,7 @@ fn start(parsed: &mut Parsed) -> Result<(), Box<dyn Error>> {
         log.log_level = Level::Warn;
     }
     let logger = log.logger();
-    cli::warn_of_ignored(&ignored, &logger);
+    cli::warn_of_unknown(&unknown, &logger);
     cli::raise_file_limit(&logger);
     create_folder(&nsqd.data_path)?;
     let nsqlookupd = nsqlookupd::Options {

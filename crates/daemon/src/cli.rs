@@ -2,7 +2,7 @@
 
 use std::{error::Error, ffi::OsString, fmt::Display, io::Write, process::ExitCode};
 
-use nsq_options::{Ignored, InvalidOption, OptionDef, Parsed, Table, option};
+use nsq_options::{InvalidOption, OptionDef, Parsed, Table, option};
 
 use crate::{
     limits,
@@ -120,7 +120,7 @@ fn configure<O: Default + 'static>(
     table: &Table<CommandLine<O>>,
     parsed: &mut Parsed,
 ) -> Result<(CommandLine<O>, Logger), Box<dyn Error>> {
-    let ignored = table.load_file(parsed)?;
+    let unknown = table.load_file(parsed)?;
     let line = table
         .resolve(parsed)
         .map_err(|source| CannotStart { program: table.program().to_owned(), source })?;
@@ -128,7 +128,7 @@ fn configure<O: Default + 'static>(
     if line.log.log_format == Format::Json {
         log_panics(logger.clone());
     }
-    warn_of_ignored(&ignored, &logger);
+    warn_of_unknown(&unknown, &logger);
     raise_file_limit(&logger);
     Ok((line, logger))
 }
@@ -141,19 +141,10 @@ struct CannotStart {
     source: InvalidOption,
 }
 
-/// Warns of the keys of a configuration file that have no effect.
-pub fn warn_of_ignored(ignored: &[Ignored], logger: &Logger) {
-    for key in ignored {
-        match key {
-            Ignored::Absent(key) => {
-                logger.warn(format_args!(
-                    "config file: {key} is not supported yet, it has no effect"
-                ));
-            }
-            Ignored::Unknown(key) => {
-                logger.warn(format_args!("config file: {key} is not an option, it has no effect"));
-            }
-        }
+/// Warns of the keys of a configuration file that no option has.
+pub fn warn_of_unknown(keys: &[String], logger: &Logger) {
+    for key in keys {
+        logger.warn(format_args!("config file: {key} is not an option, it has no effect"));
     }
 }
 

@@ -5,7 +5,6 @@ use std::{io, path::PathBuf};
 use toml::{Table as Toml, Value as TomlValue};
 
 use super::{
-    absent::Absent,
     def::OptionDef,
     duration,
     parsed::{Parsed, Source},
@@ -58,23 +57,6 @@ pub enum FileError {
         /// The reason why it is not a value.
         reason: String,
     },
-    /// The file asks for protection that the program does not offer.
-    #[error("config file: {key} = {value} asks for protection that is not available")]
-    Protection {
-        /// The key in the file.
-        key: String,
-        /// Its value as TOML shows it.
-        value: String,
-    },
-}
-
-/// A key in the configuration file that has no effect.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Ignored {
-    /// NSQ has this option, this program does not have it yet.
-    Absent(String),
-    /// There is no such option.
-    Unknown(String),
 }
 
 impl<T: 'static> OptionDef<T> {
@@ -87,18 +69,18 @@ impl<T: 'static> OptionDef<T> {
 
 impl<T> Table<T> {
     /// Takes the values of the file that `-config` names, if it names one, for all options that the command line
-    /// does not give. Returns the keys without effect, sorted.
+    /// does not give. Returns the keys that no option has, sorted: they have no effect.
     ///
     /// Keys are those of [`OptionDef::key`]. A duration is a text such as `"1m30s"` or a number of milliseconds, a
     /// list is an array or a text with commas, and a number or truth value may stand in a text.
     ///
     /// # Errors
-    /// When the file cannot be read, is not TOML, has a value that its option cannot take, or asks for protection
-    /// that the program does not offer. `parsed` may have some of its values by then.
+    /// When the file cannot be read, is not TOML, or has a value that its option cannot take. `parsed` may have some of
+    /// its values by then.
     ///
     /// # Panics
     /// When [`OptionDef::config_file`] is not among the options.
-    pub fn load_file(&self, parsed: &mut Parsed) -> Result<Vec<Ignored>, FileError> {
+    pub fn load_file(&self, parsed: &mut Parsed) -> Result<Vec<String>, FileError> {
         let path = match parsed.value(CONFIG) {
             Value::Text(path) if !path.is_empty() => PathBuf::from(path),
             _ => return Ok(Vec::new()),
@@ -117,11 +99,11 @@ impl<T> Table<T> {
         self.apply(&table, parsed)
     }
 
-    fn apply(&self, table: &Toml, parsed: &mut Parsed) -> Result<Vec<Ignored>, FileError> {
-        let mut ignored = Vec::new();
+    fn apply(&self, table: &Toml, parsed: &mut Parsed) -> Result<Vec<String>, FileError> {
+        let mut unknown = Vec::new();
         for (key, toml) in table {
             let Some(def) = self.find_key(key) else {
-                ignored.extend(self.ignore(key, toml)?);
+                unknown.push(key.clone());
                 continue;
             };
             // A value that the command line overrides is checked all the same, so that a file is good or bad
@@ -137,32 +119,8 @@ impl<T> Table<T> {
                 parsed.set(def.name(), value, Source::File);
             }
         }
-        ignored.sort();
-        Ok(ignored)
-    }
-
-    /// A key without an option: `None` when its value asks for nothing.
-    fn ignore(&self, key: &str, toml: &TomlValue) -> Result<Option<Ignored>, FileError> {
-        let key = key.to_owned();
-        match self.absent.iter().find(|absent| absent.key() == key) {
-            None => Ok(Some(Ignored::Unknown(key))),
-            Some(_) if asks_for_nothing(toml) => Ok(None),
-            Some(Absent::Feature(_)) => Ok(Some(Ignored::Absent(key))),
-            Some(Absent::Protection(_)) => Err(FileError::Protection { key, value: show(toml) }),
-        }
-    }
-}
-
-/// Returns whether a value switches its option off. A number does not: NSQ reads 0 as true where it expects a truth value.
-fn asks_for_nothing(toml: &TomlValue) -> bool {
-    match toml {
-        TomlValue::Boolean(is_on) => !is_on,
-        TomlValue::String(text) => {
-            let text = text.trim();
-            text.is_empty() || Value::read(Kind::Bool, text) == Ok(Value::Bool(false))
-        }
-        TomlValue::Array(values) => values.is_empty(),
-        _ => false,
+        unknown.sort();
+        Ok(unknown)
     }
 }
 
@@ -180,8 +138,12 @@ fn coerce<T>(def: &OptionDef<T>, toml: &TomlValue) -> Result<Value, String> {
         // A number alone is a number of milliseconds here, where the command line demands a unit.
         (Kind::Duration, TomlValue::Integer(ms)) => format!("{ms}ms"),
         (Kind::Int | Kind::Bytes | Kind::Float, TomlValue::Integer(value)) => value.to_string(),
+        // Decimal, as in NSQ: the command line would take a leading zero for the octal base.
+        (Kind::Int | Kind::Bytes, TomlValue::String(text)) => decimal(text)?,
         (Kind::Float, TomlValue::Float(value)) => value.to_string(),
         (Kind::Bool | Kind::CustomSwitch, TomlValue::Boolean(value)) => value.to_string(),
+        // For a plain switch NSQ takes 1 for false and 0 for true, so there a number is refused as ambiguous.
+        (Kind::CustomSwitch, TomlValue::Integer(value @ (0 | 1))) => (*value == 1).to_string(),
         (kind, TomlValue::String(text)) if kind != Kind::List => text.clone(),
         (kind, _) => return Err(format!("{} is expected", expected(kind))),
     };
@@ -190,6 +152,12 @@ fn coerce<T>(def: &OptionDef<T>, toml: &TomlValue) -> Result<Value, String> {
         duration::parse(&text).map_err(|error| error.to_string())?;
     }
     def.read(&text)
+}
+
+/// The decimal integer in `text`, as the command line would write it.
+fn decimal(text: &str) -> Result<String, String> {
+    let value: i128 = text.parse().map_err(|_| "an integer is expected".to_owned())?;
+    Ok(value.to_string())
 }
 
 fn read_list<T>(

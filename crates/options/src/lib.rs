@@ -38,7 +38,6 @@
 //! assert!(options.lookupd_tcp_address.is_empty());
 //! ```
 
-mod absent;
 mod bounds;
 mod command_line;
 mod def;
@@ -57,9 +56,8 @@ mod sample;
 mod tests;
 
 #[cfg(feature = "file")]
-pub use self::file::{FileError, Ignored};
+pub use self::file::FileError;
 pub use self::{
-    absent::Absent,
     bounds::{InvalidOption, Misfit},
     def::OptionDef,
     parsed::{Parsed, Source},

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Absent, Kind, OptionDef, Parsed, Setting, Table, Value, option};
+use super::{Kind, OptionDef, Parsed, Setting, Table, Value, option};
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Sample {
@@ -97,7 +97,6 @@ impl Default for Sample {
 const DURABILITIES: [(&str, u8); 3] = [("memory", 0), ("log", 1), ("fsync", 2)];
 
 pub(super) fn table() -> Table<Sample> {
-    let absent = [Absent::Feature("statsd_address"), Absent::Protection("auth_http_addresses")];
     Table::new(
         "nsqd",
         vec![
@@ -134,7 +133,6 @@ pub(super) fn table() -> Table<Sample> {
             OptionDef::without_effect("worker-id", false, "has no effect").not_in_file(),
         ],
     )
-    .without(&absent)
 }
 
 pub(super) fn resolve(parsed: &Parsed) -> Sample {

@@ -1,7 +1,6 @@
 //! The table of a program's options.
 
 use super::{
-    absent::Absent,
     bounds::InvalidOption,
     def::OptionDef,
     parsed::{Parsed, Source},
@@ -14,7 +13,6 @@ pub struct Table<T> {
     pub(super) program: String,
     /// Sorted by name, as the usage text lists them.
     pub(super) defs: Vec<OptionDef<T>>,
-    pub(super) absent: Vec<Absent>,
 }
 
 impl<T: Default + 'static> Table<T> {
@@ -27,7 +25,7 @@ impl<T: Default + 'static> Table<T> {
         for def in &mut defs {
             def.take_default(&defaults);
         }
-        Self { program: program.into(), defs, absent: Vec::new() }.sorted()
+        Self { program: program.into(), defs }.sorted()
     }
 
     /// The options that a parsed command line and file come to.
@@ -44,13 +42,6 @@ impl<T: Default + 'static> Table<T> {
 }
 
 impl<T: 'static> Table<T> {
-    /// Names the keys of NSQ that this program has no option for yet.
-    #[must_use]
-    pub fn without(mut self, absent: &[Absent]) -> Self {
-        self.absent.extend(absent);
-        self
-    }
-
     /// Gives the program another name.
     #[must_use]
     pub fn of_program(mut self, program: impl Into<String>) -> Self {
@@ -61,9 +52,9 @@ impl<T: 'static> Table<T> {
     /// The table of a program whose options contain these.
     #[must_use]
     pub fn nested<U: 'static>(self, get: fn(&U) -> &T, get_mut: fn(&mut U) -> &mut T) -> Table<U> {
-        let Self { program, defs, absent } = self;
+        let Self { program, defs } = self;
         let defs = defs.into_iter().map(|def| def.nested(get, get_mut)).collect();
-        Table { program, defs, absent }
+        Table { program, defs }
     }
 
     /// Adds the options of another table.
@@ -73,7 +64,6 @@ impl<T: 'static> Table<T> {
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         self.defs.extend(other.defs);
-        self.absent.extend(other.absent);
         self.sorted()
     }
 
