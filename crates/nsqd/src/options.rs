@@ -247,6 +247,8 @@ mod tests {
             ("-tls-required=true", TlsRequired::Yes),
             ("-tls-required=0", TlsRequired::No),
             ("-tls-required=tcp-https", TlsRequired::ExceptHttp),
+            ("-tls-required=TCP-HTTPS", TlsRequired::ExceptHttp),
+            ("-tls-required=FALSE", TlsRequired::No),
         ] {
             assert_eq!(parse(&[flag]).unwrap().tls.required, required, "{flag}");
         }
@@ -265,6 +267,10 @@ mod tests {
         for (args, text) in [
             (["-max-deflate-level", "10"], "--max-deflate-level must be [1,9]"),
             (["-node-id", "1024"], "--node-id must be [0,1024)"),
+            (
+                ["-auth-http-request-method", "put"],
+                "--auth-http-request-method must be post or get, not \"put\"",
+            ),
             (["-durability", "disk"], "--durability must be memory, log or fsync, not \"disk\""),
             (["-mem-queue-size", "-1"], "--mem-queue-size must not be negative: -1"),
             (["-sync-timeout", "0"], "--sync-timeout must be positive"),

@@ -11,5 +11,5 @@ pub enum AuthMethod {
 
 impl AuthMethod {
     /// The methods by the words that name them.
-    pub(super) const WORDS: [(&str, Self); 2] = [("get", Self::Get), ("post", Self::Post)];
+    pub(super) const WORDS: [(&str, Self); 2] = [("post", Self::Post), ("get", Self::Get)];
 }

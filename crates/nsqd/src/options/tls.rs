@@ -25,10 +25,11 @@ impl TlsRequired {
     }
 
     fn parse(text: &str) -> Option<Self> {
+        let text = text.to_lowercase();
         if text == "tcp-https" {
             return Some(Self::ExceptHttp);
         }
-        Some(if read_bool(text)? { Self::Yes } else { Self::No })
+        Some(if read_bool(&text)? { Self::Yes } else { Self::No })
     }
 }
 
