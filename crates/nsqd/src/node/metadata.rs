@@ -74,7 +74,7 @@ impl Metadata {
         let length = file.len().map_err(failed)?;
         let mut text = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
         let read = file.read_at(&mut text, 0).map_err(failed)?;
-        serde_json::from_slice(&text[..read])
+        parse(&text[..read])
             .map_err(|source| MetadataError::Parse { path: self.path.clone(), source })
     }
 
@@ -88,6 +88,12 @@ impl Metadata {
         let text = serde_json::to_vec(&catalog())?;
         replace_file(&*self.disk, &self.path, &text).map_err(io::Error::other)
     }
+}
+
+/// Parses a catalog, which is an object: serde would take an array for its fields in their order.
+fn parse(text: &[u8]) -> serde_json::Result<Catalog> {
+    let object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(text)?;
+    Catalog::deserialize(serde_json::Value::Object(object))
 }
 
 /// Why `nsqd.dat` cannot be used.
@@ -150,7 +156,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let metadata = metadata(folder.path());
         assert_eq!(metadata.read().unwrap(), Catalog::default());
-        for text in ["", "{", "[]x"] {
+        for text in ["", "{", "{}x", "[]", "null", r#"{"topics":7}"#] {
             fs::write(metadata.path(), text).unwrap();
             assert!(
                 metadata.read().unwrap_err().to_string().contains("failed to parse metadata"),
