@@ -1,11 +1,13 @@
 //! Parsing and checking of IDENTIFY.
 
+mod fields;
+
 use std::time::Duration;
 
 use nsq_broker::Distance;
 use nsq_protocol::{ClientError, Code};
-use serde_json::{Map, Value};
 
+use self::fields::Fields;
 use crate::{options::Options, topic::client::About};
 
 /// A value that a client may set, leave alone, or switch off.
@@ -64,7 +66,6 @@ impl Identify {
     pub(crate) fn parse(body: &[u8], options: &Options) -> Result<Self, ClientError> {
         let undecodable = || ClientError::new(Code::BadBody, "IDENTIFY failed to decode JSON body");
         let fields = Fields::parse(body).ok_or_else(undecodable)?;
-        let fields = fields.read().ok_or_else(undecodable)?;
         let heartbeat_interval = interval(
             fields.heartbeat_interval,
             Duration::from_secs(1)..=options.max_heartbeat_interval,
@@ -81,9 +82,9 @@ impl Identify {
             size if (64..=options.max_output_buffer_size).contains(&size) => Setting::Value(size),
             size => return Err(out_of_range("output buffer size", size)),
         };
-        let sample_rate = match i32::try_from(fields.sample_rate) {
-            Ok(rate) if (0..=99).contains(&rate) => rate,
-            _ => return Err(out_of_range("sample rate", fields.sample_rate)),
+        let sample_rate = match fields.sample_rate {
+            rate @ 0..=99 => rate,
+            rate => return Err(out_of_range("sample rate", rate.into())),
         };
         let msg_timeout = match interval(
             fields.msg_timeout,
@@ -152,70 +153,6 @@ fn interval(
 
 fn out_of_range(what: &str, value: i64) -> ClientError {
     ClientError::new(Code::BadBody, format!("IDENTIFY {what} ({value}) is invalid"))
-}
-
-/// The fields of an IDENTIFY, with types checked and values unchecked.
-#[derive(Default)]
-struct RawFields {
-    client_id: String,
-    hostname: String,
-    user_agent: String,
-    topology_region: String,
-    topology_zone: String,
-    feature_negotiation: bool,
-    heartbeat_interval: i64,
-    output_buffer_size: i64,
-    output_buffer_timeout: i64,
-    sample_rate: i64,
-    msg_timeout: i64,
-    wanted: Wanted,
-}
-
-/// A JSON object; `null` stands for the empty one.
-struct Fields(Map<String, Value>);
-
-impl Fields {
-    fn parse(body: &[u8]) -> Option<Self> {
-        match serde_json::from_str(&String::from_utf8_lossy(body)).ok()? {
-            Value::Object(fields) => Some(Self(fields)),
-            Value::Null => Some(Self(Map::new())),
-            _ => None,
-        }
-    }
-
-    /// Reads the known fields; returns `None` when one has the wrong type. Keys match in any case, unknown keys are
-    /// ignored.
-    fn read(&self) -> Option<RawFields> {
-        let mut raw = RawFields::default();
-        for (key, value) in &self.0 {
-            if value.is_null() {
-                continue;
-            }
-            match key.to_ascii_lowercase().as_str() {
-                "client_id" => raw.client_id = text(value)?,
-                "hostname" => raw.hostname = text(value)?,
-                "user_agent" => raw.user_agent = text(value)?,
-                "topology_region" => raw.topology_region = text(value)?,
-                "topology_zone" => raw.topology_zone = text(value)?,
-                "feature_negotiation" => raw.feature_negotiation = value.as_bool()?,
-                "tls_v1" => raw.wanted.tls = value.as_bool()?,
-                "snappy" => raw.wanted.snappy = value.as_bool()?,
-                "deflate" => raw.wanted.deflate = value.as_bool()?,
-                "deflate_level" => raw.wanted.deflate_level = value.as_i64()?,
-                "heartbeat_interval" => raw.heartbeat_interval = value.as_i64()?,
-                "output_buffer_size" => raw.output_buffer_size = value.as_i64()?,
-                "output_buffer_timeout" => raw.output_buffer_timeout = value.as_i64()?,
-                "sample_rate" => raw.sample_rate = i64::from(i32::try_from(value.as_i64()?).ok()?),
-                "msg_timeout" => raw.msg_timeout = value.as_i64()?,
-                _ => {}
-            }
-        }
-        Some(raw)
-    }
-}
-
-fn text(value: &Value) -> Option<String> {
-    value.as_str().map(str::to_owned)
 }
 
 #[cfg(test)]
