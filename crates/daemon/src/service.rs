@@ -55,7 +55,7 @@ impl Service {
     /// # Panics
     /// Outside a tokio runtime with I/O enabled.
     pub fn new(logger: Logger) -> Result<Self, InheritError> {
-        signals::ignore_user_signal()?;
+        signals::ignore_harmless()?;
         Ok(Self {
             logger,
             notifier: Notifier::from_env()?,

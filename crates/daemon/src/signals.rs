@@ -7,7 +7,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use rustix::process::Signal;
+use tokio::signal::unix::{self, SignalKind, signal};
 
 /// A request to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +52,7 @@ pub fn stop_requested() -> io::Result<impl Future<Output = Stop> + Send + 'stati
 
 /// SIGHUP, by which a daemon is asked to read its files again.
 #[derive(Debug)]
-pub struct Hangups(Signal);
+pub struct Hangups(unix::Signal);
 
 /// Catches SIGHUP from now on, for the life of the process: it does not end the process any more.
 ///
@@ -79,20 +80,34 @@ impl Hangups {
     }
 }
 
-/// Makes SIGUSR1 have no effect for the life of the process, as in NSQ: scripts that rotate logs send it.
+/// Signals that would end the process by default, and have no effect on NSQ.
+const HARMLESS: [Signal; 6] = [
+    // Scripts that rotate logs send these.
+    Signal::USR1,
+    Signal::USR2,
+    // A limit on the size of files: the write that exceeds it fails, and that is enough.
+    Signal::XFSZ,
+    Signal::XCPU,
+    Signal::ALARM,
+    Signal::VTALARM,
+];
+
+/// Makes the signals that have no effect on NSQ have none here, for the life of the process.
 ///
 /// # Errors
 /// When the handler cannot be installed.
 ///
 /// # Panics
 /// Outside a tokio runtime with I/O enabled.
-pub fn ignore_user_signal() -> io::Result<()> {
-    signal(SignalKind::user_defined1()).map(drop)
+pub fn ignore_harmless() -> io::Result<()> {
+    HARMLESS
+        .into_iter()
+        .try_for_each(|harmless| signal(SignalKind::from_raw(harmless.as_raw())).map(drop))
 }
 
 #[cfg(test)]
 mod tests {
-    use rustix::process::{Signal, getpid, kill_process};
+    use rustix::process::{getpid, kill_process};
 
     use super::*;
 

@@ -8,12 +8,16 @@ use rustix::process::Signal;
 use super::{Service, SocketClient, certificate, folder, tcp_path};
 
 #[test]
-fn sighup_and_sigusr1_do_not_disturb_anyone() {
+fn sighup_and_signals_without_effect_on_nsq_do_not_disturb_anyone() {
     let folder = folder();
     let mut nsqd = Service::on_sockets(folder.path(), &[]).wait_until_served();
     let mut client = SocketClient::connect(&tcp_path(folder.path()));
     client.ok(Command::Pub { topic: "t", body: b"before" });
-    nsqd.signal(Signal::USR1);
+    for harmless in
+        [Signal::USR1, Signal::USR2, Signal::XFSZ, Signal::XCPU, Signal::ALARM, Signal::VTALARM]
+    {
+        nsqd.signal(harmless);
+    }
     nsqd.signal(Signal::HUP);
     nsqd.wait_for("INFO: SIGHUP: ");
     nsqd.signal(Signal::HUP);
