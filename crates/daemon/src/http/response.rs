@@ -105,7 +105,7 @@ impl Response {
             Self::typed(HTML, format!("<a href=\"{href}\">Moved Permanently</a>.\n\n"))
                 .with_status(StatusCode::MOVED_PERMANENTLY)
         } else {
-            Self::empty().with_status(StatusCode::PERMANENT_REDIRECT)
+            Self::empty().with_status(StatusCode::TEMPORARY_REDIRECT)
         };
         response.with_header(LOCATION, value)
     }

@@ -83,7 +83,7 @@ async fn a_path_that_is_nearly_right_is_redirected_with_its_query() {
 
     let answer =
         server.ask("POST /PUB?topic=a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").await;
-    assert_eq!(answer.status_line, "HTTP/1.1 308 Permanent Redirect");
+    assert_eq!(answer.status_line, "HTTP/1.1 307 Temporary Redirect");
     assert_eq!(answer.header("Location"), Some("/pub?topic=a"));
     assert_eq!(answer.header("Content-Length"), Some("0"));
 }
