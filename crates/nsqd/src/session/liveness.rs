@@ -105,6 +105,16 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_asks_for_nothing_is_asked_every_thirty_seconds() {
+        let start = Instant::now();
+        let mut liveness = Liveness::new(start);
+        assert_eq!(liveness.next_check(), start + 30 * SECOND);
+        assert_eq!(liveness.check(false, start + 30 * SECOND), Check::Beat);
+        assert_eq!(liveness.next_check(), start + 60 * SECOND);
+        assert_eq!(liveness.check(false, start + 60 * SECOND), Check::Silent);
+    }
+
+    #[test]
     fn a_client_may_be_silent_for_less_than_two_intervals() {
         let (mut liveness, start) = with_interval(Setting::Value(SECOND));
         assert_eq!(liveness.next_check(), start + SECOND);

@@ -3,6 +3,7 @@
 mod announce;
 mod fake;
 mod pair;
+mod reconnect;
 
 use std::{collections::BTreeSet, net::TcpListener, sync::mpsc::Receiver, time::Duration};
 

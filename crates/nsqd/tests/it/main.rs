@@ -3,6 +3,7 @@
 
 mod answers;
 mod auth;
+mod buffering;
 mod cold;
 mod compression;
 mod crowd;
@@ -27,3 +28,4 @@ mod statsd;
 mod support;
 mod tls;
 mod topology;
+mod wire;

@@ -1,6 +1,7 @@
 //! nsqd as a process: how it starts, refuses to start, keeps its files and ends.
 
 mod config;
+mod flags;
 mod folder;
 mod stop;
 
