@@ -19,7 +19,7 @@ use std::{
 };
 
 use tokio_rustls::rustls::{
-    self, ServerConfig, SupportedProtocolVersion,
+    self, CipherSuite, ServerConfig, SupportedProtocolVersion,
     crypto::{CryptoProvider, ring},
     pki_types::pem,
     server::danger::ClientCertVerifier,
@@ -215,7 +215,7 @@ impl Configs {
 }
 
 fn server_config(settings: &Settings) -> Result<ServerConfig, TlsError> {
-    let provider = Arc::new(ring::default_provider());
+    let provider = Arc::new(provider());
     let identity = files::identity(settings, &provider)?;
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(settings.min_version.and_newer())
@@ -224,7 +224,23 @@ fn server_config(settings: &Settings) -> Result<ServerConfig, TlsError> {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
-    Ok(builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity))))
+    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
+    config.ignore_client_order = true;
+    Ok(config)
+}
+
+/// The algorithms, AES-128 first: of those that are safe it costs the least, and `/stats` has a name for it.
+fn provider() -> CryptoProvider {
+    let mut provider = ring::default_provider();
+    provider.cipher_suites.sort_by_key(|suite| {
+        !matches!(
+            suite.suite(),
+            CipherSuite::TLS13_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+        )
+    });
+    provider
 }
 
 /// The check of client certificates. The file with the authorities has to be good even if nothing is verified, so that

@@ -6,7 +6,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_rustls::rustls::{
-    ProtocolVersion,
+    CipherSuite, ProtocolVersion,
     version::{TLS12, TLS13},
 };
 
@@ -27,6 +27,22 @@ async fn https_speaks_tls_1_2_and_1_3() {
         tls.ping().await.unwrap();
     }
     assert!(server.log.texts()[1].starts_with("INFO: 200 GET /ping (127.0.0.1:"));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_server_chooses_aes_128_whatever_the_client_prefers() {
+    let authority = Identity::authority();
+    let files = Files::of(&authority.sign());
+    let server = TestServer::start(files.settings.clone()).await;
+    for (version, expected) in [
+        (&TLS12, CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256),
+        (&TLS13, CipherSuite::TLS13_AES_128_GCM_SHA256),
+    ] {
+        let tls = server.connect(&Client::trusting([&authority], &[version])).await.unwrap();
+        let suite = tls.stream.get_ref().1.negotiated_cipher_suite().unwrap();
+        assert_eq!(suite.suite(), expected);
+    }
     server.stop().await;
 }
 
