@@ -23,6 +23,10 @@ const FLAGS: &[Flag] = &[
     flag(["broadcast-address", "here"], ["broadcast_address", "'here'", "here"]),
     flag(["broadcast-http-port", "4251"], ["broadcast_http_port", "4251", "4251"]),
     flag(["broadcast-tcp-port", "0x109a"], ["broadcast_tcp_port", "'4250'", "4250"]),
+    flag(
+        ["auth-http-address", "http://127.0.0.1:1/auth"],
+        ["auth_http_addresses", "['http://127.0.0.1:1/auth']", r#"["http://127.0.0.1:1/auth"]"#],
+    ),
     flag(["auth-http-request-method", "post"], ["auth_http_request_method", "'post'", "post"]),
     flag(["deflate", "false"], ["deflate", "false", "false"]),
     flag(
