@@ -2,7 +2,7 @@
 
 use nsq_protocol::Command;
 
-use crate::support::{Client, Server, eventually};
+use crate::support::{Client, Received, Server, eventually};
 
 fn nsqd(experiments: &[&str]) -> Server {
     Server::with(|options| {
@@ -63,4 +63,15 @@ fn no_place_at_all_is_a_place_too() {
     nsqd.client().ok(Command::Pub { topic: "t", body: b"x" });
     near.finish_next(1);
     assert_eq!(nsqd.channel_stats("c")["zone_local_msg_count"], 1);
+}
+
+#[test]
+fn a_client_is_told_where_the_nsqd_is_and_not_where_it_is_itself() {
+    let nsqd = nsqd(&[]);
+    let answer = nsqd.client().identify(
+        r#"{"feature_negotiation":true,"topology_region":"south","topology_zone":"south-1"}"#,
+    );
+    let Received::Response(json) = answer else { panic!("{answer:?}") };
+    let place = r#","topology_region":"north","topology_zone":"north-1"}"#;
+    assert!(json.ends_with(place), "{json}");
 }
