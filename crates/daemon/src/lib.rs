@@ -7,7 +7,8 @@
 //! - [`pprof`]: the paths of Go's profiler.
 //! - [`tls`]: the certificate of a server, and the listener of HTTPS.
 //! - [`http_client`]: the few requests that daemons send to each other.
-//! - [`tasks`], [`signals`], [`limits`]: start, stop and the limits of the process.
+//! - [`tasks`], [`signals`]: start and stop.
+//! - [`limits`], [`process`]: the limits and the status of the process.
 //! - [`metrics`]: the text format of Prometheus.
 //! - [`service`], [`systemd`]: the life of a daemon under a service manager.
 //! - [`version`]: the line that every program prints for `-version`.
@@ -24,6 +25,7 @@ pub mod log;
 pub mod metrics;
 pub mod net;
 pub mod pprof;
+pub mod process;
 pub mod service;
 pub mod signals;
 pub mod systemd;

@@ -1,7 +1,6 @@
 //! Memory of the process, under the names of the Go runtime's figures that dashboards know.
 
-use std::fs;
-
+use nsq_daemon::process::Status;
 use serde::Serialize;
 
 /// The memory figures of NSQ. Those of the garbage collector are 0.
@@ -22,8 +21,8 @@ pub(crate) struct Memory {
 impl Memory {
     /// Asks the operating system; what it does not tell is 0.
     pub(crate) fn of_this_process() -> Self {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        Self { heap_in_use_bytes: anonymous_bytes(&status).unwrap_or_default(), ..Self::default() }
+        let heap_in_use_bytes = Status::read().bytes("RssAnon").unwrap_or_default();
+        Self { heap_in_use_bytes, ..Self::default() }
     }
 
     /// Returns names and values in the order in which they are shown.
@@ -42,23 +41,9 @@ impl Memory {
     }
 }
 
-fn anonymous_bytes(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes * 1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn anonymous_memory_is_read_from_the_status_of_a_process() {
-        let status = "VmRSS:\t   9044 kB\nRssAnon:\t    2404 kB\nRssFile:\t    6640 kB\n";
-        assert_eq!(anonymous_bytes(status), Some(2404 * 1024));
-        assert_eq!(anonymous_bytes("VmRSS:\t 9044 kB\n"), None);
-        assert_eq!(anonymous_bytes("RssAnon:\t much kB\n"), None);
-    }
 
     #[test]
     fn the_rows_are_the_keys_of_the_json_in_order() {

@@ -8,7 +8,7 @@ use rustix::{
 };
 
 use super::page::{Family, Labels, Page, Value};
-use crate::limits::file_limit;
+use crate::{limits::file_limit, process::Status};
 
 const CPU: Family = Family::counter(
     "process_cpu_seconds_total",
@@ -31,14 +31,13 @@ const START: Family = Family::gauge(
 ///
 /// Reads `/proc`, which takes some microseconds for each open descriptor.
 pub fn write_process(page: &mut Page) {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let field = |name| status_field(&status, name);
+    let status = Status::read();
     optional(page, &CPU, Some(cpu_seconds()));
     optional(page, &OPEN_FDS, open_fds());
     optional(page, &MAX_FDS, file_limit());
-    optional(page, &VIRTUAL, field("VmSize:").map(|kilobytes| kilobytes * 1024));
-    optional(page, &RESIDENT, field("VmRSS:").map(|kilobytes| kilobytes * 1024));
-    optional(page, &THREADS, field("Threads:"));
+    optional(page, &VIRTUAL, status.bytes("VmSize"));
+    optional(page, &RESIDENT, status.bytes("VmRSS"));
+    optional(page, &THREADS, status.number("Threads"));
     optional(page, &START, start_seconds());
 }
 
@@ -58,12 +57,6 @@ fn open_fds() -> Option<u64> {
     let entries = fs::read_dir("/proc/self/fd").ok()?;
     // One of them is the directory that is being read.
     Some((entries.count() as u64).saturating_sub(1))
-}
-
-/// The number in a line of `/proc/self/status`.
-fn status_field(status: &str, name: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-    line.split_whitespace().next()?.parse().ok()
 }
 
 fn start_seconds() -> Option<f64> {

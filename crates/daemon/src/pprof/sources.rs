@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::profile::Profile;
-use crate::tasks::Tasks;
+use crate::{process::Status, tasks::Tasks};
 
 /// The CPU time of each thread by its number, and its name.
 pub(super) type CpuTimes = HashMap<u64, (String, Duration)>;
@@ -65,14 +65,14 @@ pub(super) fn waiting() -> Profile {
 
 /// The resident memory by its kind.
 pub(super) fn memory() -> Profile {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = Status::read();
     let kinds = [
         ("RssAnon", "heap and stacks"),
         ("RssFile", "program and mapped files"),
         ("RssShmem", "shared memory"),
     ];
     let rows =
-        kinds.iter().filter_map(|(key, kind)| Some(((*kind).to_owned(), bytes(&status, key)?)));
+        kinds.iter().filter_map(|(key, kind)| Some(((*kind).to_owned(), status.bytes(key)?)));
     Profile {
         values: vec![("inuse_space", "bytes")],
         ..counted("heap", rows.collect(), "resident memory by its kind")
@@ -87,13 +87,6 @@ fn counted(name: &'static str, rows: BTreeMap<String, u64>, remark: &'static str
         duration: Duration::ZERO,
         remark,
     }
-}
-
-/// The number of bytes of a line such as `RssAnon:     2404 kB`.
-fn bytes(status: &str, key: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes * 1024)
 }
 
 /// A thread of this process.
