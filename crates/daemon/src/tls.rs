@@ -3,12 +3,14 @@
 //! TLS 1.2 and 1.3 are spoken. The files can be replaced while the server runs; see [`ServerTls::watch`].
 //!
 //! rustls has limits that older libraries do not have: RSA keys have 2048 bits at least, those of elliptic curves are on
-//! P-256, P-384 or Curve25519, and certificates of clients that are verified are of version 3, which `openssl x509 -req` of older versions makes only if it is given extensions.
+//! P-256, P-384 or Curve25519, and certificates of clients that are verified are of version 3, which `openssl x509 -req` of
+//! older versions makes only if it is given extensions.
 
 mod client_auth;
 pub mod der;
 mod files;
 mod https;
+mod roots;
 mod version_1;
 mod watch;
 
@@ -27,9 +29,12 @@ use tokio_rustls::rustls::{
     version::{TLS12, TLS13},
 };
 
-pub(crate) use self::files::certificates;
 pub use self::https::{HANDSHAKE_TIME_MAX, HttpsListener};
 use self::watch::Stamp;
+pub(crate) use self::{
+    files::certificates,
+    roots::{roots, system_roots},
+};
 use crate::log::Logger;
 
 /// The protocol that HTTPS clients may ask for by ALPN.
@@ -124,7 +129,7 @@ pub enum Problem {
     /// There is no private key.
     #[error("no private key found")]
     NoKey,
-    /// The private key is encrypted, and there is no one to ask for its password.
+    /// The private key is encrypted, and a daemon cannot ask for its password.
     #[error("private key is encrypted")]
     EncryptedKey,
     /// The PEM is malformed.
@@ -176,7 +181,7 @@ impl ServerTls {
     }
 
     /// The configuration for the next HTTPS connection: it tells clients that HTTP/1.1 is spoken.
-    pub fn https_config(&self) -> Arc<ServerConfig> {
+    pub(crate) fn https_config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.configs().https)
     }
 

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use rustls_native_certs::load_native_certs;
 use tokio_rustls::rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
-    SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
     client::danger::HandshakeSignatureValid,
     crypto::{self, CryptoProvider},
     pki_types::{CertificateDer, UnixTime},
@@ -15,7 +13,7 @@ use tokio_rustls::rustls::{
     },
 };
 
-use super::{Problem, TlsError, version_1};
+use super::{Problem, TlsError, roots, system_roots, version_1};
 
 /// Accepts any certificate whose key the client has.
 pub(super) fn any(provider: Arc<CryptoProvider>) -> Arc<dyn ClientCertVerifier> {
@@ -27,9 +25,8 @@ pub(super) fn signed_by(
     authorities: Vec<CertificateDer<'static>>,
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, Problem> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(authorities.iter().cloned());
-    let by_signature = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+    let roots = Arc::new(roots(&authorities));
+    let by_signature = WebPkiClientVerifier::builder_with_provider(roots, provider)
         .build()
         // It fails without a root only.
         .map_err(|_| Problem::NoCertificate)?;
@@ -40,17 +37,12 @@ pub(super) fn signed_by(
 pub(super) fn signed_by_system_roots(
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let found = load_native_certs();
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(found.certs);
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+    let roots = Arc::new(system_roots()?);
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
         // There are more than a hundred, and a client need not be told their names.
         .clear_root_hint_subjects()
         .build();
-    verifier.map_err(|_| {
-        let reasons: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
-        TlsError::SystemRoots(reasons.join(", "))
-    })
+    verifier.map_err(|error| TlsError::SystemRoots(error.to_string()))
 }
 
 /// Accepts certificates signed by one of the listed authorities, and the listed certificates themselves.

@@ -2,11 +2,10 @@
 
 use std::{path::Path, sync::Arc};
 
-use rustls_native_certs::load_native_certs;
 use tokio_rustls::rustls::{
     CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::{
-        WebPkiServerVerifier,
+        VerifierBuilderError, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_name,
     },
@@ -15,38 +14,30 @@ use tokio_rustls::rustls::{
     server::ParsedCertificate,
 };
 
-use crate::tls::{Problem, TlsError, certificates};
+use crate::tls::{Problem, TlsError, certificates, roots, system_roots};
 
 /// Accepts certificates signed by an authority that the operating system knows. Blocks.
 pub(super) fn system() -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
-    let found = load_native_certs();
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(found.certs);
-    match by_signature(roots) {
-        Some(verifier) => Ok(verifier),
-        None => {
-            let reasons: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
-            Err(TlsError::SystemRoots(reasons.join(", ")))
-        }
+    match by_signature(system_roots()?) {
+        Ok(verifier) => Ok(verifier),
+        Err(error) => Err(TlsError::SystemRoots(error.to_string())),
     }
 }
 
 /// Accepts the certificates in a file, and those that they have signed. Blocks.
 pub(super) fn listed_in(path: &Path) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
     let listed = certificates(path)?;
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(listed.iter().cloned());
-    let by_signature = by_signature(roots).ok_or_else(|| TlsError::Content {
+    // It fails without a root only.
+    let by_signature = by_signature(roots(&listed)).map_err(|_| TlsError::Content {
         path: path.to_owned(),
         problem: Problem::NoCertificate,
     })?;
     Ok(Arc::new(Listed { by_signature, listed }))
 }
 
-/// Returns `None` without roots.
-fn by_signature(roots: RootCertStore) -> Option<Arc<WebPkiServerVerifier>> {
+fn by_signature(roots: RootCertStore) -> Result<Arc<WebPkiServerVerifier>, VerifierBuilderError> {
     let provider = Arc::new(ring::default_provider());
-    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().ok()
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build()
 }
 
 /// Accepts certificates signed by one of the listed ones, and the listed ones themselves.
