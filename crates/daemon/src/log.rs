@@ -26,7 +26,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use self::line::{Lines, system_zone};
+use self::line::Lines;
 pub use self::{
     format::{Format, InvalidFormat},
     level::{InvalidLevel, Level},
@@ -154,21 +154,6 @@ impl fmt::Debug for Logger {
     }
 }
 
-/// The local time as the one-line complaints of NSQ's tools start with it: `2026/11/22 13:31:11`.
-pub fn local_seconds() -> String {
-    let local = system_zone().to_datetime(now());
-    let (date, time) = (local.date(), local.time());
-    format!(
-        "{:04}/{:02}/{:02} {:02}:{:02}:{:02}",
-        date.year(),
-        date.month(),
-        date.day(),
-        time.hour(),
-        time.minute(),
-        time.second()
-    )
-}
-
 #[expect(clippy::disallowed_methods, reason = "a log line carries the time it was written at")]
 fn now() -> Timestamp {
     Timestamp::try_from(std::time::SystemTime::now()).unwrap_or(Timestamp::UNIX_EPOCH)
@@ -228,14 +213,6 @@ impl Sink for Capture {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn complaints_of_tools_start_with_the_local_time() {
-        let text = local_seconds();
-        let shape: String =
-            text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
-        assert_eq!(shape, "0000/00/00 00:00:00");
-    }
 
     #[test]
     fn the_level_can_be_changed_for_all_clones() {

@@ -52,7 +52,7 @@ pub fn stop_requested() -> io::Result<impl Future<Output = Stop> + Send + 'stati
 
 /// SIGHUP, by which a daemon is asked to read its files again.
 #[derive(Debug)]
-pub struct Hangups(unix::Signal);
+pub(crate) struct Hangups(unix::Signal);
 
 /// Catches SIGHUP from now on, for the life of the process: it does not end the process any more.
 ///
@@ -61,13 +61,13 @@ pub struct Hangups(unix::Signal);
 ///
 /// # Panics
 /// Outside a tokio runtime with I/O enabled.
-pub fn hangups() -> io::Result<Hangups> {
+pub(crate) fn hangups() -> io::Result<Hangups> {
     signal(SignalKind::hangup()).map(Hangups)
 }
 
 impl Hangups {
     /// Waits for the next one. Those that have come since the last time count as one.
-    pub async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         std::future::poll_fn(|cx| self.poll_next(cx)).await;
     }
 
@@ -99,7 +99,7 @@ const HARMLESS: [Signal; 6] = [
 ///
 /// # Panics
 /// Outside a tokio runtime with I/O enabled.
-pub fn ignore_harmless() -> io::Result<()> {
+pub(crate) fn ignore_harmless() -> io::Result<()> {
     HARMLESS
         .into_iter()
         .try_for_each(|harmless| signal(SignalKind::from_raw(harmless.as_raw())).map(drop))

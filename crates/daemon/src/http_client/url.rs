@@ -35,7 +35,7 @@ pub enum InvalidUrl {
 
 impl Url {
     /// Returns whether the resource is reached over TLS.
-    pub fn is_https(&self) -> bool {
+    pub(super) fn is_https(&self) -> bool {
         self.is_https
     }
 

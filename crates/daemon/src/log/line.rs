@@ -62,7 +62,7 @@ impl Lines {
     }
 }
 
-pub(super) fn system_zone() -> TimeZone {
+fn system_zone() -> TimeZone {
     TimeZone::try_system().unwrap_or(TimeZone::UTC)
 }
 

@@ -96,44 +96,12 @@ impl Socket {
         }
     }
 
-    /// Waits until there may be something to read.
-    ///
-    /// # Errors
-    /// When the runtime is shutting down.
-    pub async fn readable(&self) -> io::Result<()> {
-        either!(self, stream => stream.readable().await)
-    }
-
-    /// Waits until there may be room to write.
-    ///
-    /// # Errors
-    /// When the runtime is shutting down.
-    pub async fn writable(&self) -> io::Result<()> {
-        either!(self, stream => stream.writable().await)
-    }
-
-    /// Polls whether there may be something to read.
-    ///
-    /// # Errors
-    /// When the runtime is shutting down.
-    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => stream.poll_read_ready(cx))
-    }
-
     /// Polls whether there may be room to write.
     ///
     /// # Errors
     /// When the runtime is shutting down.
     pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         either!(self, stream => stream.poll_write_ready(cx))
-    }
-
-    /// Reads what is there.
-    ///
-    /// # Errors
-    /// `WouldBlock` when there is nothing, or what the operating system says.
-    pub fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
-        either!(self, stream => stream.try_read(into))
     }
 
     /// Reads what is there into the spare room of a buffer.

@@ -21,10 +21,9 @@ use rustix::time::{ClockId, clock_gettime};
 /// How long a notification may wait for a service manager that is busy.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Tells the service manager, if there is one, how the daemon is. A notification that fails is lost: there is no one to
-/// tell.
+/// Reports the daemon's state to the service manager, if there is one. A notification that fails is dropped.
 #[derive(Debug)]
-pub struct Notifier {
+pub(crate) struct Notifier {
     manager: Option<Manager>,
     watchdog: Option<Duration>,
 }
@@ -40,7 +39,7 @@ impl Notifier {
     ///
     /// # Errors
     /// When it names one that cannot be used.
-    pub fn from_env() -> io::Result<Self> {
+    pub(crate) fn from_env() -> io::Result<Self> {
         let name = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty());
         let number = |key| env::var(key).ok().and_then(|text| text.parse::<u64>().ok());
         let is_for_us = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(process::id()));
@@ -54,34 +53,34 @@ impl Notifier {
     }
 
     /// The time within which the service manager wants a sign of life, again and again; `None` if it wants none.
-    pub fn watchdog(&self) -> Option<Duration> {
+    pub(crate) fn watchdog(&self) -> Option<Duration> {
         self.manager.as_ref().and(self.watchdog)
     }
 
     /// The start is in progress, and will not be over before `within` has passed unless this is said again.
-    pub fn starting(&self, status: impl Display, within: Duration) {
+    pub(crate) fn starting(&self, status: impl Display, within: Duration) {
         self.send(format_args!("STATUS={status}\nEXTEND_TIMEOUT_USEC={}", within.as_micros()));
     }
 
     /// The start, or a reload, is complete.
-    pub fn ready(&self, status: impl Display) {
+    pub(crate) fn ready(&self, status: impl Display) {
         self.send(format_args!("READY=1\nSTATUS={status}"));
     }
 
     /// A reload has begun.
-    pub fn reloading(&self) {
+    pub(crate) fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
         self.send(format_args!("RELOADING=1\nMONOTONIC_USEC={micros}"));
     }
 
     /// The stop has begun.
-    pub fn stopping(&self) {
+    pub(crate) fn stopping(&self) {
         self.send(format_args!("STOPPING=1\nSTATUS=Stopping"));
     }
 
     /// A sign of life.
-    pub fn alive(&self) {
+    pub(crate) fn alive(&self) {
         self.send(format_args!("WATCHDOG=1"));
     }
 

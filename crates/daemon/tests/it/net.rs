@@ -1,6 +1,6 @@
 //! Listeners and connections, over TCP and unix sockets alike.
 
-use std::{fs, io, path::Path};
+use std::{fs, future::poll_fn, io, path::Path};
 
 use nsq_daemon::net::{AnyListener, Listener, Remote, Socket, listen};
 use tokio::{
@@ -137,7 +137,7 @@ async fn a_connection_can_move_to_another_runtime() {
                 let mut socket = Socket::from_std(moved)?;
                 let mut bytes = [0; 4];
                 socket.read_exact(&mut bytes).await?;
-                socket.writable().await?;
+                poll_fn(|cx| socket.poll_write_ready(cx)).await?;
                 socket.try_write_vectored(&[io::IoSlice::new(&bytes), io::IoSlice::new(b"!")])
             })
         });
