@@ -20,7 +20,7 @@ use nsq_daemon::{
 use nsq_options::{Parsed, Table, option};
 use nsqd::Nsqd;
 use nsqlookupd::Nsqlookupd;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// Where the data goes unless told otherwise.
 const DATA_PATH: &str = "nsq-data";
@@ -136,44 +136,43 @@ async fn serve(
     let tcp = nsqd.tcp_address().map(reachable).ok_or(NOT_A_PORT)?;
     let http = nsqd.http_address().map(reachable);
 
-    // Everything stops when a signal comes, when one of the daemons ends, or when the check fails.
-    let (ending, _) = watch::channel(false);
-    let ended = || {
-        let mut ending = ending.subscribe();
-        async move {
-            // The sender outlives everything that waits.
-            let _ = ending.wait_for(|ending| *ending).await;
-        }
+    let check = async {
+        let took = send_through(tcp).await?;
+        greet(&Addresses { tcp, http, lookup }, &folder, took);
+        Ok(())
     };
-    let end = || ending.send_replace(true);
-    let (lookup_end, nsqd_end, stop_end) = (ended(), ended(), ended());
+    run_until_first_end(nsqd, nsqlookupd, check, stop).await
+}
+
+/// Runs both daemons until a signal comes, one of them ends or the check fails; then stops both.
+async fn run_until_first_end(
+    nsqd: Nsqd,
+    nsqlookupd: Nsqlookupd,
+    check: impl Future<Output = Result<(), Box<dyn Error>>>,
+    stop: impl Future<Output = signals::Stop>,
+) -> Result<(), Box<dyn Error>> {
+    let ending = CancellationToken::new();
     let run_lookup = async {
-        let ran = nsqlookupd.run(lookup_end).await;
-        end();
+        let ran = nsqlookupd.run(ending.cancelled()).await;
+        ending.cancel();
         ran
     };
     let run_nsqd = async {
-        let ran = nsqd.run(nsqd_end).await;
-        end();
+        let ran = nsqd.run(ending.cancelled()).await;
+        ending.cancel();
         ran
+    };
+    let check = async {
+        let checked = check.await;
+        if checked.is_err() {
+            ending.cancel();
+        }
+        checked
     };
     let wait = async {
         tokio::select! {
-            _ = stop => { end(); }
-            () = stop_end => {}
-        }
-    };
-    let check = async {
-        let sent = send_through(tcp).await;
-        match sent {
-            Ok(took) => {
-                greet(&Addresses { tcp, http, lookup }, &folder, took);
-                Ok(())
-            }
-            Err(error) => {
-                end();
-                Err(error)
-            }
+            _ = stop => ending.cancel(),
+            () = ending.cancelled() => {}
         }
     };
     let (looked, ran, checked, ()) = tokio::join!(run_lookup, run_nsqd, check, wait);
@@ -190,7 +189,7 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// Publishes a message and waits for it to arrive; answers how long that took.
+/// Publishes a message and waits for it to arrive; returns how long that took.
 async fn send_through(nsqd: SocketAddr) -> Result<Duration, Box<dyn Error>> {
     let address = nsqd.to_string();
     let (arrived, mut arrival) = tokio::sync::mpsc::unbounded_channel();

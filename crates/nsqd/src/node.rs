@@ -1,6 +1,7 @@
 //! The node: its topics, its clients, its data folder.
 
 mod adopt;
+mod catalog;
 pub(crate) mod export;
 mod import;
 pub(crate) mod metadata;
@@ -22,12 +23,13 @@ use nsq_broker::ClientId;
 use nsq_log::{BatchBuilder, Store};
 use nsq_protocol::{ChannelName, TopicName};
 
-pub use self::{metadata::MetadataError, open::OpenError};
 use self::{
-    metadata::{Catalog, CatalogChannel, CatalogTopic, Metadata},
+    catalog::{CATALOG, RETRY},
+    metadata::{CatalogTopic, Metadata},
     names::Names,
     news::News,
 };
+pub use self::{metadata::MetadataError, open::OpenError};
 use crate::{
     chores::queue::Errand,
     lock::lock,
@@ -38,11 +40,7 @@ use crate::{
 const PUBLISH_TRIES: usize = 10;
 /// How long changes gather before `nsqd.dat` is written: it is written as a whole, and topics often come in flocks.
 const GATHER: Duration = Duration::from_millis(100);
-/// How long to wait before `nsqd.dat` is written again after a failure.
-const RETRY: Duration = Duration::from_secs(1);
-/// The name of `nsqd.dat` in reports of the health.
-const CATALOG: &str = "nsqd.dat";
-/// The same for the folder's node file.
+/// The name of the folder's node file in reports of the health.
 const NODE: &str = "node";
 /// How often the wall clock is compared with node time.
 const CLOCK_WATCH: Duration = Duration::from_secs(1);
@@ -319,34 +317,6 @@ impl Node {
         }
     }
 
-    /// Has `nsqd.dat` written in the background: many changes at once cost one write.
-    fn write_metadata_after(&self, delay: Duration) {
-        self.services.tidier.ask(&self.catalog_errand, delay);
-    }
-
-    /// Writes `nsqd.dat`; a failure is logged and retried.
-    pub(crate) fn write_metadata(&self) {
-        match self.metadata.write(|| self.catalog()) {
-            Ok(()) => self.services.health.recovered(CATALOG),
-            Err(error) => {
-                let path = self.metadata.path().display();
-                self.services
-                    .logger
-                    .error(format_args!("failed to persist metadata to {path} - {error}"));
-                self.services.health.failed(CATALOG, &error);
-                self.write_metadata_after(RETRY);
-            }
-        }
-    }
-
-    fn catalog(&self) -> Catalog {
-        let topics = self.all_topics();
-        let durable = topics.iter().filter(|topic| !topic.name.is_ephemeral());
-        let isolated = lock(&self.isolated);
-        let all = durable.map(|topic| catalog_topic(topic)).chain(isolated.values().cloned());
-        Catalog::new(all.collect())
-    }
-
     /// Records in the data folder how far the wall clock is from node time, now and whenever it is set: after a reboot
     /// that is what remaining delays are measured by. Keeps segment numbers in reserve and frees unused buffers, too.
     pub(crate) fn watch_clock(&self) {
@@ -382,21 +352,5 @@ impl Node {
         }
         let closed = self.store.close();
         result.and(closed)
-    }
-}
-
-fn catalog_topic(topic: &Topic) -> CatalogTopic {
-    let channels = topic.channels();
-    let durable = channels.iter().filter(|channel| !channel.name.is_ephemeral());
-    let channels: Vec<_> = durable
-        .map(|channel| CatalogChannel {
-            name: channel.name.to_string(),
-            paused: channel.is_paused(),
-        })
-        .collect();
-    CatalogTopic {
-        name: topic.name.to_string(),
-        paused: topic.is_paused(),
-        channels: (!channels.is_empty()).then_some(channels),
     }
 }

@@ -96,21 +96,7 @@ impl Node {
             syncer: Default::default(),
             tidier: Default::default(),
         });
-        let node = Arc::new_cyclic(|node: &Weak<Self>| Self {
-            catalog_errand: Errand::of(node, Self::write_metadata),
-            clock_errand: Errand::of(node, Self::watch_clock),
-            services,
-            clients: Clients::default(),
-            metadata,
-            news: News::default(),
-            store: opened.store,
-            topics: RwLock::default(),
-            isolated: Mutex::default(),
-            names: Names::default(),
-            next_client: AtomicU64::new(FIRST_CLIENT),
-            stopping: AtomicBool::new(false),
-            ports: OnceLock::new(),
-        });
+        let node = Self::without_topics(services, metadata, opened.store);
         node.report(&opened.report);
         let topics = opened.topics.len();
         node.add_recovered(opened.topics, &opened.report, &catalog);
@@ -118,6 +104,24 @@ impl Node {
         node.load_catalog(&catalog)?;
         node.note_recovery(topics, opened.failed.len(), &opened.report);
         Ok(node)
+    }
+
+    fn without_topics(services: Arc<Services>, metadata: Metadata, store: Store) -> Arc<Self> {
+        Arc::new_cyclic(|node: &Weak<Self>| Self {
+            catalog_errand: Errand::of(node, Self::write_metadata),
+            clock_errand: Errand::of(node, Self::watch_clock),
+            services,
+            clients: Clients::default(),
+            metadata,
+            news: News::default(),
+            store,
+            topics: RwLock::default(),
+            isolated: Mutex::default(),
+            names: Names::default(),
+            next_client: AtomicU64::new(FIRST_CLIENT),
+            stopping: AtomicBool::new(false),
+            ports: OnceLock::new(),
+        })
     }
 
     /// Keeps the figures of the opening, which has ended.
