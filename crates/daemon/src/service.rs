@@ -18,11 +18,11 @@ use crate::{
     systemd::{InheritError, Inherited, Notifier},
 };
 
-/// How often the service manager is told that the start is still in progress.
+/// The interval of notices to the service manager that the start is still in progress.
 const STARTING: Duration = Duration::from_secs(5);
-/// For how long it then has patience.
+/// The time that each of them extends the start by.
 const STARTING_PATIENCE: Duration = Duration::from_secs(30);
-/// The state of a daemon that runs, for people.
+/// The state of a running daemon, as `systemctl status` shows it.
 const SERVING: &str = "Serving";
 
 /// Resolves when a stop is requested.
@@ -137,7 +137,7 @@ async fn keep_alive(control: &impl Control, notifier: &Notifier) -> Infallible {
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         due.tick().await;
-        // On a thread of the runtime, as most of the daemon's work.
+        // On a thread of the runtime, where most of the daemon's work is done.
         if tokio::spawn(std::future::ready(())).await.is_ok() {
             control.progress().await;
             notifier.alive();

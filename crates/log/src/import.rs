@@ -91,14 +91,14 @@ impl From<SyncError> for ImportError {
     }
 }
 
-/// An import about to be done.
+/// An import, before it is run.
 #[derive(Debug)]
 pub struct Import<'a> {
     /// The data folder, which the caller has locked and no store has open.
     pub path: &'a Path,
     /// The disk that it is on.
     pub disk: Arc<dyn Disk>,
-    /// How logs are kept.
+    /// The options of the logs.
     pub options: Options,
     /// The machine's clocks.
     pub clocks: Clocks,
@@ -209,7 +209,7 @@ impl Import<'_> {
             Ok(free) if free < needed => {
                 Err(ImportError::Full { path: self.path.to_owned(), needed, free })
             }
-            // The first write that fails tells, too.
+            // If the free space is not known, the first write that fails ends the import.
             _ => Ok(()),
         }
     }

@@ -16,7 +16,7 @@ pub struct Slice {
     pub first: u64,
     /// Number of messages.
     pub count: u64,
-    /// Where the last record begins in `bytes`.
+    /// Offset of the last record in `bytes`.
     pub last_at: usize,
 }
 

@@ -137,7 +137,7 @@ impl Pieces {
         piece.bytes.get(self.start_of(seq, piece.first)..)
     }
 
-    /// Where message `seq` begins in its piece, whose first message is `first`.
+    /// The offset of message `seq` in its piece, whose first message is `first`.
     fn start_of(&self, seq: u64, first: u64) -> usize {
         if seq == first { 0 } else { self.end_of(seq - 1) }
     }

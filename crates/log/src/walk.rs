@@ -68,9 +68,9 @@ pub(crate) struct Walker<'a> {
     expected: Expected,
     window: Vec<u8>,
     window_at: u64,
-    /// How much is read next time, …
+    /// The size of the next read.
     window_bytes: usize,
-    /// … and at most.
+    /// The largest size of a read.
     window_bytes_max: usize,
 }
 

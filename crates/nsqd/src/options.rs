@@ -93,9 +93,9 @@ pub struct Options {
     pub min_output_buffer_timeout: Duration,
     /// `--output-buffer-timeout`.
     pub output_buffer_timeout: Duration,
-    /// `--deflate`: whether clients may ask for deflate.
+    /// `--deflate`: clients may ask for deflate.
     pub deflate: bool,
-    /// `--snappy`: whether clients may ask for snappy.
+    /// `--snappy`: clients may ask for snappy.
     pub snappy: bool,
     /// `--max-deflate-level`: the highest level that a client gets.
     pub max_deflate_level: i64,

@@ -53,7 +53,7 @@ fn expand(prefix: &str, host: &str, http_port: u16) -> String {
     expanded
 }
 
-/// Everything kept from push to push.
+/// The state kept from push to push.
 struct Pusher {
     figures: Figures,
     /// The last push failed, which has been logged.

@@ -19,7 +19,7 @@ pub enum TlsStartError {
     NoCertificate,
 }
 
-/// Loads the certificate, if there is one. A policy for the certificates of clients makes TLS a duty.
+/// Loads the certificate, if there is one. Any policy for the certificates of clients requires TLS, too.
 pub(crate) fn load(
     options: &mut TlsOptions,
     logger: &Logger,

@@ -6,7 +6,7 @@ use crate::{ClientId, ClientStats, Distance};
 /// The counters of a channel, since it was created or recovered.
 #[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
 pub struct Counters {
-    /// Messages put in flight, each time they were.
+    /// Messages put in flight; each redelivery counts.
     pub deliveries: u64,
     /// Messages finished by a client.
     pub finishes: u64,
@@ -72,7 +72,7 @@ impl Channel {
         self.counters.timeouts
     }
 
-    /// The counters of what has happened to messages so far.
+    /// The counters so far.
     pub fn counters(&self) -> Counters {
         Counters { deliveries: self.deliveries.iter().sum(), ..self.counters }
     }

@@ -31,6 +31,8 @@ pub(super) async fn exchange(
     answered.map_err(|reason| RequestError::Exchange { url: url.to_string(), reason })
 }
 
+/// Sends a request over a connection.
+///
 /// # Errors
 /// The reason, as a text for the log.
 async fn send(

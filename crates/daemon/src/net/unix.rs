@@ -15,8 +15,8 @@ use tokio::net::{UnixListener, UnixStream};
 /// Listens on a path. The socket that a killed process has left there is replaced: nothing listens on it. A path that
 /// begins with `@` is the name of a socket without a file, as in NSQ.
 ///
-/// Of two processes that replace the same one at the same time, one may end up unreachable. They are told to use the
-/// same address then, which can only work for one of them.
+/// If two processes replace the same socket at once, one of them may end up unreachable. Both are configured to use one
+/// address then, which can work for one only.
 pub(super) async fn bind(path: &Path) -> io::Result<(UnixListener, Option<SocketFile>)> {
     if let [b'@', name @ ..] = path.as_os_str().as_bytes() {
         // In the form that the operating system gives such names.

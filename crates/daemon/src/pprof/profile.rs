@@ -7,11 +7,11 @@ use std::{fmt::Write as _, time::Duration};
 pub(super) struct Profile {
     /// The name of the profile, as in its path.
     pub(super) name: &'static str,
-    /// What the numbers are, and their units.
+    /// The meaning of each number, and its unit.
     pub(super) values: Vec<(&'static str, &'static str)>,
     /// The names with as many numbers each as there are `values`.
     pub(super) rows: Vec<(String, Vec<u64>)>,
-    /// The time that the profile covers; 0 for the state of a moment.
+    /// The time that the profile covers; 0 for a snapshot.
     pub(super) duration: Duration,
     /// A remark for those who read it.
     pub(super) remark: &'static str,

@@ -15,9 +15,9 @@ use crate::{
     error::{Context, IoError},
 };
 
-/// A meta file is not longer than this.
+/// The longest meta file.
 const META_BYTES_MAX: usize = 1024;
-/// At most so many missing files are named.
+/// The most missing files that are named.
 const MISSING_FILES_MAX: usize = 8;
 
 /// Something odd about the files of a queue.
@@ -208,7 +208,7 @@ impl Queue {
         self.meta.is_some_and(|meta| QueuePosition { file, offset } >= meta.write)
     }
 
-    /// What is odd about the files before any of them is read.
+    /// The findings that need no file to be read.
     fn odd_files(&self) -> Vec<Finding> {
         let Some(meta) = self.meta else {
             return match (self.files.data.is_empty(), self.files.has_meta) {
@@ -232,7 +232,7 @@ impl Queue {
         consumed.chain(missing.map(|number| Finding::Missing { file: name(number) })).collect()
     }
 
-    /// What is odd about the number of messages.
+    /// The finding about the number of messages, if it is odd.
     fn odd_count(&self, found: &Found) -> Option<Finding> {
         if found.unrecorded > 0 {
             return Some(Finding::Unrecorded { messages: found.unrecorded });

@@ -1,4 +1,4 @@
-//! How often the messages of an imported channel were delivered.
+//! The delivery counts of the messages of an imported channel.
 
 use crate::state::{ChannelDelta, Outstanding};
 
@@ -16,7 +16,7 @@ pub(super) struct Deliveries {
 }
 
 impl Deliveries {
-    /// None yet; the channel's first message is `first`.
+    /// No deliveries yet, of a channel whose first message is `first`.
     pub(super) fn starting_at(first: u64) -> Self {
         Self { first, were_delivered: false, outstanding: Vec::new() }
     }
@@ -39,12 +39,12 @@ impl Deliveries {
         }
     }
 
-    /// Takes what has gathered, once it is much.
+    /// Takes the deliveries that have gathered, once there are enough for a record.
     pub(super) fn take_part(&mut self) -> Option<ChannelDelta> {
         if self.outstanding.len() < PART_ENTRIES { None } else { self.take_rest() }
     }
 
-    /// Takes what has gathered, if anything.
+    /// Takes all deliveries that have gathered, if any.
     pub(super) fn take_rest(&mut self) -> Option<ChannelDelta> {
         let outstanding = std::mem::take(&mut self.outstanding);
         (!outstanding.is_empty()).then(|| ChannelDelta { outstanding, ..ChannelDelta::default() })

@@ -21,7 +21,7 @@ pub struct ImportedQueue {
     pub messages: u64,
     /// The number of files they were in.
     pub files: u64,
-    /// Whatever is odd about the files.
+    /// The oddities of the files.
     pub findings: Vec<Finding>,
 }
 

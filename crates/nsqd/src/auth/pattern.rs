@@ -13,6 +13,8 @@ const COMPILED_BYTES_MAX: usize = 2 << 20;
 pub(super) struct Pattern(Box<str>);
 
 impl Pattern {
+    /// Takes a pattern in the syntax of RE2.
+    ///
     /// # Errors
     /// When the text is no regular expression, or one that is too large.
     pub(super) fn new(text: &str) -> Result<Self, regex::Error> {

@@ -44,7 +44,7 @@ impl Listeners {
         Ok(Self { tcp, http, https })
     }
 
-    /// The TCP and HTTP ports that others connect to; 0 for a unix socket and for none.
+    /// The TCP and HTTP ports that others connect to; 0 without a port.
     pub(super) fn ports(&self) -> (u16, u16) {
         let port =
             |listener: &AnyListener| listener.socket_addr().map_or(0, |address| address.port());

@@ -23,7 +23,7 @@ impl Control for Running {
 
     async fn progress(&self) {
         for worker in &self.workers {
-            // One that has stopped is no obstacle.
+            // A worker that has stopped serves no clients.
             let _ = worker.spawn(std::future::ready(())).await;
         }
     }

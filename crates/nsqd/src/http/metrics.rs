@@ -19,7 +19,7 @@ use self::survey::Survey;
 use super::blocking;
 use crate::node::Node;
 
-/// The room for what is not about a topic or a channel.
+/// The usual length of the part about the node and the process.
 const NODE_BYTES: usize = 16 << 10;
 /// The usual length of a sample of a topic or a channel.
 const SAMPLE_BYTES: usize = 80;

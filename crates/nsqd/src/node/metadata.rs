@@ -1,5 +1,5 @@
-//! `nsqd.dat`: the list of topics and channels, in the original's format, so that its tools can read it and a
-//! folder of the original can be taken over.
+//! `nsqd.dat`: the list of topics and channels, in the format of the Go nsqd, so that its tools can read it
+//! and its folders can be taken over.
 
 use std::{
     io,
@@ -16,7 +16,7 @@ use crate::{VERSION, lock::lock};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Catalog {
-    /// `null` when there are none, as the original writes it.
+    /// `null` when there are none, as the Go nsqd writes it.
     pub(crate) topics: Option<Vec<CatalogTopic>>,
     pub(crate) version: String,
 }

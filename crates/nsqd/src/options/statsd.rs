@@ -9,13 +9,13 @@ pub struct StatsdOptions {
     pub address: String,
     /// `--statsd-interval`: the time between two pushes.
     pub interval: Duration,
-    /// `--statsd-mem-stats`: whether figures of the memory are sent too.
+    /// `--statsd-mem-stats`: figures of the memory are sent too.
     pub mem_stats: bool,
     /// `--statsd-prefix`: the beginning of every name; `%s` stands for the host.
     pub prefix: String,
     /// `--statsd-udp-packet-size`: the bytes of a packet.
     pub udp_packet_size: usize,
-    /// `--statsd-exclude-ephemeral`: whether ephemeral topics and channels are left out.
+    /// `--statsd-exclude-ephemeral`: ephemeral topics and channels are left out.
     pub exclude_ephemeral: bool,
 }
 

@@ -3,10 +3,10 @@
 use nsq_daemon::tls::MinVersion;
 use nsq_options::{Kind, Setting, Value, read_bool};
 
-/// Who has to use TLS.
+/// The clients that have to use TLS.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum TlsRequired {
-    /// Nobody.
+    /// None.
     No,
     /// Clients of the TCP port; plain HTTP stays open.
     ExceptHttp,
@@ -133,7 +133,8 @@ pub struct TlsOptions {
     pub key: String,
     /// `--tls-client-auth-policy`: `require`, `require-verify` or empty.
     pub client_auth_policy: String,
-    /// `--tls-root-ca-file`: the authorities that client certificates are verified against, in PEM; empty for those of the system.
+    /// `--tls-root-ca-file`: the authorities that client certificates are verified against, in PEM; empty for those of
+    /// the system.
     pub root_ca_file: String,
     /// `--tls-required`.
     pub required: TlsRequired,

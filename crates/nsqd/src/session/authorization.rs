@@ -36,7 +36,7 @@ struct Granted {
     publishable: HashSet<Box<str>, RandomState>,
 }
 
-/// Something that a client wants to do.
+/// An action that needs a permission.
 #[derive(Copy, Clone)]
 pub(super) enum Action<'a> {
     Publish { topic: &'a str },

@@ -77,7 +77,7 @@ impl Session {
             transport = self.start_compression(transport, compression);
             self.answer(OK);
         }
-        // A slow handshake is no silence.
+        // A slow handshake does not count as silence.
         self.liveness.heard(Instant::now());
         Some(transport)
     }

@@ -13,7 +13,7 @@ use crate::{
     topic::{Topic, channel::Channel},
 };
 
-/// What a push needs to know of the one before.
+/// The state that a push leaves for the next one.
 #[derive(Default)]
 pub(super) struct Figures {
     counters: Counters,

@@ -62,10 +62,8 @@ const AGE: Family = Family::gauge(
 const PUBLISHED: Family = Family::counter("nsqd_messages_published_total", "Messages published.");
 const PUBLISHED_BYTES: Family =
     Family::counter("nsqd_message_bytes_published_total", "Bytes of the bodies published.");
-const DELIVERED: Family = Family::counter(
-    "nsqd_messages_delivered_total",
-    "Messages delivered, each time that they were.",
-);
+const DELIVERED: Family =
+    Family::counter("nsqd_messages_delivered_total", "Messages delivered; each redelivery counts.");
 const FINISHED: Family =
     Family::counter("nsqd_messages_finished_total", "Messages finished by FIN.");
 const REQUEUED: Family =

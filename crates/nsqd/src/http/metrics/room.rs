@@ -17,18 +17,18 @@ pub(super) struct Series {
 /// A topic and its channels.
 pub(super) type TopicAndChannels = (Arc<Topic>, Vec<Arc<Channel>>);
 
-/// Decides which topics and channels have series of their own: the oldest, as far as there may be some. So a new one never
-/// takes those of another.
+/// Decides which topics and channels have series of their own: the oldest, up to the bound. So a new one never displaces
+/// another.
 pub(super) struct Room {
     per_topic: PerTopic,
-    /// The youngest topic or channel that has some; `None` when none has.
+    /// The youngest topic or channel with series of its own, if any.
     youngest: Option<Birth>,
-    /// The number of series that there are in all.
+    /// The number of series of all of them.
     pub(super) series: usize,
 }
 
 impl Room {
-    /// Shares the series that `options` allow out to `topics`.
+    /// Shares out the series that `options` allow among `topics`.
     pub(super) fn for_all(
         topics: &[TopicAndChannels],
         options: &MetricsOptions,

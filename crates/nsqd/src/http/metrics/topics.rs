@@ -96,7 +96,7 @@ const CHANNEL: [Figure<ChannelRow>; 12] = [
     (
         Family::counter(
             "nsqd_channel_deliveries_total",
-            "Messages delivered, each time that they were.",
+            "Messages delivered; each redelivery counts.",
         ),
         |channel| Some(channel.counts.deliveries.into()),
     ),

@@ -4,7 +4,7 @@ use nsq_broker::Counters;
 
 use crate::meters::Meters;
 
-/// What a channel has added to the node's counters.
+/// The counts that a channel has added to the node's counters.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     added: Counters,
