@@ -6,11 +6,16 @@ use regex::bytes::{Regex, RegexBuilder};
 const COMPILED_BYTES_MAX: usize = 2 << 20;
 
 /// A regular expression in the syntax of RE2 that may match anywhere in a name.
-///
-/// Only its text is kept: a connection has many patterns and needs them once for each topic, and names are so short that
-/// compiling is all that a match costs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Pattern(Box<str>);
+pub(super) enum Pattern {
+    /// `.*`
+    Any,
+    /// `^name$`
+    Name(Box<str>),
+    /// Any other. Only its text is kept: a connection has many patterns and needs them once for each topic, and names are
+    /// so short that compiling is all that a match costs.
+    Regex(Box<str>),
+}
 
 impl Pattern {
     /// Takes a pattern in the syntax of RE2.
@@ -19,13 +24,29 @@ impl Pattern {
     /// When the text is no regular expression, or one that is too large.
     pub(super) fn new(text: &str) -> Result<Self, regex::Error> {
         let translated = translate(text);
-        compile(&translated).map(|_| Self(translated.into()))
+        compile(&translated)?;
+        Ok(match exact_name(text) {
+            _ if text == ".*" => Self::Any,
+            Some(name) => Self::Name(name.into()),
+            None => Self::Regex(translated.into()),
+        })
     }
 
     pub(super) fn matches(&self, name: &str) -> bool {
-        // Every pattern has been compiled once, so this always succeeds.
-        compile(&self.0).is_ok_and(|regex| regex.is_match(name.as_bytes()))
+        match self {
+            Self::Any => true,
+            Self::Name(exact) => **exact == *name,
+            // Every pattern has been compiled once, so this always succeeds.
+            Self::Regex(text) => compile(text).is_ok_and(|regex| regex.is_match(name.as_bytes())),
+        }
     }
+}
+
+/// The only name that a pattern matches, if it is as simple as most are. Dots are not: they match any character.
+fn exact_name(pattern: &str) -> Option<&str> {
+    let name = pattern.strip_prefix('^')?.strip_suffix('$')?;
+    let is_literal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'#');
+    name.bytes().all(is_literal).then_some(name)
 }
 
 fn compile(text: &str) -> Result<Regex, regex::Error> {
@@ -110,6 +131,19 @@ mod tests {
         assert!(!matches("^c$", "") && matches("^(c|)$", ""));
         assert!(matches(r"^orders\.\w+(#ephemeral)?$", "orders.new#ephemeral"));
         assert!(matches("(?i)^ORDERS-[[:digit:]]{2}$", "orders-07"));
+    }
+
+    #[test]
+    fn a_pattern_of_one_name_or_of_all_need_not_be_compiled_to_match() {
+        assert_eq!(Pattern::new(".*").unwrap(), Pattern::Any);
+        for name in ["orders", "a_b-7#ephemeral", ""] {
+            let pattern = Pattern::new(&format!("^{name}$")).unwrap();
+            assert_eq!(pattern, Pattern::Name(name.into()));
+            assert!(pattern.matches(name) && !pattern.matches(&format!("{name}2")));
+        }
+        for other in ["^a.b$", "orders", "^orders", "^(a|b)$", r"^a\$", "^a*$", "^ä$"] {
+            assert!(matches!(Pattern::new(other).unwrap(), Pattern::Regex(_)), "{other}");
+        }
     }
 
     #[test]
