@@ -62,6 +62,9 @@ fn a_topic_is_registered_also_when_its_first_channel_comes_with_it() {
     let lookupd = Lookupd::start();
     let server = announcing_to(&[&lookupd]);
     lookupd.expect_identify();
+    // Once nsqlookupd knows everything; on connecting, a channel is registered without its topic, which it implies.
+    server.post("/topic/create?topic=before");
+    lookupd.expect("REGISTER before");
     let _consumer = server.consumer("t", "c", 1);
     lookupd.expect("REGISTER t");
     lookupd.expect("REGISTER t c");
