@@ -40,8 +40,9 @@ enum MendError {
     /// They cannot be flushed.
     #[error("flush - {0}")]
     Flush(#[from] SyncError),
-    /// There is no room for messages; journals still have some.
-    #[error("no space left on the file system of the data path")]
+    /// There is no room for messages; journals still have some. Worded as the operating system does: whoever watches
+    /// `/ping` sees this or its error, depending on the moment.
+    #[error("No space left on the file system of the data path")]
     Full,
 }
 
