@@ -16,7 +16,7 @@ use tokio::{
 };
 
 /// How long a test waits before it fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct TestNsqd {
     pub(crate) http: SocketAddr,

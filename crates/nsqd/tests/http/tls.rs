@@ -19,7 +19,7 @@ use tokio_rustls::{
 use crate::harness::{Answer, Http, TestNsqd, request};
 
 /// How long a test waits before it fails.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn certificate() -> CertifiedKey {
     generate_simple_self_signed(["localhost".to_owned()]).unwrap()

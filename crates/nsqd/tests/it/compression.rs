@@ -1,5 +1,7 @@
 //! Snappy and deflate, alone and within TLS.
 
+use std::time::Duration;
+
 use nsq_client::{Config, Consumer, Producer, TlsConfig};
 use nsq_compression::{Codec, Compressed};
 use nsq_log::Durability;
@@ -28,6 +30,7 @@ fn generous() -> (Server, TlsConnector, Certificates) {
     let server = certificates.server(|options| {
         options.limits.message_bytes_max = 4 << 20;
         options.limits.body_bytes_max = 16 << 20;
+        options.max_heartbeat_interval = Duration::from_secs(3600);
     });
     let tls = certificates.connector(&TLS_VERSIONS, None);
     (server, tls, certificates)
@@ -107,8 +110,10 @@ async fn a_slow_reader_gets_everything_once_it_reads() {
     let (server, tls, _files) = generous();
     for (number, upgrades) in UPGRADES.into_iter().enumerate() {
         let topic = format!("t{number}");
-        let mut producer = Peer::upgraded(&server, upgrades, Some(&tls)).await;
-        let mut consumer = Peer::upgraded(&server, upgrades, Some(&tls)).await;
+        // Who reads nothing from one heartbeat to the next is closed, however busy the machine is.
+        let fields = format!(r#"{upgrades},"heartbeat_interval":3600000"#);
+        let mut producer = Peer::upgraded(&server, &fields, Some(&tls)).await;
+        let mut consumer = Peer::upgraded(&server, &fields, Some(&tls)).await;
         consumer.subscribe(&topic, "c", 2500).await;
         // Far more than sockets and buffers hold.
         let bodies: Vec<_> = (0..8).map(|i| noise(1 << 20, i)).collect();

@@ -105,7 +105,7 @@ fn the_settings_of_the_latest_identify_apply_to_deliveries() {
     assert_eq!(client.message().attempts, 1);
     let mut heartbeats = 0;
     loop {
-        match client.receive() {
+        match client.frame() {
             Received::Message(message) => {
                 assert_eq!(message.attempts, 2);
                 break;

@@ -57,7 +57,7 @@ fn a_client_that_waits_gets_heartbeats_and_is_not_taken_for_silent() {
     client.identify(r#"{"heartbeat_interval":1000}"#);
     client.send(Command::Auth(b"s"));
     for _ in 0..3 {
-        assert_eq!(client.receive(), Received::Response("_heartbeat_".to_owned()));
+        assert_eq!(client.frame(), Received::Response("_heartbeat_".to_owned()));
     }
     auth.release();
     assert_eq!(client.receive(), Received::Response(SUCCESS.to_owned()));
