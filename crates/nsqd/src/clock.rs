@@ -2,6 +2,8 @@
 
 use std::{
     fs,
+    future::Future,
+    pin::Pin,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -22,6 +24,12 @@ pub trait Clocks: Send + Sync {
 
     /// Wall-clock time since 1970. It may step forward and back.
     fn wall(&self) -> Duration;
+
+    /// The clock that delays and timeouts are measured by while nsqd runs. It never steps.
+    fn monotonic(&self) -> Instant;
+
+    /// Waits until [`Clocks::monotonic`] shows `at`.
+    fn reached(&self, at: Instant) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
 /// The clocks of this machine.
@@ -43,6 +51,15 @@ impl Clocks for SystemClocks {
     #[expect(clippy::disallowed_methods, reason = "reads the clock for everyone")]
     fn wall(&self) -> Duration {
         SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "reads the clock for everyone")]
+    fn monotonic(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn reached(&self, at: Instant) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(tokio::time::sleep(at.saturating_duration_since(self.monotonic())))
     }
 }
 
@@ -69,9 +86,9 @@ impl Reading {
     pub(crate) fn take(clocks: &dyn Clocks) -> Self {
         let boot_id = clocks.boot_id();
         let read = || {
-            let at = instant_now();
+            let at = clocks.monotonic();
             let (since_boot, wall) = (clocks.since_boot(), clocks.wall());
-            (at.elapsed(), Self { boot_id, since_boot, wall, at })
+            (clocks.monotonic() - at, Self { boot_id, since_boot, wall, at })
         };
         let (mut gap, mut closest) = read();
         for _ in 1..READINGS {
@@ -93,11 +110,6 @@ impl Reading {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "reads the clock for everyone")]
-fn instant_now() -> Instant {
-    Instant::now()
-}
-
 /// Node time and wall-clock time.
 ///
 /// Delays, timeouts and due times are in *node time*: nanoseconds since 1970 on an axis that never steps and goes
@@ -117,7 +129,7 @@ impl Clock {
 
     /// Node time.
     pub(crate) fn now(&self) -> Time {
-        self.node_at_start + self.start.at.elapsed()
+        self.node_at_start + self.uptime()
     }
 
     /// Wall-clock time, ns since 1970.
@@ -148,12 +160,12 @@ impl Clock {
 
     /// The time since the clock was made.
     pub(crate) fn uptime(&self) -> Duration {
-        self.start.at.elapsed()
+        self.clocks.monotonic() - self.start.at
     }
 
-    /// The instant on tokio's clock at which node time reaches `time`.
-    pub(crate) fn instant(&self, time: Time) -> tokio::time::Instant {
-        tokio::time::Instant::now() + time.since(self.now())
+    /// Waits until node time reaches `time`.
+    pub(crate) async fn reached(&self, time: Time) {
+        self.clocks.reached(self.start.at + time.since(self.node_at_start)).await;
     }
 }
 

@@ -56,7 +56,7 @@ impl Deadlines {
                 continue;
             };
             tokio::select! {
-                () = tokio::time::sleep_until(clock.instant(next)) => self.fire(clock).await,
+                () = clock.reached(next) => self.fire(clock).await,
                 () = self.earlier.notified() => {}
             }
         }

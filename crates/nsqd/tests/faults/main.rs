@@ -20,3 +20,6 @@ mod stop;
 #[expect(dead_code, reason = "shared with the other tests, which need all of it")]
 #[path = "../it/support.rs"]
 mod support;
+#[expect(dead_code, reason = "shared with `it`, which needs the rest")]
+#[path = "../it/test_clocks.rs"]
+mod test_clocks;

@@ -1,48 +1,39 @@
 //! Deferred publishes.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nsq_protocol::Command;
 
-use crate::support::{Client, Message, Server, eventually};
+use crate::{
+    support::{Client, Message, Server},
+    test_clocks::TestClocks,
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 fn publish_later(client: &mut Client, delay_ms: u64, body: &[u8]) {
     client.ok(Command::DeferredPub { topic: "t", delay_ms, body });
 }
 
-#[expect(clippy::disallowed_methods, reason = "delays are about real time")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-fn assert_about(elapsed: Duration, expected_ms: u64) {
-    let expected = Duration::from_millis(expected_ms);
-    // A machine that has much to do may be late, never early.
-    let late = Duration::from_millis(1500);
-    assert!(
-        elapsed + Duration::from_millis(5) >= expected && elapsed < expected + late,
-        "{elapsed:?}"
-    );
-}
-
 #[test]
 fn a_deferred_message_waits_for_its_time_in_every_channel() {
-    let server = Server::start();
+    let clocks = TestClocks::default();
+    let server = Server::by(&clocks, |_| ());
     let mut consumers = [server.consumer("t", "a", 5), server.consumer("t", "b", 5)];
     let mut producer = server.client();
-    let start = now();
     publish_later(&mut producer, 300, b"later");
     producer.publish("t", b"at once");
+    clocks.pass_ms(299);
+    for consumer in &mut consumers {
+        assert_eq!(consumer.finish_next(1), [b"at once"]);
+        consumer.expect_nothing();
+    }
     for channel in ["a", "b"] {
         let channel = server.channel_stats(channel);
         assert_eq!((&channel["deferred_count"], &channel["message_count"]), (&1.into(), &2.into()));
     }
-    let mut received = Vec::new();
-    for consumer in &mut consumers {
-        assert_eq!(consumer.finish_next(1), [b"at once"]);
-        received.push(consumer.message());
-        assert_about(start.elapsed(), 300);
-    }
+    clocks.pass_ms(1);
+    let received = consumers.each_mut().map(|consumer| consumer.message());
     assert_eq!(received[0], received[1]);
     assert_eq!((&received[0].body[..], received[0].attempts), (&b"later"[..], 1));
     consumers[0].fin(received[0].id);
@@ -53,13 +44,19 @@ fn a_deferred_message_waits_for_its_time_in_every_channel() {
 
 #[test]
 fn deferred_messages_come_in_the_order_of_their_times() {
-    let server = Server::start();
+    let clocks = TestClocks::default();
+    let server = Server::by(&clocks, |_| ());
     let mut consumer = server.consumer("t", "c", 5);
     let mut producer = server.client();
     for delay_ms in [400, 100, 300, 200] {
         publish_later(&mut producer, delay_ms, delay_ms.to_string().as_bytes());
     }
-    assert_eq!(consumer.finish_next(4), [b"100", b"200", b"300", b"400"]);
+    // Two by two: order holds among those that are due and between them and later ones.
+    clocks.pass_ms(200);
+    assert_eq!(consumer.finish_next(2), [b"100", b"200"]);
+    consumer.expect_nothing();
+    clocks.pass_ms(200);
+    assert_eq!(consumer.finish_next(2), [b"300", b"400"]);
 }
 
 #[test]
@@ -72,49 +69,57 @@ fn a_delay_of_0_is_no_delay() {
 
 #[test]
 fn without_a_channel_a_delay_begins_with_the_first_one() {
-    let server = Server::start();
+    let clocks = TestClocks::default();
+    let server = Server::by(&clocks, |_| ());
     let mut producer = server.client();
     publish_later(&mut producer, 300, b"later");
     publish_later(&mut producer, 3_600_000, b"much later");
     producer.publish("t", b"at once");
     assert_eq!(server.topic_stats()["depth"], 3);
-    // Let the delay pass that does not count yet.
-    let mut clock = server.consumer("clock", "c", 1);
-    server.client().ok(Command::DeferredPub { topic: "clock", delay_ms: 320, body: b"x" });
-    clock.message();
-    let start = now();
-    server.post("/topic/delete?topic=clock");
+    clocks.pass(HOUR);
     let mut consumer = server.consumer("t", "c", 5);
     assert_eq!(consumer.finish_next(1), [b"at once"]);
+    clocks.pass_ms(299);
+    consumer.expect_nothing();
     assert_eq!(server.channel_stats("c")["deferred_count"], 2);
+    clocks.pass_ms(1);
     assert_eq!(consumer.finish_next(1), [b"later"]);
-    assert_about(start.elapsed(), 300);
+    consumer.expect_nothing();
     assert_eq!(server.topic_stats()["depth"], 0);
 }
 
 #[test]
 fn while_the_topic_is_paused_a_delay_does_not_begin() {
-    let server = Server::start();
+    let clocks = TestClocks::default();
+    let server = Server::by(&clocks, |_| ());
     let mut consumer = server.consumer("t", "c", 5);
     server.post("/topic/pause?topic=t");
     let mut producer = server.client();
     publish_later(&mut producer, 200, b"later");
+    clocks.pass(HOUR);
+    consumer.expect_nothing();
     assert_eq!(server.topic_stats()["depth"], 1);
     assert_eq!(server.channel_stats("c")["deferred_count"], 0);
-    let start = now();
     server.post("/topic/unpause?topic=t");
+    clocks.pass_ms(199);
+    consumer.expect_nothing();
+    clocks.pass_ms(1);
     assert_eq!(consumer.message().body, b"later");
-    assert_about(start.elapsed(), 200);
 }
 
 #[test]
 fn a_deferred_message_can_be_requeued_and_timed_out_like_any_other() {
-    let server = Server::with(|options| options.msg_timeout = Duration::from_millis(200));
-    publish_later(&mut server.client(), 50, b"x");
+    let clocks = TestClocks::default();
+    let server = Server::by(&clocks, |options| options.msg_timeout = Duration::from_millis(200));
     let mut consumer = server.consumer("t", "c", 1);
+    publish_later(&mut server.client(), 50, b"x");
+    clocks.pass_ms(50);
     let first = consumer.message();
     consumer.req(first.id, 50);
+    consumer.settle();
+    clocks.pass_ms(50);
     assert_eq!(consumer.message(), Message { attempts: 2, ..first.clone() });
+    clocks.pass_ms(200);
     assert_eq!(consumer.message(), Message { attempts: 3, ..first.clone() });
     consumer.fin(first.id);
     consumer.settle();
@@ -142,14 +147,16 @@ fn many_deferred_messages_among_others_all_come_once() {
 
 #[test]
 fn emptying_a_channel_drops_what_is_deferred() {
-    let server = Server::start();
+    let clocks = TestClocks::default();
+    let server = Server::by(&clocks, |_| ());
     let mut consumer = server.consumer("t", "c", 1);
     let mut producer = server.client();
     publish_later(&mut producer, 100, b"dropped");
     server.post("/channel/empty?topic=t&channel=c");
     assert_eq!(server.channel_stats("c")["deferred_count"], 0);
     publish_later(&mut producer, 200, b"kept");
+    clocks.pass_ms(200);
     assert_eq!(consumer.finish_next(1), [b"kept"]);
-    eventually(|| server.channel_stats("c")["in_flight_count"] == 0);
     consumer.expect_nothing();
+    assert_eq!(server.channel_stats("c")["in_flight_count"], 0);
 }

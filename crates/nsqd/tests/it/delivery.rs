@@ -5,11 +5,14 @@ use std::{collections::BTreeSet, time::Duration};
 use nsq_protocol::Command;
 use serde_json::Value;
 
-use crate::support::{Message, Received, Server, eventually};
+use crate::{
+    support::{Message, Received, Server, eventually},
+    test_clocks::TestClocks,
+};
 
-/// An nsqd whose messages time out quickly.
-fn impatient() -> Server {
-    Server::with(|options| options.msg_timeout = Duration::from_millis(100))
+/// An nsqd whose messages time out after 100 ms.
+fn impatient(clocks: &TestClocks) -> Server {
+    Server::by(clocks, |options| options.msg_timeout = Duration::from_millis(100))
 }
 
 fn figures(stats: &Value, names: &[&str]) -> Vec<u64> {
@@ -196,13 +199,17 @@ fn a_delay_over_the_limit_is_clamped() {
 
 #[test]
 fn a_message_nobody_answers_for_comes_again() {
-    let server = impatient();
+    let clocks = TestClocks::default();
+    let server = impatient(&clocks);
     server.client().publish_all("t", &["a", "b"]);
     let mut first = server.consumer("t", "c", 2);
     let lost = first.messages(2);
     first.send(Command::Rdy(0));
     first.settle();
     let mut second = server.consumer("t", "c", 2);
+    clocks.pass_ms(99);
+    second.expect_nothing();
+    clocks.pass_ms(1);
     let mut again = second.messages(2);
     again.sort_by(|a, b| a.body.cmp(&b.body));
     for (lost, again) in lost.iter().zip(&again) {
@@ -228,10 +235,12 @@ fn a_message_nobody_answers_for_comes_again() {
 
 #[test]
 fn after_a_timeout_the_same_client_may_finish_what_it_got_again() {
-    let server = impatient();
+    let clocks = TestClocks::default();
+    let server = impatient(&clocks);
     server.client().publish("t", b"x");
     let mut consumer = server.consumer("t", "c", 1);
     let first = consumer.message();
+    clocks.pass_ms(100);
     let again = consumer.message();
     assert_eq!(again, Message { attempts: 2, ..first });
     consumer.fin(again.id);
@@ -241,51 +250,44 @@ fn after_a_timeout_the_same_client_may_finish_what_it_got_again() {
 
 #[test]
 fn a_client_chooses_its_own_timeout() {
-    let server = Server::start();
+    let clocks = TestClocks::default();
+    let server = Server::by(&clocks, |_| ());
     server.client().publish("t", b"x");
     let mut quick = server.client();
     quick.identify("{\"msg_timeout\":1000}");
     quick.subscribe("t", "c", 1);
     let first = quick.message();
+    clocks.pass_ms(999);
+    quick.expect_nothing();
+    clocks.pass_ms(1);
     assert_eq!(quick.message(), Message { attempts: 2, ..first });
 }
 
 #[test]
 fn touch_keeps_a_message_up_to_the_longest_timeout() {
-    let server = Server::with(|options| {
+    let clocks = TestClocks::default();
+    let server = Server::by(&clocks, |options| {
         options.msg_timeout = Duration::from_millis(400);
         options.max_msg_timeout = Duration::from_millis(1000);
     });
-    let mut producer = server.client();
-    producer.publish("t", b"x");
+    server.client().publish("t", b"x");
     let mut consumer = server.consumer("t", "c", 1);
     let message = consumer.message();
-    // Touched all the time, it stays for a second instead of 400 ms, and no longer. Each refused or accepted TOUCH
-    // is followed by one that is always refused.
-    let mut touched = Duration::ZERO;
-    let start = now();
-    let again = loop {
+    // Touched all the time, it stays for a second instead of 400 ms, and no longer.
+    for passed_ms in [399, 399, 200, 1] {
+        clocks.pass_ms(passed_ms);
         consumer.send(Command::Touch(message.id));
-        consumer.send_bytes(b"TOUCH xxxxxxxxxxxxxxxx\n");
-        match consumer.receive() {
-            Received::Message(again) => break again,
-            _ => touched = start.elapsed(),
-        }
-        assert!(touched < Duration::from_secs(3), "{touched:?}");
-    };
-    assert_eq!(again.attempts, 2);
-    assert!(touched >= Duration::from_millis(800), "{touched:?}");
+        consumer.expect_nothing();
+    }
+    clocks.pass_ms(1);
+    assert_eq!(consumer.message(), Message { attempts: 2, ..message });
     assert_eq!(server.channel_stats("c")["timeout_count"], 1);
-}
-
-#[expect(clippy::disallowed_methods, reason = "timeouts are about real time")]
-fn now() -> std::time::Instant {
-    std::time::Instant::now()
 }
 
 #[test]
 fn what_a_client_held_when_it_left_waits_for_its_timeout() {
-    let server = Server::with(|options| options.msg_timeout = Duration::from_secs(1));
+    let clocks = TestClocks::default();
+    let server = impatient(&clocks);
     server.client().publish("t", b"x");
     let mut first = server.consumer("t", "c", 1);
     let message = first.message();
@@ -296,6 +298,9 @@ fn what_a_client_held_when_it_left_waits_for_its_timeout() {
     second.fin(message.id);
     assert_eq!(second.error(), failed("FIN", &message, "client does not own message"));
     assert_eq!(server.channel_stats("c")["in_flight_count"], 1);
+    clocks.pass_ms(99);
+    second.expect_nothing();
+    clocks.pass_ms(1);
     assert_eq!(second.message(), Message { attempts: 2, ..message });
     assert_eq!(server.channel_stats("c")["timeout_count"], 1);
 }

@@ -26,6 +26,8 @@ mod service;
 mod session;
 mod statsd;
 mod support;
+#[expect(dead_code, reason = "shared with `faults`, which needs the rest")]
+mod test_clocks;
 mod tls;
 mod topology;
 mod wire;

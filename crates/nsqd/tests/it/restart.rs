@@ -1,13 +1,14 @@
 //! What is left after nsqd was stopped in order and started again.
 
-use std::time::Duration;
-
 use nsq_log::Durability;
 use nsq_protocol::Command;
 use nsqd::Options;
 use serde_json::Value;
 
-use crate::support::{Message, Server};
+use crate::{
+    support::{Client, Message, Server},
+    test_clocks::TestClocks,
+};
 
 fn channel_of<'a>(stats: &'a Value, topic: &str, channel: &str) -> &'a Value {
     let find = |list: &'a Value, key: &str, name: &str| {
@@ -59,9 +60,15 @@ fn messages_survive_wherever_they_were() {
     assert_eq!(server.consumer("waiting", "c", 1).finish_next(1), [b"w"]);
 }
 
+/// Stops in order and starts again on the same folder, by the same clocks.
+fn restart_by(clocks: &TestClocks, server: Server) -> Server {
+    Server::in_world(clocks.world(), server.stop(), |_| ())
+}
+
 #[test]
 fn a_due_time_is_not_put_off_by_a_restart() {
-    let server = Server::start();
+    let clocks = TestClocks::default();
+    let server = Server::by(&clocks, |_| ());
     let mut consumer = server.consumer("t", "c", 1);
     let mut producer = server.client();
     producer.publish("t", b"requeued");
@@ -69,45 +76,44 @@ fn a_due_time_is_not_put_off_by_a_restart() {
     consumer.req(message.id, 700);
     consumer.settle();
     producer.ok(Command::DeferredPub { topic: "t", delay_ms: 900, body: b"deferred" });
-    let start = now();
-    let server = server.restart().restart();
+    let server = restart_by(&clocks, server);
+    clocks.pass_ms(699);
+    let server = restart_by(&clocks, server);
     let mut consumer = server.consumer("t", "c", 1);
+    consumer.expect_nothing();
+    assert_eq!(server.channel_stats("c")["deferred_count"], 2);
+    clocks.pass_ms(1);
     assert_eq!(consumer.message(), Message { attempts: 2, ..message.clone() });
     consumer.fin(message.id);
+    clocks.pass_ms(199);
+    consumer.expect_nothing();
+    clocks.pass_ms(1);
     assert_eq!(consumer.finish_next(1), [b"deferred"]);
-    let elapsed = start.elapsed();
-    assert!(
-        elapsed > Duration::from_millis(850) && elapsed < Duration::from_secs(3),
-        "{elapsed:?}"
-    );
 }
 
 #[test]
 fn a_delay_that_has_not_begun_begins_after_the_restart() {
-    let server = Server::start();
+    let clocks = TestClocks::default();
+    let server = Server::by(&clocks, |_| ());
     let mut producer = server.client();
     producer.ok(Command::DeferredPub { topic: "t", delay_ms: 300, body: b"no channel" });
     server.consumer("u", "c", 0).settle();
     server.post("/topic/pause?topic=u");
     producer.ok(Command::DeferredPub { topic: "u", delay_ms: 300, body: b"paused" });
-    let server = server.restart().restart();
+    clocks.pass_ms(300);
+    let server = restart_by(&clocks, restart_by(&clocks, server));
     let stats = server.stats();
     assert_eq!(
         (&stats["topics"][0]["depth"], &stats["topics"][1]["depth"]),
         (&1.into(), &1.into())
     );
-    let start = now();
     let mut consumers = [server.consumer("t", "c", 1), server.consumer("u", "c", 1)];
     server.post("/topic/unpause?topic=u");
+    clocks.pass_ms(299);
+    consumers.iter_mut().for_each(Client::expect_nothing);
+    clocks.pass_ms(1);
     assert_eq!(consumers[0].finish_next(1), [b"no channel"]);
-    assert!(start.elapsed() >= Duration::from_millis(295));
     assert_eq!(consumers[1].finish_next(1), [b"paused"]);
-    assert!(start.elapsed() < Duration::from_secs(3));
-}
-
-#[expect(clippy::disallowed_methods, reason = "due times are about real time")]
-fn now() -> std::time::Instant {
-    std::time::Instant::now()
 }
 
 #[test]

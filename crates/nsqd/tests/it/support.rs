@@ -16,6 +16,8 @@ use nsqd::{Nsqd, Options, World};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
+use crate::test_clocks::TestClocks;
+
 /// Far more than anything here takes; it only turns a hang into a failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -46,6 +48,11 @@ impl Server {
 
     pub(crate) fn with(change: impl FnOnce(&mut Options)) -> Self {
         Self::on(tempfile::tempdir().unwrap(), change)
+    }
+
+    /// As [`Server::with`], by the given clocks.
+    pub(crate) fn by(clocks: &TestClocks, change: impl FnOnce(&mut Options)) -> Self {
+        Self::in_world(clocks.world(), tempfile::tempdir().unwrap(), change)
     }
 
     pub(crate) fn on(folder: TempDir, change: impl FnOnce(&mut Options)) -> Self {
