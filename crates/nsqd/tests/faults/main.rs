@@ -11,6 +11,7 @@ mod full;
 mod gone;
 mod health;
 mod held_disk;
+mod journal;
 mod latency;
 mod machine;
 mod metrics;

@@ -14,7 +14,7 @@ use std::{
 use nsq_protocol::Command;
 
 use self::load::{Load, Random};
-use crate::support::{NsqdProcess, eventually, http};
+use crate::support::{NsqdProcess, http};
 
 const ROUNDS: u64 = 25;
 /// A kill comes at most after so many answers and deliveries.
@@ -85,28 +85,6 @@ fn nothing_is_left(folder: &Path) {
 }
 
 #[test]
-fn what_was_finished_stays_finished_once_the_journal_is_written() {
-    let folder = tempfile::tempdir().unwrap();
-    let nsqd = NsqdProcess::start(folder.path(), &[]);
-    let mut consumer = nsqd.consumer("t", "c", 100);
-    let mut producer = nsqd.client();
-    producer.publish_all("t", &["finished", "in flight"]);
-    let topic = folder.path().join("topics/t.topic");
-    let messages = [consumer.message(), consumer.message()];
-    let before = journal_bytes(&topic);
-    consumer.fin(messages[0].id);
-    // Nothing but the time that acknowledgements gather makes nsqd write.
-    eventually(|| journal_bytes(&topic) != before);
-    let _ = nsqd.kill();
-    let nsqd = NsqdProcess::start(folder.path(), &[]);
-    let mut consumer = nsqd.consumer("t", "c", 100);
-    let again = consumer.message();
-    assert_eq!(again.body, b"in flight");
-    assert_eq!((again.id, again.timestamp_ns), (messages[1].id, messages[1].timestamp_ns));
-    consumer.expect_nothing();
-}
-
-#[test]
 fn a_requeue_survives_once_a_later_command_was_answered() {
     let folder = tempfile::tempdir().unwrap();
     let nsqd = NsqdProcess::start(folder.path(), &[]);
@@ -162,25 +140,6 @@ fn a_deferred_publish_survives_once_it_was_answered() {
 }
 
 #[test]
-fn an_ephemeral_channel_does_not_make_its_topic_forget_how_far_it_got() {
-    let folder = tempfile::tempdir().unwrap();
-    let nsqd = NsqdProcess::start(folder.path(), &[]);
-    let mut consumer = nsqd.consumer("t", "tail#ephemeral", 100);
-    nsqd.client().publish_all("t", &["1", "2", "3"]);
-    consumer.finish_next(3);
-    let topic = folder.path().join("topics/t.topic");
-    let before = journal_bytes(&topic);
-    consumer.settle();
-    eventually(|| journal_bytes(&topic) > before);
-    let _ = nsqd.kill();
-    let nsqd = NsqdProcess::start(folder.path(), &[]);
-    nsqd.client().publish("t", b"4");
-    let mut consumer = nsqd.consumer("t", "tail#ephemeral", 100);
-    assert_eq!(consumer.message().body, b"4");
-    consumer.expect_nothing();
-}
-
-#[test]
 fn messages_of_a_deleted_last_channel_do_not_come_again_after_a_kill() {
     let folder = tempfile::tempdir().unwrap();
     let nsqd = NsqdProcess::start(folder.path(), &[]);
@@ -219,11 +178,6 @@ fn what_a_channel_was_given_before_its_topic_was_paused_is_delivered_after_a_kil
         assert_eq!(consumer.finish_next(2), [b"1", b"2"]);
         consumer.expect_nothing();
     }
-}
-
-/// Bytes of all files of a topic's journal.
-fn journal_bytes(topic: &Path) -> u64 {
-    journal_files(topic).iter().map(|file| std::fs::metadata(file).map_or(0, |it| it.len())).sum()
 }
 
 /// The files of a topic's journal.
