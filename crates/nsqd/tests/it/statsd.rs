@@ -10,7 +10,10 @@ use nsq_daemon::log::{Capture, Level, Logger};
 use nsq_protocol::Command;
 use nsqd::{Options, World};
 
-use crate::support::{PATIENCE, Server, eventually, http};
+use crate::{
+    support::{PATIENCE, Server, eventually, http},
+    test_clocks::TestClocks,
+};
 
 /// Short enough for a test to see many rounds.
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -53,34 +56,49 @@ impl Statsd {
     }
 
     fn packet(&self) -> String {
+        self.try_packet().unwrap()
+    }
+
+    fn try_packet(&self) -> std::io::Result<String> {
         let mut packet = vec![0; 64 << 10];
-        let bytes = self.socket.recv(&mut packet).unwrap();
+        let bytes = self.socket.recv(&mut packet)?;
         packet.truncate(bytes);
-        String::from_utf8(packet).unwrap()
+        Ok(String::from_utf8(packet).unwrap())
     }
 
     /// Reads up to the end of a round. The first may have begun before.
     fn round(&mut self) {
         self.names.clear();
         while self.names.last().is_none_or(|last| last != LAST) {
-            for line in self.packet().lines() {
-                let (name, rest) = line.split_once(':').unwrap();
-                let (value, kind) = rest.split_once('|').unwrap();
-                let name = name.strip_prefix(PREFIX).expect(line).to_owned();
-                let value: i64 = value.parse().unwrap();
-                assert!(value >= 0, "{line}");
-                match kind {
-                    "c" => *self.counters.entry(name.clone()).or_default() += value,
-                    "g" => drop(self.gauges.insert(name.clone(), value)),
-                    _ => panic!("{line}"),
-                }
-                self.names.push(name);
+            let packet = self.packet();
+            self.take(&packet);
+        }
+    }
+
+    fn take(&mut self, packet: &str) {
+        for line in packet.lines() {
+            let (name, rest) = line.split_once(':').unwrap();
+            let (value, kind) = rest.split_once('|').unwrap();
+            let name = name.strip_prefix(PREFIX).expect(line).to_owned();
+            let value: i64 = value.parse().unwrap();
+            assert!(value >= 0, "{line}");
+            match kind {
+                "c" => *self.counters.entry(name.clone()).or_default() += value,
+                "g" => drop(self.gauges.insert(name.clone(), value)),
+                _ => panic!("{line}"),
             }
+            self.names.push(name);
         }
     }
 
     /// Reads a round that has begun after this is called.
     fn fresh_round(&mut self) {
+        // Several may be waiting here if this thread has not run for a while.
+        self.socket.set_nonblocking(true).unwrap();
+        while let Ok(packet) = self.try_packet() {
+            self.take(&packet);
+        }
+        self.socket.set_nonblocking(false).unwrap();
         for _ in 0..2 {
             self.round();
         }
@@ -108,13 +126,16 @@ fn pushing(options: &mut Options, address: String) {
 #[test]
 fn counters_grow_and_gauges_are_what_they_are() {
     let mut statsd = Statsd::start();
-    let server = statsd.nsqd(|options| options.msg_timeout = Duration::from_millis(50));
+    let clocks = TestClocks::default();
+    let server = Server::by(&clocks, |options| pushing(options, statsd.address()));
     let mut consumer = server.consumer("a.b", "c.d", 2);
     let mut producer = server.client();
     producer.publish_all("a.b", &["1", "22", "333"]);
     producer.ok(Command::DeferredPub { topic: "a.b", delay_ms: 3_600_000, body: b"4444" });
     let requeued = consumer.message();
     consumer.req(requeued.id, 3_600_000);
+    consumer.messages(2);
+    clocks.pass(Options::default().msg_timeout);
     statsd.until("topic.a.b.channel.c.d.timeout_count", 2);
     consumer.send(Command::Rdy(0));
     consumer.drain();
