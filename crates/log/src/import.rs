@@ -233,7 +233,7 @@ impl Import<'_> {
         }
         let is_read = |_: &TopicName, queues: &mut TopicQueues| queues.are_read();
         for (topic, queues) in topics.extract_if(.., is_read) {
-            queues.report_bad_files(disk, &topic, report)?;
+            queues.report_odd(disk, &topic, report)?;
         }
         for (topic, queues) in &mut topics {
             queues.listed = self.listed.get(topic).cloned();

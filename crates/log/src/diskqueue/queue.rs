@@ -155,11 +155,6 @@ impl Queue {
         self.unread_bytes
     }
 
-    /// Returns true if the Go nsqd has set files of the queue aside.
-    pub(crate) fn has_bad_files(&self) -> bool {
-        !self.files.bad.is_empty()
-    }
-
     /// The position of the first unread message.
     fn start(&self) -> QueuePosition {
         self.meta.map(|meta| meta.read).unwrap_or_default()
@@ -232,14 +227,20 @@ impl Queue {
         consumed.chain(missing.map(|number| Finding::Missing { file: name(number) })).collect()
     }
 
-    /// The finding about the number of messages, if it is odd.
-    fn odd_count(&self, found: &Found) -> Option<Finding> {
-        if found.unrecorded > 0 {
-            return Some(Finding::Unrecorded { messages: found.unrecorded });
+    /// The findings about the number of messages, if it is odd.
+    fn odd_count(&self, found: &Found) -> Vec<Finding> {
+        let unrecorded = found.unrecorded;
+        let mut odd = Vec::new();
+        if unrecorded > 0 {
+            odd.push(Finding::Unrecorded { messages: unrecorded });
         }
-        let recorded = self.meta?.depth;
-        let differs = i64::try_from(found.messages) != Ok(recorded);
-        differs.then_some(Finding::Depth { recorded })
+        let Some(Meta { depth: recorded, .. }) = self.meta else { return odd };
+        // After a kill the recorded number is as old as the recorded end.
+        let up_to_end = i64::try_from(found.messages - unrecorded).unwrap_or(i64::MAX);
+        if up_to_end < recorded || (unrecorded == 0 && up_to_end != recorded) {
+            odd.push(Finding::Depth { recorded });
+        }
+        odd
     }
 
     /// The files that were set aside. They are not read: a busy queue leaves one each time it closes a file.

@@ -93,16 +93,18 @@ impl TopicQueues {
         self.queues().all(|(_, queue)| queue.unread_bytes() == 0)
     }
 
-    /// Reports the files that the Go nsqd has set aside.
-    pub(super) fn report_bad_files(
+    /// Reports the queues of which something is odd. They have no message to import.
+    pub(super) fn report_odd(
         &self,
         disk: &dyn Disk,
         topic: &TopicName,
         report: &mut dyn ImportReport,
     ) -> Result<(), ImportError> {
-        for (channel, queue) in self.queues().filter(|(_, queue)| queue.has_bad_files()) {
+        for (channel, queue) in self.queues() {
             let found = queue.read(disk, |_| Ok::<_, ImportError>(()))?;
-            report.imported(&ImportedQueue::new(topic.clone(), channel.cloned(), found));
+            if !found.findings.is_empty() {
+                report.imported(&ImportedQueue::new(topic.clone(), channel.cloned(), found));
+            }
         }
         Ok(())
     }
