@@ -88,10 +88,14 @@ impl Records {
     }
 
     /// The offset of the first record from `offset` on; the end of the file if there is none.
-    fn find_record(&mut self, offset: u64) -> Result<u64, IoError> {
-        for offset in offset..self.end {
-            if self.measure(offset)?.is_some() {
-                return Ok(offset);
+    fn find_record(&mut self, mut offset: u64) -> Result<u64, IoError> {
+        while offset + RECORD_HEAD_BYTES as u64 <= self.end {
+            let id = &self.bytes(offset, RECORD_HEAD_BYTES as u64)?[ID_AT..];
+            // A byte that is not part of an id rules out every record whose id would reach over it.
+            match id.iter().rposition(|byte| !byte.is_ascii_hexdigit()) {
+                Some(at) => offset += at as u64 + 1,
+                None if self.measure(offset)?.is_some() => return Ok(offset),
+                None => offset += 1,
             }
         }
         Ok(self.end)
