@@ -57,9 +57,12 @@ impl Service {
     pub fn new(logger: Logger) -> Result<Self, InheritError> {
         signals::ignore_harmless()?;
         Ok(Self {
-            logger,
-            notifier: Notifier::from_env()?,
+            notifier: Notifier::from_env().unwrap_or_else(|error| {
+                logger.warn(format_args!("the service manager will not be notified - {error}"));
+                Notifier::default()
+            }),
             inherited: Inherited::from_env()?,
+            logger,
             stop: Box::pin(signals::stop_requested()?),
             hangups: signals::hangups()?,
         })

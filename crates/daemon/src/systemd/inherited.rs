@@ -1,6 +1,6 @@
 //! Listening sockets that the service manager has opened.
 
-use std::{fmt, io, os::fd::OwnedFd};
+use std::{env, fmt, fs, io, os::fd::OwnedFd, path::Path, process};
 
 use rustix::io::{FdFlags, fcntl_setfd};
 use tokio::net::TcpListener;
@@ -9,6 +9,11 @@ use crate::{
     log::Logger,
     net::{AnyListener, ListenError, listen, listen_tcp},
 };
+
+/// The open descriptors of this process, as links that name what they are.
+const DESCRIPTORS: &str = "/proc/self/fd";
+/// The first descriptor that a service manager passes on.
+const FIRST_PASSED: u32 = 3;
 
 /// The purpose of a listening socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +56,9 @@ pub enum InheritError {
     /// The operating system refuses.
     #[error("sockets of the service manager: {0}")]
     Io(#[from] io::Error),
+    /// A descriptor is closed, or is something else.
+    #[error("sockets of the service manager: descriptor {0} is not a socket")]
+    NotASocket(u32),
     /// Two sockets have the same name.
     #[error("sockets of the service manager: more than one is named {0}")]
     Duplicate(Role),
@@ -71,6 +79,7 @@ impl Inherited {
     /// # Errors
     /// When they cannot be used.
     pub fn from_env() -> Result<Self, InheritError> {
+        check_passed()?;
         let passed = sd_listen_fds::get()?;
         let role_of = |name: &Option<String>| {
             Role::ALL.into_iter().find(|role| name.as_deref() == Some(role.name()))
@@ -137,6 +146,25 @@ impl Inherited {
         if unused > 0 {
             logger.warn(format_args!("{unused} sockets of the service manager are not used"));
         }
+    }
+}
+
+/// Checks that the environment speaks of sockets that there are: taking over a descriptor that is another part's of this
+/// process would close it under that part.
+fn check_passed() -> Result<(), InheritError> {
+    let number = |key| env::var(key).ok().and_then(|text| text.parse::<u32>().ok());
+    let descriptors = Path::new(DESCRIPTORS);
+    if number("LISTEN_PID") != Some(process::id()) || !descriptors.exists() {
+        return Ok(());
+    }
+    let passed = FIRST_PASSED..FIRST_PASSED.saturating_add(number("LISTEN_FDS").unwrap_or(0));
+    let is_socket = |descriptor: &u32| {
+        let target = fs::read_link(descriptors.join(descriptor.to_string()));
+        target.is_ok_and(|target| target.as_os_str().as_encoded_bytes().starts_with(b"socket:"))
+    };
+    match passed.into_iter().find(|descriptor| !is_socket(descriptor)) {
+        Some(descriptor) => Err(InheritError::NotASocket(descriptor)),
+        None => Ok(()),
     }
 }
 

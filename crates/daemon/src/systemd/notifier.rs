@@ -22,7 +22,7 @@ use rustix::time::{ClockId, clock_gettime};
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Reports the daemon's state to the service manager, if there is one. A notification that fails is dropped.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Notifier {
     manager: Option<Manager>,
     watchdog: Option<Duration>,

@@ -120,6 +120,15 @@ fn a_manager_that_has_gone_does_not_matter() {
     nsqd.stop();
 }
 
+#[test]
+fn a_manager_whose_name_makes_no_sense_is_not_told_and_nsqd_starts() {
+    let folder = folder();
+    let mut nsqd = Service::spawn(&mut notifying(folder.path(), format!("@{}", "x".repeat(200))));
+    nsqd.wait_for("WARNING: the service manager will not be notified - ");
+    nsqd.wait_for("TCP: listening on ");
+    nsqd.stop();
+}
+
 /// Starts nsqd with two sockets that are open already, as descriptors 3 and 4.
 fn activate(folder: &Path, names: Option<&str>, first: OwnedFd, second: OwnedFd) -> Service {
     activate_with(folder, &[], names, first, second)
@@ -132,6 +141,11 @@ fn activate_with(
     first: OwnedFd,
     second: OwnedFd,
 ) -> Service {
+    let mut command = activation(folder, args, names);
+    Service::spawn_with(&mut command, Stdio::from(first), Stdio::from(second))
+}
+
+fn activation(folder: &Path, args: &[String], names: Option<&str>) -> Process {
     let script = r#"exec 3<&0 4<&1 0</dev/null 1>&2; export LISTEN_PID=$$; exec "$0" "$@""#;
     let mut command = Process::new("sh");
     command.args(["-c", script, env!("CARGO_BIN_EXE_nsqd"), "-data-path"]).arg(folder);
@@ -142,7 +156,7 @@ fn activate_with(
     if let Some(names) = names {
         command.env("LISTEN_FDNAMES", names);
     }
-    Service::spawn_with(&mut command, Stdio::from(first), Stdio::from(second))
+    command
 }
 
 #[test]
@@ -217,6 +231,23 @@ fn a_passed_descriptor_that_does_not_listen_is_one_clear_line() {
     assert_eq!(status.code(), Some(1), "{log}");
     let reason = "listen (inherited tcp socket) failed - not a listening socket";
     assert!(log.ends_with(&format!("failed to instantiate nsqd - {reason}\n")), "{log}");
+}
+
+#[test]
+fn more_passed_descriptors_than_there_are_sockets_are_one_clear_line() {
+    // The first that is not passed is nsqd's own, or is none.
+    for count in ["3", "1000000", "4294967295"] {
+        let folder = folder();
+        let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut command = activation(folder.path(), &[], None);
+        command.env("LISTEN_FDS", count);
+        let (tcp, http) = (OwnedFd::from(bind()), OwnedFd::from(bind()));
+        let nsqd = Service::spawn_with(&mut command, Stdio::from(tcp), Stdio::from(http));
+        let (status, log) = nsqd.ended();
+        assert_eq!(status.code(), Some(1), "{log}");
+        let reason = "sockets of the service manager: descriptor 5 is not a socket\n";
+        assert!(log.ends_with(reason), "{log}");
+    }
 }
 
 /// The values of a key in a unit file.
