@@ -7,6 +7,7 @@
 //! 5. It is renamed to `go-nsqd`: now it is the data folder that the Go nsqd has left, and nothing looks at it again.
 
 use std::{
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
 };
@@ -138,9 +139,10 @@ impl<'a> Staging<'a> {
         // Before anything is in them.
         self.sync(self.data)?;
         self.sync(&self.committed)?;
+        let known: BTreeSet<_> = self.list(&topics)?.into_iter().collect();
         for name in self.list(built)? {
             // Whatever has the name now was there before the import: moving the new one is the second step.
-            if self.has(&topics, &name)? {
+            if known.contains(&name) {
                 self.rename(&topics.join(&name), &replaced.join(&name))?;
             }
             self.rename(&built.join(&name), &topics.join(&name))?;
