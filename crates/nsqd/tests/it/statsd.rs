@@ -56,7 +56,13 @@ impl Statsd {
     }
 
     fn packet(&self) -> String {
-        self.try_packet().unwrap()
+        loop {
+            match self.try_packet() {
+                // The process was suspended.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                packet => return packet.unwrap(),
+            }
+        }
     }
 
     fn try_packet(&self) -> std::io::Result<String> {

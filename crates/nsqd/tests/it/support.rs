@@ -283,9 +283,12 @@ impl Client {
                 return Ok(received);
             }
             let mut chunk = [0; 64 << 10];
-            match self.stream.read(&mut chunk)? {
-                0 => return Ok(Received::Closed),
-                read => self.input.extend_from_slice(&chunk[..read]),
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Ok(Received::Closed),
+                Ok(read) => self.input.extend_from_slice(&chunk[..read]),
+                // The process was suspended.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
     }
