@@ -42,8 +42,21 @@ fn sighup_reads_the_certificate_again_and_keeps_the_last_good_one() {
     nsqd.stop();
 }
 
+/// Returns whether this process ignores a signal, and so makes those that it starts ignore it: a shell without job
+/// control starts what it runs in the background like that.
+fn is_ignored(signal: Signal) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    let ignored = u64::from_str_radix(ignored.trim(), 16).unwrap();
+    ignored & (1 << (signal.as_raw() - 1)) != 0
+}
+
 #[test]
 fn sigquit_ends_it_at_once() {
+    if is_ignored(Signal::QUIT) {
+        eprintln!("not tested: SIGQUIT is ignored here");
+        return;
+    }
     let folder = folder();
     let nsqd = Service::on_sockets(folder.path(), &[]).wait_until_served();
     nsqd.signal(Signal::QUIT);
