@@ -43,6 +43,14 @@ pub enum ExportError {
     /// The target folder has something in it.
     #[error("{} is not empty", .0.display())]
     NotEmpty(PathBuf),
+    /// The target folder cannot be created or listed.
+    #[error("{}: {source}", path.display())]
+    Target {
+        /// The target folder.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
     /// `nsqd.dat` cannot be read.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
@@ -58,7 +66,7 @@ pub enum ExportError {
     /// A queue file cannot be written.
     #[error(transparent)]
     Write(#[from] IoError),
-    /// The target folder cannot be used, or the report not be written.
+    /// The data folder cannot be listed, or the report not be written.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -79,8 +87,9 @@ pub fn export(data: &Path, target: &Path, out: &mut dyn Write) -> Result<(), Exp
     if is_pending(&*disk, data)? {
         return Err(ExportError::NotImported(data.to_owned()));
     }
-    disk.create_dir(target)?;
-    if !disk.list(target)?.is_empty() {
+    let unusable = |source| ExportError::Target { path: target.to_owned(), source };
+    disk.create_dir(target).map_err(unusable)?;
+    if !disk.list(target).map_err(unusable)?.is_empty() {
         return Err(ExportError::NotEmpty(target.to_owned()));
     }
     let listed = Metadata::new(disk.clone(), data).read()?;

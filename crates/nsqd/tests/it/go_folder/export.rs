@@ -165,6 +165,9 @@ fn an_export_refuses_folders_that_are_in_use_or_not_what_they_should_be() {
     refused(target.path(), &target.path().join("new"), "is not a data folder of this nsqd");
     refused(&target.path().join("missing"), target.path(), "failed to lock data-path");
     refused(folder.path(), folder.path(), "is not empty");
+    let nowhere = folder.path().join("missing/target");
+    let reason = "missing/target: No such file or directory (os error 2)";
+    refused(folder.path(), &nowhere, reason);
     fs::write(folder.path().join("t.diskqueue.meta.dat"), "0\n0,0\n0,0\n").unwrap();
     refused(folder.path(), target.path(), "not imported yet: start nsqd on it once");
     assert_eq!(fs::read_dir(target.path()).unwrap().count(), 0);
