@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use nsq_daemon::{
     http::StatusCode,
-    http_client::{Client, InvalidUrl, Limits, RequestError, Trust, Url, append_form},
+    http_client::{Client, InvalidUrl, RequestError, Trust, Url, append_form},
     log::Logger,
     tls::TlsError,
 };
@@ -97,10 +97,7 @@ pub(crate) fn load(options: &Options, logger: &Logger) -> Result<Option<AuthServ
             logger.error(format_args!("AUTH: {name} will not be asked - {error}"));
         }
     }
-    let limits = Limits {
-        connect: options.http_client_connect_timeout,
-        request: options.http_client_request_timeout,
-    };
+    let limits = options.http_client_limits();
     let min_version = options.tls.min_version.spoken();
     let trust = match options.tls.root_ca_file.as_str() {
         "" => Trust::system(min_version),

@@ -9,7 +9,7 @@ mod tls;
 
 use std::{path::PathBuf, time::Duration};
 
-use nsq_daemon::net::host_name;
+use nsq_daemon::{http_client, net::host_name};
 use nsq_log::Durability;
 use nsq_options::{InvalidOption, Parsed, Table};
 use nsq_protocol::Limits;
@@ -53,9 +53,9 @@ pub struct Options {
     pub auth_http_request_method: AuthMethod,
     /// The options of TLS.
     pub tls: TlsOptions,
-    /// `--http-client-connect-timeout`: for requests that nsqd makes.
+    /// `--http-client-connect-timeout`: for requests that nsqd makes; zero for no limit.
     pub http_client_connect_timeout: Duration,
-    /// `--http-client-request-timeout`: for requests that nsqd makes.
+    /// `--http-client-request-timeout`: for requests that nsqd makes; zero for no limit.
     pub http_client_request_timeout: Duration,
     /// `--node-id`, shown in the log.
     pub node_id: u16,
@@ -128,6 +128,15 @@ impl Options {
     /// When a value is out of its bounds.
     pub fn from_parsed(parsed: &Parsed) -> Result<Self, InvalidOption> {
         Self::table().resolve(parsed)
+    }
+
+    /// The time limits of requests that nsqd makes.
+    pub(crate) fn http_client_limits(&self) -> http_client::Limits {
+        let limit = |timeout: Duration| if timeout.is_zero() { Duration::MAX } else { timeout };
+        http_client::Limits {
+            connect: limit(self.http_client_connect_timeout),
+            request: limit(self.http_client_request_timeout),
+        }
     }
 
     /// Returns whether messages go to the nearest clients that wait.
@@ -238,6 +247,12 @@ mod tests {
         let name = "--e2e-processing-latency-percentile";
         let options = parse(&[name, "0.5,0.99", name, "1"]).unwrap();
         assert_eq!(options.e2e_percentiles.as_slice(), [1.0, 0.99, 0.5]);
+    }
+
+    #[test]
+    fn a_timeout_of_zero_is_no_limit() {
+        let limits = parse(&["-http-client-connect-timeout=0"]).unwrap().http_client_limits();
+        assert_eq!((limits.connect, limits.request), (Duration::MAX, Duration::from_secs(5)));
     }
 
     #[test]

@@ -12,10 +12,11 @@ use tokio_util::sync::CancellationToken;
 use self::{figures::Figures, push::Socket};
 use crate::node::Node;
 
-/// Pushes the figures of `node` after each interval until `stop` is cancelled. Without an address there is nothing to do.
+/// Pushes the figures of `node` after each interval until `stop` is cancelled. Without an address or an interval there
+/// is nothing to do.
 pub(crate) async fn run(node: Arc<Node>, stop: CancellationToken) {
     let options = &node.services.options.statsd;
-    if options.address.is_empty() {
+    if options.address.is_empty() || options.interval.is_zero() {
         return;
     }
     let mut ticks = interval_at(Instant::now() + options.interval, options.interval);

@@ -115,11 +115,7 @@ struct Found {
 
 /// Queries the channels of a topic, without ephemeral ones.
 async fn channels_elsewhere(node: &Node, topic: &TopicName, addresses: Vec<String>) -> Found {
-    let options = &node.services.options;
-    let limits = Limits {
-        connect: options.http_client_connect_timeout,
-        request: options.http_client_request_timeout,
-    };
+    let limits = node.services.options.http_client_limits();
     let path = format!("/channels?topic={}", topic.as_str().replace('#', "%23"));
     let mut queries = JoinSet::new();
     for address in addresses {

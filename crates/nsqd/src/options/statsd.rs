@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct StatsdOptions {
     /// `--statsd-address`: the daemon that figures are sent to over UDP; empty for none.
     pub address: String,
-    /// `--statsd-interval`: the time between two pushes.
+    /// `--statsd-interval`: the time between two pushes; zero for none.
     pub interval: Duration,
     /// `--statsd-mem-stats`: figures of the memory are sent too.
     pub mem_stats: bool,

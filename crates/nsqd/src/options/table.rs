@@ -55,9 +55,11 @@ fn addresses() -> Vec<OptionDef<Options>> {
         )
         .named("lookupd-tcp-address")
         .file_key("nsqlookupd_tcp_addresses"),
-        option!(Options.http_client_connect_timeout, "time to connect to an HTTP server")
-            .positive(),
-        option!(Options.http_client_request_timeout, "time for an HTTP request").positive(),
+        option!(
+            Options.http_client_connect_timeout,
+            "time to connect to an HTTP server; 0 for no limit",
+        ),
+        option!(Options.http_client_request_timeout, "time for an HTTP request; 0 for no limit"),
     ]
 }
 
@@ -213,9 +215,8 @@ fn figures() -> Vec<OptionDef<Options>> {
     vec![
         option!(Options.statsd.address, "UDP address of a statsd daemon; empty for none")
             .named("statsd-address"),
-        option!(Options.statsd.interval, "time between two pushes to statsd")
-            .named("statsd-interval")
-            .positive(),
+        option!(Options.statsd.interval, "time between two pushes to statsd; 0 for no pushes")
+            .named("statsd-interval"),
         option!(Options.statsd.mem_stats, "push figures of the memory too")
             .named("statsd-mem-stats"),
         option!(
