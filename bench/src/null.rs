@@ -1,4 +1,4 @@
-//! The null server: reads bytes, answers, and delivers the same frame again and again.
+//! The null server: reads bytes, answers, and delivers the same frames again and again.
 //!
 //! It stores nothing and parses as little as possible, so its numbers show the limit that sockets
 //! set on this machine: the part of each row that is not due to the server.
@@ -128,9 +128,16 @@ struct Frames {
 
 impl Frames {
     fn new() -> Self {
-        let mut message = Vec::new();
-        wire::put_message_frame(&mut message, b"0000000000000000", &wire::body(BODY_BYTES, 0));
-        Self { oks: OK_FRAME.repeat(4096), messages: message.repeat(FRAMES_AT_ONCE) }
+        let mut messages = Vec::new();
+        for number in 0..FRAMES_AT_ONCE {
+            // Different bodies, so that compression has as much work with them as with a server's.
+            wire::put_message_frame(
+                &mut messages,
+                b"0000000000000000",
+                &wire::body(BODY_BYTES, number),
+            );
+        }
+        Self { oks: OK_FRAME.repeat(4096), messages }
     }
 }
 
