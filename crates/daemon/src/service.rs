@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -77,7 +77,9 @@ impl Service {
     /// Returns `None` if a stop is requested before the start is complete, which is then given up.
     pub async fn start<T>(&mut self, status: &str, starting: impl Future<Output = T>) -> Option<T> {
         let mut starting = pin!(starting);
-        let mut reminders = interval(STARTING);
+        // At once, whatever comes first: the manager is not left to guess.
+        self.notifier.starting(status, STARTING_PATIENCE);
+        let mut reminders = interval_at(Instant::now() + STARTING, STARTING);
         loop {
             tokio::select! {
                 biased;
