@@ -14,14 +14,15 @@ const CRATE_GRAPH: &[(&str, &[&str])] = &[
     ("nsq-log", &["nsq-protocol"]),
     ("nsq-broker", &[]),
     ("nsq-options", &["nsq-protocol"]),
-    ("nsq-daemon", &["nsq-options"]),
+    ("nsq-tls", &[]),
+    ("nsq-daemon", &["nsq-options", "nsq-tls"]),
     ("nsq-compression", &[]),
     (
         "nsqd",
         &["nsq-broker", "nsq-compression", "nsq-daemon", "nsq-log", "nsq-options", "nsq-protocol"],
     ),
     ("nsqlookupd", &["nsq-broker", "nsq-daemon", "nsq-options", "nsq-protocol"]),
-    ("nsq-client", &["nsq-compression", "nsq-options", "nsq-protocol"]),
+    ("nsq-client", &["nsq-compression", "nsq-options", "nsq-protocol", "nsq-tls"]),
     ("nsq-tools", &["nsq-client", "nsq-daemon", "nsq-options"]),
     ("nsq-bench", &["nsq-client", "nsq-daemon", "nsq-log", "nsq-options", "nsqd"]),
     (

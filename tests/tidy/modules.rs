@@ -32,6 +32,7 @@ const STAIRCASES: &[&str] = &[
     "crates/nsqlookupd",
     "crates/options",
     "crates/protocol",
+    "crates/tls",
     "crates/tools",
 ];
 

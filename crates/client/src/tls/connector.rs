@@ -6,21 +6,19 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use rustls_native_certs::load_native_certs;
+use nsq_tls::NoSystemRoots;
 use tokio::net::TcpStream;
 use tokio_rustls::{
     TlsConnector,
     rustls::{
-        CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, RootCertStore,
-        SignatureScheme, SupportedProtocolVersion, WantsVerifier,
+        ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+        SupportedProtocolVersion, WantsVerifier,
         client::{
-            WantsClientCert, WebPkiServerVerifier,
+            WantsClientCert,
             danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-            verify_server_name,
         },
         crypto::{self, CryptoProvider},
         pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
-        server::ParsedCertificate,
         version::{TLS12, TLS13},
     },
 };
@@ -103,7 +101,9 @@ fn with_trust(
         return Ok(builder.dangerous().with_custom_certificate_verifier(verifier));
     }
     let Some(path) = &options.root_ca_file else {
-        return Ok(builder.with_root_certificates(system_roots()?));
+        let roots = nsq_tls::system_roots()
+            .map_err(|NoSystemRoots { reasons }| TlsConfigError::SystemRoots(reasons))?;
+        return Ok(builder.with_root_certificates(roots));
     };
     let unusable = |reason: String| TlsConfigError::File { path: path.clone(), reason };
     let certificates = certificates(path)?;
@@ -111,24 +111,9 @@ fn with_trust(
     for certificate in &certificates {
         roots.add(certificate.clone()).map_err(|error| unusable(error.to_string()))?;
     }
-    let by_signature = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
-        .build()
+    let verifier = nsq_tls::listed_servers(roots, certificates, provider())
         .map_err(|error| unusable(error.to_string()))?;
-    let verifier = Arc::new(Listed { by_signature, certificates });
     Ok(builder.dangerous().with_custom_certificate_verifier(verifier))
-}
-
-/// Returns the certificate authorities of the operating system. Administrators add the authorities of their own network
-/// there, which a list built into the program would not have.
-fn system_roots() -> Result<RootCertStore, TlsConfigError> {
-    let found = load_native_certs();
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        let reasons: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
-        return Err(TlsConfigError::SystemRoots(reasons.join(", ")));
-    }
-    Ok(roots)
 }
 
 fn with_identity(
@@ -171,67 +156,6 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsConfigError> {
 
 fn unusable(path: &Path, reason: String) -> TlsConfigError {
     TlsConfigError::File { path: path.to_owned(), reason }
-}
-
-/// Accepts certificates signed by one of the listed certificates, and the listed certificates themselves.
-///
-/// The latter is for self-signed certificates: most are certificate authorities, and an authority is otherwise not
-/// accepted as a server.
-#[derive(Debug)]
-struct Listed {
-    by_signature: Arc<WebPkiServerVerifier>,
-    certificates: Vec<CertificateDer<'static>>,
-}
-
-impl ServerCertVerifier for Listed {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let verified = self.by_signature.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        );
-        match verified {
-            // Certificates that have expired or are for another name fail with errors of their own.
-            Err(Error::InvalidCertificate(CertificateError::Other(_)))
-                if self.certificates.contains(end_entity) =>
-            {
-                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-                Ok(ServerCertVerified::assertion())
-            }
-            verified => verified,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.by_signature.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.by_signature.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.by_signature.supported_verify_schemes()
-    }
 }
 
 /// Accepts any certificate whose key the server has.

@@ -1,6 +1,6 @@
 //! The certificate authorities that certificates are verified against.
 
-use rustls_native_certs::load_native_certs;
+use nsq_tls::NoSystemRoots;
 use tokio_rustls::rustls::{RootCertStore, pki_types::CertificateDer};
 
 use super::TlsError;
@@ -14,11 +14,5 @@ pub(crate) fn roots(certificates: &[CertificateDer<'static>]) -> RootCertStore {
 
 /// The authorities that the operating system trusts, at least one. Blocks.
 pub(crate) fn system_roots() -> Result<RootCertStore, TlsError> {
-    let found = load_native_certs();
-    let roots = roots(&found.certs);
-    if roots.is_empty() {
-        let reasons: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
-        return Err(TlsError::SystemRoots(reasons.join(", ")));
-    }
-    Ok(roots)
+    nsq_tls::system_roots().map_err(|NoSystemRoots { reasons }| TlsError::SystemRoots(reasons))
 }

@@ -2,23 +2,18 @@
 
 use std::{path::Path, sync::Arc};
 
+use nsq_tls::listed_servers;
 use tokio_rustls::rustls::{
-    CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-    client::{
-        VerifierBuilderError, WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        verify_server_name,
-    },
-    crypto::ring,
-    pki_types::{CertificateDer, ServerName, UnixTime},
-    server::ParsedCertificate,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier},
+    crypto::{CryptoProvider, ring},
 };
 
 use crate::tls::{Problem, TlsError, certificates, roots, system_roots};
 
 /// Accepts certificates signed by an authority that the operating system knows. Blocks.
 pub(super) fn system() -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
-    match by_signature(system_roots()?) {
+    let roots = Arc::new(system_roots()?);
+    match WebPkiServerVerifier::builder_with_provider(roots, provider()).build() {
         Ok(verifier) => Ok(verifier),
         Err(error) => Err(TlsError::SystemRoots(error.to_string())),
     }
@@ -28,68 +23,10 @@ pub(super) fn system() -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
 pub(super) fn listed_in(path: &Path) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
     let listed = certificates(path)?;
     // It fails without a root only.
-    let by_signature = by_signature(roots(&listed)).map_err(|_| TlsError::Content {
-        path: path.to_owned(),
-        problem: Problem::NoCertificate,
-    })?;
-    Ok(Arc::new(Listed { by_signature, listed }))
+    listed_servers(roots(&listed), listed, provider())
+        .map_err(|_| TlsError::Content { path: path.to_owned(), problem: Problem::NoCertificate })
 }
 
-fn by_signature(roots: RootCertStore) -> Result<Arc<WebPkiServerVerifier>, VerifierBuilderError> {
-    let provider = Arc::new(ring::default_provider());
-    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build()
-}
-
-/// Accepts certificates signed by one of the listed ones, and the listed ones themselves.
-///
-/// The latter is for certificates that signed themselves: most are authorities, and an authority is otherwise not
-/// accepted as a server.
-#[derive(Debug)]
-struct Listed {
-    by_signature: Arc<WebPkiServerVerifier>,
-    listed: Vec<CertificateDer<'static>>,
-}
-
-impl ServerCertVerifier for Listed {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        match self.by_signature.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
-            // Certificates that have expired or are for another name fail with errors of their own.
-            Err(Error::InvalidCertificate(CertificateError::Other(_)))
-                if self.listed.contains(end_entity) =>
-            {
-                verify_server_name(&ParsedCertificate::try_from(end_entity)?, name)?;
-                Ok(ServerCertVerified::assertion())
-            }
-            verified => verified,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.by_signature.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.by_signature.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.by_signature.supported_verify_schemes()
-    }
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
 }
