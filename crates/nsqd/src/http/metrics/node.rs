@@ -66,8 +66,10 @@ const DELIVERED: Family =
     Family::counter("nsqd_messages_delivered_total", "Messages delivered; each redelivery counts.");
 const FINISHED: Family =
     Family::counter("nsqd_messages_finished_total", "Messages finished by FIN.");
-const REQUEUED: Family =
-    Family::counter("nsqd_messages_requeued_total", "Messages requeued by REQ.");
+const REQUEUED: Family = Family::counter(
+    "nsqd_messages_requeued_total",
+    "Messages requeued, by REQ or because their client was gone.",
+);
 const TIMED_OUT: Family =
     Family::counter("nsqd_messages_timed_out_total", "Messages that timed out in flight.");
 const LOST: Family = Family::counter(

@@ -103,9 +103,13 @@ const CHANNEL: [Figure<ChannelRow>; 12] = [
     (Family::counter("nsqd_channel_finishes_total", "Messages finished by FIN."), |channel| {
         Some(channel.counts.finishes.into())
     }),
-    (Family::counter("nsqd_channel_requeues_total", "Messages requeued by REQ."), |channel| {
-        Some(channel.counts.requeues.into())
-    }),
+    (
+        Family::counter(
+            "nsqd_channel_requeues_total",
+            "Messages requeued, by REQ or because their client was gone.",
+        ),
+        |channel| Some(channel.counts.requeues.into()),
+    ),
     (
         Family::counter("nsqd_channel_timeouts_total", "Messages that timed out in flight."),
         |channel| Some(channel.counts.timeouts.into()),
