@@ -178,7 +178,7 @@ impl Peer {
         Self { stream, agreed: false, skip, head, unsent, ready: 0, in_flight: 0 }
     }
 
-    /// Answers the IDENTIFY of a client and puts the layer on. Such a client waits for the answer.
+    /// Confirms the layer that a client asked for in its IDENTIFY and puts it on. The client waits for that.
     fn agree(&mut self, options: &Options) -> io::Result<()> {
         let feature = options.layer.feature().unwrap_or_default();
         let mut response = Vec::new();

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
 use crate::streams::sample;
 
-/// What is sent when each of `parts` is written and flushed.
+/// Returns the data sent when each of `parts` is written and flushed.
 async fn sent(codec: Codec, parts: &[Vec<u8>]) -> Vec<u8> {
     let (near, mut far) = duplex(8 << 20);
     let mut near = Compressed::new(near, codec, BytesMut::new());
@@ -25,7 +25,7 @@ async fn sent(codec: Codec, parts: &[Vec<u8>]) -> Vec<u8> {
     packed
 }
 
-/// What is read of `packed`, which comes in pieces of `piece` bytes, with a room of `room`.
+/// Returns the data read from `packed`, which comes in pieces of `piece` bytes, with a room of `room`.
 async fn received(codec: Codec, packed: Vec<u8>, piece: usize, room: usize) -> Vec<u8> {
     let (mut near, far) = duplex(piece);
     let write = tokio::spawn(async move { near.write_all(&packed).await });

@@ -125,7 +125,7 @@ impl fmt::Write for Escaped<'_> {
     fn write_str(&mut self, mut text: &str) -> fmt::Result {
         let special = |byte: u8| byte < 0x20 || matches!(byte, b'"' | b'\\' | 0x7f);
         while let Some(at) = text.bytes().position(special) {
-            // What is special is ASCII, so these are boundaries of characters.
+            // Special characters are ASCII, so these are boundaries of characters.
             self.0.push_str(&text[..at]);
             match text.as_bytes()[at] {
                 b'\n' => self.0.push_str("\\n"),

@@ -179,7 +179,7 @@ fn a_deaf_consumer_is_dropped_and_its_messages_come_to_others() {
     });
     eventually(|| server.channel_stats("c")["client_count"] == 0);
     talking.join().unwrap();
-    // What it was given times out.
+    // Its messages time out.
     clocks.pass(Options::default().msg_timeout);
     let mut reader = server.consumer("t", "c", 100);
     let mut attempts = BTreeMap::new();

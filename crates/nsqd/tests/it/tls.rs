@@ -142,7 +142,7 @@ async fn a_later_identify_keeps_tls_and_does_not_upgrade_twice() {
     let answer = peer.negotiate(r#""tls_v1":true,"output_buffer_size":64"#).await;
     assert_eq!((&answer["tls_v1"], &answer["output_buffer_size"]), (&json!(false), &json!(64)));
     peer.publish("t", b"x").await;
-    // What is missing may still be added.
+    // A layer that is missing may still be added.
     let answer = peer.negotiate(r#""tls_v1":true,"snappy":true"#).await;
     assert_eq!((&answer["tls_v1"], &answer["snappy"]), (&json!(false), &json!(true)));
     let mut peer = peer.compress(nsq_compression::Codec::snappy());

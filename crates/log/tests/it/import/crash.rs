@@ -49,7 +49,7 @@ fn a_kill_while_queues_are_added_to_logs_loses_and_repeats_nothing() {
     }
     let twice = |folder: &GoFolder| {
         for ((name, found), (_, once)) in folder.waiting().into_iter().zip(stopped()) {
-            // What waits at a paused topic goes on to its channels when they are given more.
+            // Messages that wait at a paused topic go on to its channels when those are given more.
             if !name.starts_with("held") {
                 assert_eq!(found, [once.clone(), once].concat(), "{name}");
             }

@@ -102,7 +102,7 @@ impl AuthServer {
         *self.reaction.lock().unwrap() = reaction;
     }
 
-    /// Answers one request that hangs.
+    /// Lets one request that hangs have its answer.
     pub(super) fn release(&self) {
         self.gate.add_permits(1);
     }
