@@ -143,7 +143,9 @@ fn graph(package: &str) -> Graph {
 fn modules_import_only_those_below_them() {
     for package in STAIRCASES {
         let mut graph = graph(package);
-        assert!(graph.values().any(|on| !on.is_empty()), "{package}: no imports found");
+        // A crate without modules of its own has nothing to import.
+        let found = graph.is_empty() || graph.values().any(|on| !on.is_empty());
+        assert!(found, "{package}: no imports found");
         while !graph.is_empty() {
             let lowest: Vec<_> = graph
                 .iter()
