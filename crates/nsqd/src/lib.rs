@@ -48,8 +48,8 @@ pub use crate::{
         export::{ExportError, export},
     },
     options::{
-        AuthMethod, MetricsOptions, Options, PerTopic, Percentiles, StatsdOptions, TlsMinVersion,
-        TlsOptions, TlsRequired,
+        AuthMethod, HttpConfig, MetricsOptions, Options, PerTopic, Percentiles, ShareOptions,
+        StatsdOptions, TlsMinVersion, TlsOptions, TlsRequired,
     },
     tls::TlsStartError,
     world::World,

@@ -2,6 +2,8 @@
 //!
 //! Figures of a topic or a channel belong to it and disappear with it. These stay, so that they only grow.
 
+mod limit;
+
 use std::{
     sync::{
         OnceLock,
@@ -12,6 +14,9 @@ use std::{
 
 use nsq_daemon::metrics::Histogram;
 use nsq_protocol::Code;
+
+pub(crate) use self::limit::Limit;
+use self::limit::Reached;
 
 /// Bounds for work in memory and in the page cache.
 static QUICK: [Duration; 14] = [
@@ -106,6 +111,7 @@ pub(crate) struct Meters {
     pub(crate) failed_flushes: Counter,
     /// Errors answered to clients, in the order of [`Code::ALL`].
     refusals: [Counter; Code::ALL.len()],
+    limits: Reached,
     /// Set once the data folder has been opened.
     pub(crate) recovery: OnceLock<Recovery>,
 }
@@ -139,6 +145,7 @@ impl Default for Meters {
             flushes: Histogram::new(&FLUSHES),
             failed_flushes: Counter::default(),
             refusals: Default::default(),
+            limits: Reached::default(),
             recovery: OnceLock::new(),
         }
     }
@@ -156,5 +163,15 @@ impl Meters {
     /// The number of errors answered to clients, by code.
     pub(crate) fn refusals(&self) -> impl Iterator<Item = (Code, u64)> {
         Code::ALL.iter().copied().zip(self.refusals.iter().map(Counter::get))
+    }
+
+    /// Counts that a peer has reached a limit.
+    pub(crate) fn reached(&self, limit: Limit) {
+        self.limits.count(limit);
+    }
+
+    /// How often each limit was reached.
+    pub(crate) fn limits(&self) -> impl Iterator<Item = (Limit, u64)> {
+        self.limits.counts()
     }
 }

@@ -3,6 +3,7 @@
 mod auth;
 mod metrics;
 mod percentiles;
+mod shares;
 mod statsd;
 mod table;
 mod tls;
@@ -18,6 +19,7 @@ pub use self::{
     auth::AuthMethod,
     metrics::{MetricsOptions, PerTopic},
     percentiles::Percentiles,
+    shares::{HttpConfig, ShareOptions},
     statsd::StatsdOptions,
     tls::{TlsMinVersion, TlsOptions, TlsRequired},
 };
@@ -106,6 +108,8 @@ pub struct Options {
     pub requeue_on_disconnect: bool,
     /// The limits that the decoder of commands enforces.
     pub limits: Limits,
+    /// The bounds of what a client, a topic or an address may take.
+    pub shares: ShareOptions,
     /// The options of statsd.
     pub statsd: StatsdOptions,
     /// `--e2e-processing-latency-percentile`: the percentiles of the time from publish to FIN; none are kept without.
@@ -194,6 +198,7 @@ impl Default for Options {
             max_channel_consumers: 0,
             requeue_on_disconnect: false,
             limits: Limits::default(),
+            shares: ShareOptions::default(),
             statsd: StatsdOptions::default(),
             e2e_percentiles: Percentiles::default(),
             e2e_window: Duration::from_secs(10 * 60),

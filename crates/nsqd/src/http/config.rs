@@ -10,7 +10,10 @@ use nsq_options::{Table, Value};
 use serde_json::Value as Json;
 
 use super::json;
-use crate::{lookup::Lookup, node::Node, options::Options, statsd};
+use crate::{lookup::Lookup, meters::Limit, node::Node, options::Options, statsd};
+
+/// The nsqlookupds that one request may name: each gets a connection and a task.
+const LOOKUPDS_MAX: usize = 64;
 
 /// The owners of the options.
 pub(super) struct Config {
@@ -40,7 +43,12 @@ pub(super) async fn change(config: Arc<Config>, mut request: Request) -> Result<
         }
         "nsqlookupd_tcp_addresses" => {
             let addresses = serde_json::from_slice::<Option<Vec<String>>>(&body);
-            config.lookup.replace(addresses.map_err(|_| invalid())?.unwrap_or_default());
+            let addresses = addresses.map_err(|_| invalid())?.unwrap_or_default();
+            if addresses.len() > LOOKUPDS_MAX {
+                config.node.services.meters.reached(Limit::Lookupds);
+                return Err(invalid());
+            }
+            config.lookup.replace(addresses);
         }
         _ => return Err(unknown()),
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use nsq_log::Durability;
 use nsq_options::{OptionDef, Table, option};
 
-use super::{AuthMethod, NODE_IDS, Options, PerTopic, Percentiles};
+use super::{AuthMethod, HttpConfig, NODE_IDS, Options, PerTopic, Percentiles};
 
 /// The durability levels by name.
 const DURABILITIES: [(&str, Durability); 3] =
@@ -21,6 +21,7 @@ pub(super) fn table() -> Table<Options> {
     defs.extend(storage());
     defs.extend(messages());
     defs.extend(clients());
+    defs.extend(shares());
     defs.extend(figures());
     Table::new("nsqd", defs)
 }
@@ -208,6 +209,62 @@ fn clients() -> Vec<OptionDef<Options>> {
         option!(Options.max_deflate_level, "compression level a client may ask for")
             .within_shown(1..=9, "[1,9]"),
         option!(Options.max_channel_consumers, "consumers per channel; 0 for no limit"),
+    ]
+}
+
+fn shares() -> Vec<OptionDef<Options>> {
+    vec![
+        option!(
+            Options.shares.connections_max,
+            "TCP clients at a time (default: as many as the limit on open files allows)",
+        )
+        .named("max-connections"),
+        option!(
+            Options.shares.http_connections_max,
+            "HTTP and HTTPS clients at a time (default: as many as the limit on open files allows)",
+        )
+        .named("max-http-connections"),
+        option!(
+            Options.shares.descriptor_reserve,
+            "open files that connections leave to topics (default: a quarter of the limit)",
+        )
+        .named("descriptor-reserve"),
+        option!(
+            Options.shares.network_bytes_max,
+            "bytes of unfinished input and unsent output of all connections together",
+        )
+        .named("max-network-memory")
+        .in_bytes(),
+        option!(
+            Options.shares.stall_timeout,
+            "time that a client may leave a command unfinished or output unread; 0 for no limit",
+        )
+        .named("stall-timeout"),
+        option!(Options.shares.identify_bytes_max, "bytes of the body of IDENTIFY")
+            .named("max-identify-size")
+            .in_bytes()
+            .within(1..=BODY_BYTES_MAX),
+        option!(Options.shares.topics_max, "topics; 0 for no limit").named("max-topics"),
+        option!(Options.shares.channels_per_topic_max, "channels of a topic; 0 for no limit")
+            .named("max-channels-per-topic"),
+        option!(
+            Options.shares.ephemeral_bytes_max,
+            "bytes of the messages of all ephemeral topics together",
+        )
+        .named("max-ephemeral-memory")
+        .in_bytes(),
+        option!(
+            Options.shares.log_lines_per_second,
+            "lines of the log a second about one client and one kind of trouble; 0 for no limit",
+        )
+        .named("log-rate"),
+        OptionDef::choice(
+            "http-config",
+            |options: &Options| options.shares.http_config,
+            |options, from| options.shares.http_config = from,
+            &HttpConfig::WORDS,
+            "clients whose changes /config takes: on (all), loopback (of this machine) or off (none)",
+        ),
     ]
 }
 

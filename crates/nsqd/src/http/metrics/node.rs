@@ -46,6 +46,10 @@ const CONSUMERS: Family =
     Family::gauge("nsqd_consumers", "Connections that are subscribed to a channel.");
 const REFUSALS: Family =
     Family::counter("nsqd_client_errors_total", "Errors answered to clients, by code.");
+const LIMITS: Family = Family::counter(
+    "nsqd_limit_reached_total",
+    "Times that a peer reached a limit, by the name of the limit's flag.",
+);
 const OMITTED: Family = Family::gauge(
     "nsqd_metrics_omitted",
     "Topics and channels without series of their own; the figures of the node include them.",
@@ -141,6 +145,10 @@ fn write_clients(page: &mut Page, node: &Node, survey: &Survey) {
     let mut refusals = page.family(&REFUSALS);
     for (code, count) in node.services.meters.refusals() {
         refusals.add(&Labels::new("code", code.as_str()), count);
+    }
+    let mut limits = page.family(&LIMITS);
+    for (limit, count) in node.services.meters.limits() {
+        limits.add(&Labels::new("limit", limit.as_str()), count);
     }
 }
 

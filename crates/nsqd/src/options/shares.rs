@@ -1,0 +1,65 @@
+//! The options that bound the share of the node that one client, topic or address can take.
+
+use std::time::Duration;
+
+/// The bounds of what a client, a topic or an address may take. All of them are in `docs/limits.md`.
+#[derive(Copy, Clone, Debug)]
+pub struct ShareOptions {
+    /// `--max-connections`: TCP clients at a time; 0 for as many as the descriptors allow.
+    pub connections_max: usize,
+    /// `--max-http-connections`: HTTP and HTTPS clients at a time; 0 for as many as the descriptors allow.
+    pub http_connections_max: usize,
+    /// `--descriptor-reserve`: descriptors that connections leave to the files of topics; 0 for a quarter of all.
+    pub descriptor_reserve: u64,
+    /// `--max-network-memory`: bytes of unfinished input and unsent output of all connections together.
+    pub network_bytes_max: usize,
+    /// `--stall-timeout`: the longest that a client may leave a command unfinished or output unread.
+    pub stall_timeout: Duration,
+    /// `--max-identify-size`: bytes of the body of IDENTIFY.
+    pub identify_bytes_max: usize,
+    /// `--max-topics`.
+    pub topics_max: usize,
+    /// `--max-channels-per-topic`.
+    pub channels_per_topic_max: usize,
+    /// `--max-ephemeral-memory`: bytes of the messages of all ephemeral topics together.
+    pub ephemeral_bytes_max: usize,
+    /// `--log-rate`: lines a second about one client and one kind of trouble; 0 for no bound.
+    pub log_lines_per_second: u32,
+    /// `--http-config`: the addresses from which `/config` takes changes.
+    pub http_config: HttpConfig,
+}
+
+/// The addresses from which `/config` takes changes.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum HttpConfig {
+    /// All.
+    On,
+    /// Those of the machine itself, and unix sockets.
+    Loopback,
+    /// None.
+    Off,
+}
+
+impl HttpConfig {
+    /// The choices by name.
+    pub(super) const WORDS: [(&'static str, Self); 3] =
+        [("on", Self::On), ("loopback", Self::Loopback), ("off", Self::Off)];
+}
+
+impl Default for ShareOptions {
+    fn default() -> Self {
+        Self {
+            connections_max: 0,
+            http_connections_max: 0,
+            descriptor_reserve: 0,
+            network_bytes_max: 512 << 20,
+            stall_timeout: Duration::from_secs(60),
+            identify_bytes_max: 64 << 10,
+            topics_max: 100_000,
+            channels_per_topic_max: 10_000,
+            ephemeral_bytes_max: 1 << 30,
+            log_lines_per_second: 10,
+            http_config: HttpConfig::On,
+        }
+    }
+}
