@@ -23,10 +23,10 @@ use crate::{
     layer::Layer,
     limit::Limit,
     output::{print, progress},
-    report::{Outcome, Report, Row},
-    sample::Sample,
+    report::{Report, Row},
     scratch::Scratch,
     server::{self, Server},
+    turns::{RunResult, take_turns},
     workload::{Run, Scale},
 };
 
@@ -40,31 +40,16 @@ pub(crate) fn compare(options: &Options) -> Result<bool, Failure> {
     server::raise_open_files()?;
     let clients = clients(options, &mut scratch)?;
     let started = now();
-    let mut rows: Vec<Row> = options
-        .rows
-        .iter()
-        .map(|row| Row {
-            name: row.name,
-            title: row.title,
-            outcomes: clients.iter().map(|_| Vec::new()).collect(),
-        })
-        .collect();
-    for round in 0..options.rounds {
-        for (work, row) in options.rows.iter().zip(&mut rows) {
-            // Each round begins with another client, so that none benefits from its position.
-            for turn in 0..clients.len() {
-                let index = (round + turn) % clients.len();
-                let client = &clients[index];
-                if client.name == RAW_COLUMN && !work.raw {
-                    continue;
-                }
-                row.outcomes[index].push(outcome(options, work, client, round, &mut scratch)?);
-            }
-        }
-    }
+    let columns: Vec<_> = clients.iter().map(|client| client.name.to_owned()).collect();
+    let rows = options.rows.iter().map(|row| Row::new(row.name, row.title, columns.len()));
+    let rows = take_turns(options.rounds, rows.collect(), &columns, |row, column| {
+        let (row, client) = (options.rows[row], &clients[column]);
+        let takes_part = row.raw || client.name != RAW_COLUMN;
+        takes_part.then(|| run_once(options, row, client, &mut scratch))
+    })?;
     let report = Report {
         subject: "client",
-        columns: clients.iter().map(|client| client.name.to_owned()).collect(),
+        columns,
         reference: clients.iter().position(|client| client.name == GO),
         rows,
         rounds: options.rounds,
@@ -115,28 +100,6 @@ fn clients(options: &Options, scratch: &mut Scratch) -> Result<Vec<Client>, Fail
     Ok(clients)
 }
 
-fn outcome(
-    options: &Options,
-    row: &ClientRow,
-    client: &Client,
-    round: usize,
-    scratch: &mut Scratch,
-) -> Result<Outcome, Failure> {
-    let started = now();
-    let result = run_once(options, row, client, scratch);
-    let seconds = (now() - started).as_secs_f64();
-    let (outcome, word) = match result {
-        Ok(sample) => (Outcome::Done(sample), "done"),
-        Err(failure) => (Outcome::Failed(failure), "FAILED"),
-    };
-    let (round, rounds) = (round + 1, options.rounds);
-    progress(&format!(
-        "round {round}/{rounds} {:10} {:14} {word} after {seconds:.1} s\n",
-        row.name, client.name
-    ))?;
-    Ok(outcome)
-}
-
 /// Does the work of one row with one client on a fresh server. A failure includes the ends of the
 /// server's log.
 fn run_once(
@@ -144,7 +107,7 @@ fn run_once(
     row: &ClientRow,
     client: &Client,
     scratch: &mut Scratch,
-) -> Result<Sample, String> {
+) -> RunResult {
     let limit = Limit::start(options.limit_seconds);
     let (size, scale) = match options.quick {
         true => (row.size_quick, Scale::Quick),

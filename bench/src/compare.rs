@@ -6,11 +6,11 @@ use crate::{
     clock::now,
     failure::Failure,
     limit::Limit,
-    output::{print, progress},
-    report::{Outcome, Report, Row},
-    sample::Sample,
+    output::print,
+    report::{Report, Row},
     scratch::Scratch,
     server::{self, Server, Spec},
+    turns::{RunResult, take_turns},
     workload::{Job, Scale, SlowDisk, Work, Workload},
 };
 
@@ -46,32 +46,16 @@ pub(crate) fn compare(compare: &Compare) -> Result<bool, Failure> {
     scratch.clean_up_when_interrupted()?;
     server::raise_open_files()?;
     let started = now();
-    let mut rows: Vec<Row> = compare
-        .workloads
-        .iter()
-        .map(|workload| Row {
-            name: workload.name,
-            title: workload.title,
-            outcomes: compare.servers.iter().map(|_| Vec::new()).collect(),
-        })
-        .collect();
-    for round in 0..compare.rounds {
-        for (workload, row) in compare.workloads.iter().zip(&mut rows) {
-            // Each round begins with another server, so that none benefits from its position.
-            for turn in 0..compare.servers.len() {
-                let index = (round + turn) % compare.servers.len();
-                let spec = &compare.servers[index];
-                if !workload.takes(spec) {
-                    continue;
-                }
-                let outcome = outcome(compare, workload, spec, round, &mut scratch)?;
-                row.outcomes[index].push(outcome);
-            }
-        }
-    }
+    let columns: Vec<_> = compare.servers.iter().map(|spec| spec.name.clone()).collect();
+    let rows = compare.workloads.iter();
+    let rows = rows.map(|workload| Row::new(workload.name, workload.title, columns.len()));
+    let rows = take_turns(compare.rounds, rows.collect(), &columns, |row, column| {
+        let (workload, spec) = (compare.workloads[row], &compare.servers[column]);
+        workload.takes(spec).then(|| run_once(compare, workload, spec, &mut scratch))
+    })?;
     let report = Report {
         subject: "server",
-        columns: compare.servers.iter().map(|spec| spec.name.clone()).collect(),
+        columns,
         reference: compare.reference,
         rows,
         rounds: compare.rounds,
@@ -85,35 +69,13 @@ pub(crate) fn compare(compare: &Compare) -> Result<bool, Failure> {
     Ok(!report.has_failed())
 }
 
-fn outcome(
-    compare: &Compare,
-    workload: &Workload,
-    spec: &Spec,
-    round: usize,
-    scratch: &mut Scratch,
-) -> Result<Outcome, Failure> {
-    let started = now();
-    let result = run_once(compare, workload, spec, scratch);
-    let seconds = (now() - started).as_secs_f64();
-    let (outcome, word) = match result {
-        Ok(sample) => (Outcome::Done(sample), "done"),
-        Err(failure) => (Outcome::Failed(failure), "FAILED"),
-    };
-    let (round, rounds) = (round + 1, compare.rounds);
-    progress(&format!(
-        "round {round}/{rounds} {:10} {:10} {word} after {seconds:.1} s\n",
-        workload.name, spec.name
-    ))?;
-    Ok(outcome)
-}
-
 /// Runs one workload on a fresh server. A failure includes the ends of the server's log.
 fn run_once(
     compare: &Compare,
     workload: &Workload,
     spec: &Spec,
     scratch: &mut Scratch,
-) -> Result<Sample, String> {
+) -> RunResult {
     let limit = Limit::start(compare.limit_seconds);
     let job = Job { limit: &limit, size: workload.size_at(compare.scale), scale: compare.scale };
     let memory_queue = server::memory_queue_for(job.size);

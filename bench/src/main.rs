@@ -25,6 +25,7 @@ mod sample;
 mod scratch;
 mod server;
 mod target;
+mod turns;
 mod wire;
 mod words;
 mod workload;

@@ -49,6 +49,11 @@ struct Cell {
 }
 
 impl Row {
+    /// Creates a row without runs.
+    pub(crate) fn new(name: &'static str, title: &'static str, columns: usize) -> Self {
+        Self { name, title, outcomes: (0..columns).map(|_| Vec::new()).collect() }
+    }
+
     /// The metrics that at least one column has, in order.
     fn metrics(&self) -> Vec<&Metric> {
         let mut metrics: Vec<&Metric> = Vec::new();
