@@ -8,12 +8,13 @@ use crate::{
     client,
     compare::Compare,
     failure::Failure,
+    hostile,
     layer::{Identity, Layer},
     leash::LEASH,
     load::Load,
     null,
     server::Spec,
-    target::Kind,
+    servers::Servers,
     words::{Words, usage},
     workload::{Scale, Workload},
     workloads,
@@ -52,6 +53,13 @@ nsq-bench client --nsqd PATH [options]
     --only A,B          only these rows
     --rounds, --quick, --all, --json, --limit, --scratch as above
 
+nsq-bench hostile [--nsqd PATH] [--other NAME=PATH]... [options]
+    measures an honest publisher and consumer alone, then beside each hostile neighbour
+    --only A,B          only these neighbours
+    --seconds N         how long each neighbour goes on (6)
+    --rounds N          rounds, interleaved between the servers (1)
+    --args, --quick, --json, --limit, --scratch as above
+
 nsq-bench null --address HOST:PORT
     runs the null server by itself
     --layer NAME        plain, tls or snappy (plain)
@@ -74,6 +82,8 @@ pub(crate) enum Action {
     Load(Load),
     /// Compare clients.
     Client(client::options::Options),
+    /// Measure servers beside hostile neighbours.
+    Hostile(hostile::options::Options),
     /// Act as the raw client.
     Raw(Vec<String>),
     /// Act as the null server.
@@ -97,6 +107,7 @@ pub(crate) fn parse(args: Vec<String>) -> Result<Action, Failure> {
         Some("null") => parse_null(Words::new(&args[1..])),
         Some(client::raw::RAW) => Ok(Action::Raw(args[1..].to_vec())),
         Some("client") => client::options::parse(Words::new(&args[1..])).map(Action::Client),
+        Some("hostile") => hostile::options::parse(Words::new(&args[1..])).map(Action::Hostile),
         Some("load") => parse_load(Words::new(&args[1..])).map(Action::Load),
         _ => parse_compare(Words::new(&args)).map(Action::Compare),
     }
@@ -154,17 +165,14 @@ fn parse_compare(mut words: Words<'_>) -> Result<Compare, Failure> {
         limit_seconds: LIMIT_SECONDS,
         scratch: std::env::temp_dir(),
     };
-    let (mut others, mut extra_args) = (Vec::new(), Vec::new());
+    let mut servers = Servers::default();
     let mut null = true;
     let (mut rounds, mut limit_seconds) = (None, None);
     while let Some(flag) = words.flag() {
+        if servers.take(flag, &mut words)? {
+            continue;
+        }
         match flag {
-            "--nsqd" => compare.servers.push(Spec::ours(words.value(flag)?)?),
-            "--other" => {
-                let (name, path) = words.pair(flag)?;
-                others.push(Spec::nsqd(name, path)?);
-            }
-            "--args" => extra_args.push(words.pair(flag)?),
             "--no-null" => null = false,
             "--only" => {
                 let names = words.value(flag)?.split(',');
@@ -187,37 +195,9 @@ fn parse_compare(mut words: Words<'_>) -> Result<Compare, Failure> {
     };
     compare.rounds = rounds.unwrap_or(rounds_default).max(1);
     compare.limit_seconds = limit_seconds.unwrap_or(limit_default);
-    compare.reference = (!others.is_empty()).then_some(compare.servers.len());
-    compare.servers.append(&mut others);
-    if null {
-        compare.servers.push(Spec::null()?);
-    }
-    add_args(&mut compare.servers, &extra_args)?;
-    check_names(&compare.servers)?;
+    let null = if null { Some(Spec::null()?) } else { None };
+    (compare.servers, compare.reference) = servers.finish(null)?;
     Ok(compare)
-}
-
-fn add_args(servers: &mut [Spec], extra_args: &[(&str, &str)]) -> Result<(), Failure> {
-    for (name, flags) in extra_args {
-        let server = servers
-            .iter_mut()
-            .find(|server| server.name == *name && server.kind == Kind::Nsqd)
-            .ok_or_else(|| usage(format!("--args {name}=…: there is no such nsqd")))?;
-        server.args.extend(flags.split_whitespace().map(str::to_owned));
-    }
-    Ok(())
-}
-
-fn check_names(servers: &[Spec]) -> Result<(), Failure> {
-    if servers.is_empty() {
-        return Err(usage("there is no server to run: give --nsqd or --other"));
-    }
-    for (index, server) in servers.iter().enumerate() {
-        if servers[..index].iter().any(|other| other.name == server.name) {
-            return Err(usage(format!("two servers are called {}", server.name)));
-        }
-    }
-    Ok(())
 }
 
 fn workload(name: &str) -> Result<&'static Workload, Failure> {

@@ -10,6 +10,7 @@ use std::{
 use nix::{
     sys::{
         prctl,
+        resource::{Resource, setrlimit},
         signal::{Signal, kill},
     },
     unistd::{Pid, getppid},
@@ -19,6 +20,8 @@ use crate::failure::Failure;
 
 /// The hidden subcommand under which this program becomes another one that dies with its parent.
 pub(crate) const LEASH: &str = "leash";
+/// Stands for the limit of open files that the bench has itself.
+const INHERITED: &str = "inherited";
 
 /// A running process, killed on drop.
 pub(crate) struct Leashed {
@@ -31,9 +34,21 @@ pub(crate) struct Leashed {
 /// # Errors
 /// Returns the system's error.
 pub(crate) fn command(program: &Path) -> Result<Command, Failure> {
+    command_with_files(program, None)
+}
+
+/// Like [`command`], for a program that may open only so many files, if a number is given.
+///
+/// # Errors
+/// Returns the system's error.
+pub(crate) fn command_with_files(
+    program: &Path,
+    open_files: Option<u64>,
+) -> Result<Command, Failure> {
     let own = std::env::current_exe().map_err(Failure::io("find the own program"))?;
+    let open_files = open_files.map_or_else(|| INHERITED.to_owned(), |files| files.to_string());
     let mut command = Command::new(own);
-    command.arg(LEASH).arg(std::process::id().to_string()).arg(program);
+    command.arg(LEASH).arg(std::process::id().to_string()).arg(open_files).arg(program);
     Ok(command)
 }
 
@@ -110,13 +125,13 @@ pub(crate) fn kill_all() -> MutexGuard<'static, Vec<Pid>> {
 }
 
 /// Becomes the program in `args`, after asking the kernel to kill it when the bench ends. `args`
-/// are the bench's process id, the program, and the program's arguments.
+/// are the bench's process id, the limit of open files, the program, and the program's arguments.
 ///
 /// # Errors
 /// Always returns an error, if it returns.
 pub(crate) fn become_leashed(args: &[String]) -> Failure {
-    let [parent, program, args @ ..] = args else {
-        return Failure::Usage("leash needs a process id and a program".into());
+    let [parent, open_files, program, args @ ..] = args else {
+        return Failure::Usage("leash needs a process id, a number of files and a program".into());
     };
     if let Err(errno) = prctl::set_pdeathsig(Signal::SIGKILL) {
         return Failure::os("ask to die with the parent")(errno);
@@ -124,6 +139,11 @@ pub(crate) fn become_leashed(args: &[String]) -> Failure {
     // The parent may have died before the request.
     if getppid().to_string() != *parent {
         return Failure::Server("the bench is gone".into());
+    }
+    if let Ok(files) = open_files.parse()
+        && let Err(errno) = setrlimit(Resource::RLIMIT_NOFILE, files, files)
+    {
+        return Failure::os("lower the limit of open files")(errno);
     }
     let error = Command::new(program).args(args).exec();
     Failure::io(format!("execute {program}"))(error)

@@ -8,6 +8,7 @@ mod compare;
 mod conn;
 mod consumer;
 mod failure;
+mod hostile;
 mod http;
 mod layer;
 mod leash;
@@ -24,6 +25,7 @@ mod report;
 mod sample;
 mod scratch;
 mod server;
+mod servers;
 mod target;
 mod turns;
 mod wire;
@@ -57,6 +59,7 @@ fn run(action: Action) -> Result<bool, Failure> {
         Action::Compare(compare) => compare::compare(&compare),
         Action::Load(load) => load::load(&load).map(|()| true),
         Action::Client(options) => client::compare(&options),
+        Action::Hostile(options) => hostile::compare(&options),
         Action::Raw(args) => client::raw::run(&args).map(|()| true),
         Action::Null(options) => null::serve(options).map(|()| true),
         Action::Leash(args) => Err(leash::become_leashed(&args)),
@@ -68,6 +71,10 @@ fn run(action: Action) -> Result<bool, Failure> {
             text.push_str("\nRows of client:\n");
             for row in client::rows::ALL {
                 text.push_str(&format!("    {:12}{}\n", row.name, row.title));
+            }
+            text.push_str("\nNeighbours of hostile:\n");
+            for neighbour in hostile::neighbours::ALL {
+                text.push_str(&format!("    {:18}{}\n", neighbour.name, neighbour.title));
             }
             output::print(&text).map(|()| true)
         }

@@ -177,7 +177,7 @@ impl Report {
     }
 
     /// Returns the notes below the table: failures and duplicates.
-    fn notes(&self) -> Vec<String> {
+    pub(crate) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         for row in &self.rows {
             for (column, outcomes) in self.columns.iter().zip(&row.outcomes) {
@@ -257,9 +257,7 @@ fn json_outcomes(outcomes: &[Outcome], pick: impl Fn(&Outcome) -> Option<Value>)
 pub(crate) fn list(sample: &Sample) -> String {
     let mut out = String::new();
     for metric in &sample.metrics {
-        let value = metric.value;
-        let cell = Cell { median: value, min: value, max: value };
-        let _ = writeln!(out, "{:28} {}", metric.name, show_cell(cell, metric.unit));
+        let _ = writeln!(out, "{:28} {}", metric.name, show(metric.value, metric.unit));
     }
     if sample.duplicates > 0 {
         let _ = writeln!(out, "{:28} {}", "came more than once", sample.duplicates);
@@ -275,6 +273,7 @@ fn unit_name(unit: Unit) -> &'static str {
         Unit::Bytes => "B",
         Unit::Percent => "%",
         Unit::Times => "x",
+        Unit::Count => "",
     }
 }
 
@@ -290,7 +289,13 @@ fn scale(value: f64, unit: Unit) -> (f64, &'static str) {
         Unit::Bytes => (1e6, " MB"),
         Unit::Percent => (1.0, " %"),
         Unit::Times => (1.0, " x"),
+        Unit::Count => (1.0, ""),
     }
+}
+
+/// Formats a number with its unit.
+pub(crate) fn show(value: f64, unit: Unit) -> String {
+    show_cell(Cell { median: value, min: value, max: value }, unit)
 }
 
 fn show_cell(cell: Cell, unit: Unit) -> String {
@@ -315,7 +320,7 @@ fn digits(value: f64) -> String {
 }
 
 /// Renders lines of cells as a Markdown table; the first is the heading.
-fn render(lines: &[Vec<String>]) -> String {
+pub(crate) fn render(lines: &[Vec<String>]) -> String {
     let columns = lines.first().map_or(0, Vec::len);
     let cell = |line: &[String], column: usize| line.get(column).cloned().unwrap_or_default();
     let widths: Vec<usize> = (0..columns)

@@ -19,6 +19,8 @@ pub(crate) enum Unit {
     Percent,
     /// The ratio of two numbers of the same server.
     Times,
+    /// A number of things.
+    Count,
 }
 
 /// One number of one run.
@@ -52,6 +54,11 @@ impl Sample {
     /// Adds a number that appears only with `--all` and in the JSON file.
     pub(crate) fn add_detail(&mut self, name: &'static str, unit: Unit, value: f64) {
         self.metrics.push(Metric { name, unit, value, main: false });
+    }
+
+    /// Returns a number that was added.
+    pub(crate) fn value(&self, name: &str) -> Option<f64> {
+        self.metrics.iter().find(|metric| metric.name == name).map(|metric| metric.value)
     }
 
     /// Adds `messages` per second between two moments.

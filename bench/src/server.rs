@@ -2,9 +2,9 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Read, Seek, SeekFrom},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Stdio,
     thread,
     time::{Duration, Instant},
@@ -25,6 +25,8 @@ use crate::{
 
 /// The bytes shown of either end of a server's log when a run fails.
 const LOG_END_BYTES: usize = 300;
+/// The bytes read of either end of a log.
+const LOG_READ_BYTES: u64 = 4096;
 
 /// The room in the memory queue beyond the messages of the workload.
 const MEMORY_QUEUE_MARGIN: usize = 10_000;
@@ -44,6 +46,8 @@ pub(crate) struct Spec {
     pub(crate) ours: bool,
     /// The address it listens on for protocol V2: loopback, or unspecified for all of `127.0.0.0/8`.
     pub(crate) host: Ipv4Addr,
+    /// The files that it may open, if not as many as the system allows.
+    pub(crate) open_files: Option<u64>,
 }
 
 impl Spec {
@@ -75,7 +79,7 @@ impl Spec {
 
     fn new(name: &str, kind: Kind, program: PathBuf) -> Self {
         let (name, args, host) = (name.to_owned(), Vec::new(), Ipv4Addr::LOCALHOST);
-        Self { name, kind, program, args, ours: false, host }
+        Self { name, kind, program, args, ours: false, host, open_files: None }
     }
 
     /// Describes the nsqd that was built with this program, on a disk whose flushes take `flush_ms`
@@ -112,7 +116,7 @@ struct Launch {
 impl Launch {
     /// Starts the process, which appends to its log.
     fn spawn(&self) -> Result<Leashed, Failure> {
-        let mut command = leash::command(&self.spec.program)?;
+        let mut command = leash::command_with_files(&self.spec.program, self.spec.open_files)?;
         match self.spec.kind {
             Kind::Null => {
                 command.args(["null", "--address"]).arg(self.address().to_string());
@@ -241,13 +245,30 @@ impl Server {
         }
     }
 
+    /// Returns the size of the server's log.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        let size = |name| fs::metadata(self.launch.directory.join(name)).map_or(0, |log| log.len());
+        size("stdout") + size("stderr")
+    }
+
     /// Returns the beginning and end of the server's log, as text to append to a failure.
     pub(crate) fn log_ends(&self) -> String {
-        let read = |name| fs::read(self.launch.directory.join(name)).unwrap_or_default();
+        let read = |name| read_ends(&self.launch.directory.join(name)).unwrap_or_default();
         let log = [read("stdout"), read("stderr")].concat();
         let log = String::from_utf8_lossy(&log);
         ends(&log).map_or_else(String::new, |text| format!("; its log: {text}"))
     }
+}
+
+/// Reads the beginning and end of a log, which may be very large.
+fn read_ends(path: &Path) -> io::Result<Vec<u8>> {
+    let mut log = File::open(path)?;
+    let mut text = Vec::new();
+    (&mut log).take(LOG_READ_BYTES).read_to_end(&mut text)?;
+    let bytes = log.metadata()?.len();
+    log.seek(SeekFrom::Start(bytes.saturating_sub(LOG_READ_BYTES).max(text.len() as u64)))?;
+    log.take(LOG_READ_BYTES).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// Shortens a log to one line with its beginning and end; returns `None` if it is empty.

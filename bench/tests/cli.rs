@@ -1,6 +1,7 @@
 //! The program as users run it, with servers that do not need nsqd.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{BufRead, BufReader, ErrorKind, Write},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -227,6 +228,50 @@ fn a_server_that_runs_already_is_not_killed_and_started_again() {
     let output = null.load(&["deferred", "--size", "10"]);
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(text(&output.stderr), "nsq-bench: deferred needs a server that it can kill\n");
+}
+
+/// The cells of the line of a neighbour and a server, by their headings.
+fn cells_of(table: &str, neighbour: &str, server: &str) -> BTreeMap<String, String> {
+    let split = |line: &str| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+    let heading = split(table.lines().next().expect("there is a heading"));
+    let lines = table.lines().map(split);
+    let line =
+        lines.filter(|cells| cells.len() > 3).find(|cells| cells[1..3] == [neighbour, server]);
+    heading.into_iter().zip(line.expect("there is a line")).collect()
+}
+
+#[test]
+fn honest_clients_are_measured_beside_each_hostile_neighbour_of_each_server() {
+    let scratch = tempfile::tempdir().unwrap();
+    let nsqd = env!("CARGO_BIN_EXE_nsq-bench-nsqd");
+    let output = run(
+        &["hostile", "--nsqd", nsqd, "--other", "ends=/bin/false", "--quick", "--limit", "20"]
+            .into_iter()
+            .chain(["--only", "ephemeral_flood,named_channels"])
+            .collect::<Vec<_>>(),
+        scratch.path(),
+    );
+    let table = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{table}{}", text(&output.stderr));
+    for neighbour in ["ephemeral_flood", "named_channels"] {
+        let cells = cells_of(&table, neighbour, "nsqd");
+        for heading in ["publish p99", "deliver p99", "newcomer p99"] {
+            assert!(!cells[heading].contains("failed"), "{table}");
+        }
+        assert_ne!(cells["sent"], "0.00", "{table}");
+        assert_eq!(cells_of(&table, neighbour, "ends")["sent"], "failed", "{table}");
+    }
+    let unknown = "- ephemeral_flood on ends: without -max-ephemeral-memory=268435456, which it";
+    assert!(table.contains(unknown) && !table.contains("ephemeral_flood on nsqd:"), "{table}");
+    assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_server_opens_no_more_files_than_it_is_allowed() {
+    let parent = std::process::id().to_string();
+    let ulimit = ["leash", &parent, "64", "/bin/sh", "-c", "ulimit -n"];
+    let output = bench().args(ulimit).output().unwrap();
+    assert_eq!(text(&output.stdout), "64\n", "{}", text(&output.stderr));
 }
 
 /// Controls a client as the bench does, and returns the words that it says.
