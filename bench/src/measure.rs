@@ -48,18 +48,31 @@ pub(crate) fn own_cpu() -> Result<Duration, Failure> {
 /// # Errors
 /// Returns the system's error, for example if the process is gone.
 pub(crate) fn memory(pid: Pid) -> Result<Memory, Failure> {
-    let path = format!("/proc/{pid}/status");
-    let status = fs::read_to_string(&path).map_err(Failure::io(format!("read {path}")))?;
-    let field = |name: &str| {
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix(name))
+    let [resident, peak] = fields(pid, "status", ["VmRSS:", "VmHWM:"])?.map(|kib| kib * 1024);
+    Ok(Memory { resident, peak })
+}
+
+/// Returns the bytes that a process has written to disks, or will have once the page cache is.
+///
+/// # Errors
+/// Returns the system's error, for example if the process is gone.
+pub(crate) fn written_bytes(pid: Pid) -> Result<u64, Failure> {
+    fields(pid, "io", ["write_bytes:"]).map(|[bytes]| bytes)
+}
+
+/// Reads numbers by name from a file about a process.
+fn fields<const N: usize>(pid: Pid, file: &str, names: [&str; N]) -> Result<[u64; N], Failure> {
+    let path = format!("/proc/{pid}/{file}");
+    let text = fs::read_to_string(&path).map_err(Failure::io(format!("read {path}")))?;
+    let mut numbers = [0; N];
+    for (number, name) in numbers.iter_mut().zip(names) {
+        let rest = text.lines().find_map(|line| line.strip_prefix(name));
+        *number = rest
             .and_then(|rest| rest.split_whitespace().next())
-            .and_then(|kib| kib.parse::<u64>().ok())
-            .map(|kib| kib * 1024)
-            .ok_or_else(|| Failure::Server(format!("no {name} in {path}")))
-    };
-    Ok(Memory { resident: field("VmRSS:")?, peak: field("VmHWM:")? })
+            .and_then(|word| word.parse().ok())
+            .ok_or_else(|| Failure::Server(format!("no {name} in {path}")))?;
+    }
+    Ok(numbers)
 }
 
 /// Returns the bytes that the files below `directory` occupy, as `du` counts them.

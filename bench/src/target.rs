@@ -54,6 +54,14 @@ impl Target {
         self.pid.map(measure::memory).transpose()
     }
 
+    /// Returns the bytes that the server has written to disks, if its process is known.
+    ///
+    /// # Errors
+    /// Returns the system's error.
+    pub(crate) fn written_bytes(&self) -> Result<Option<u64>, Failure> {
+        self.pid.map(measure::written_bytes).transpose()
+    }
+
     /// Returns the bytes in the server's data directory, if it is known.
     ///
     /// # Errors

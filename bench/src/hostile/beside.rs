@@ -73,6 +73,9 @@ pub(super) fn measure(
     if let Some(memory) = run.target.memory()? {
         sample.add(metrics::MEMORY, Unit::Bytes, memory.peak as f64);
     }
+    if let Some(bytes) = run.target.written_bytes()? {
+        sample.add(metrics::WRITTEN, Unit::Bytes, bytes as f64);
+    }
     Ok(sample)
 }
 

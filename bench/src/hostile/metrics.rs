@@ -79,6 +79,8 @@ pub(super) const CPU: [&str; 2] = ["quiet CPU", "CPU"];
 pub(super) const LOAD_CPU: &str = "CPU of the load";
 /// The server's peak memory.
 pub(super) const MEMORY: &str = "peak memory";
+/// The bytes that the server wrote to disks in all, its log included.
+pub(super) const WRITTEN: &str = "written";
 /// The size of the server's log.
 pub(super) const LOG: &str = "log";
 /// What the neighbour did.

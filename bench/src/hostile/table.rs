@@ -17,12 +17,13 @@ const RATIO_MAX: f64 = 3.0;
 /// Renders the table, with what each neighbour sent below it.
 pub(super) fn table(report: &Report, neighbours: &[&Neighbour], notes: &[String]) -> String {
     let mut lines = vec![heading()];
-    let mut above = 0;
+    let (mut above, mut failed) = (0, 0);
     for neighbour in neighbours {
         for server in &report.columns {
             let line = Line { report, row: neighbour.name, server };
             above +=
                 usize::from(line.is_above(&metrics::PUBLISH) || line.is_above(&metrics::DELIVER));
+            failed += usize::from(line.median(metrics::SENT).is_none());
             lines.push(line.cells());
         }
     }
@@ -37,7 +38,7 @@ pub(super) fn table(report: &Report, neighbours: &[&Neighbour], notes: &[String]
         out,
         "\nQuiet -> beside the neighbour; median of {} round(s), {:.0} s in all. Latencies count from \
          when a message or newcomer was due.\nThe ratio is that of the 99th percentiles; ! is above \
-         {RATIO_MAX}, in {above} of {} lines.",
+         {RATIO_MAX}, in {above} of {} lines; {failed} failed.",
         report.rounds,
         report.seconds,
         lines.len() - 1
@@ -57,7 +58,9 @@ fn heading() -> Vec<String> {
     heading.push(format!("{} p99", metrics::NEWCOMER.title));
     let rest = [metrics::REFUSED_NEWCOMERS, metrics::CPU[1], metrics::LOAD_CPU, metrics::MEMORY];
     heading.extend(rest.map(str::to_owned));
-    heading.extend([metrics::LOG, metrics::SENT, metrics::REFUSED].map(str::to_owned));
+    heading.extend(
+        [metrics::WRITTEN, metrics::LOG, metrics::SENT, metrics::REFUSED].map(str::to_owned),
+    );
     heading
 }
 
@@ -83,6 +86,7 @@ impl Line<'_> {
         cells.push(self.change(metrics::CPU, Unit::Percent));
         cells.push(self.value(metrics::LOAD_CPU, Unit::Percent));
         cells.push(self.value(metrics::MEMORY, Unit::Bytes));
+        cells.push(self.value(metrics::WRITTEN, Unit::Bytes));
         cells.push(self.value(metrics::LOG, Unit::Bytes));
         cells.push(self.value(metrics::SENT, Unit::Count));
         cells.push(self.value(metrics::REFUSED, Unit::Count));
@@ -144,7 +148,7 @@ mod tests {
         assert_eq!(cells(2)[8], "3.00 x");
         assert_eq!(cells(3)[8], "failed");
         assert!(
-            table.contains("in 1 of 2 lines") && table.contains("failed: it stopped"),
+            table.contains("in 1 of 2 lines; ") && table.contains("failed: it stopped"),
             "{table}"
         );
     }

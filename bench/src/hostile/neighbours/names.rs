@@ -56,10 +56,9 @@ fn create_channels(run: &Run<'_>, http: SocketAddr) -> Result<(), Failure> {
 fn channels(raid: &Raid<'_>, _: usize) {
     raid.times(NEW_CHANNELS, Duration::from_millis(1), |index| {
         let path = format!("/channel/create?topic=hostile&channel=new_{index}");
-        // The first request creates the topic.
+        // With a message, the topic has files that its channels are recorded in.
         if index == 0 {
-            let request = http_request("POST", "/topic/create?topic=hostile", "");
-            Visitor::http(raid)?.request(&request)?;
+            Visitor::client(raid)?.ask(b"PUB hostile\n\0\0\0\x01x")?;
         }
         Visitor::http(raid)?.request(&http_request("POST", &path, ""))
     });
