@@ -13,6 +13,7 @@
 //! - [`service`], [`systemd`]: the life of a daemon under a service manager.
 //! - [`version`]: the line that every program prints for `-version`.
 //! - [`json`]: the escaping that NSQ's JSON answers have.
+//! - [`text`]: text from strangers, made fit to be shown.
 //!
 //! Nothing here knows topics, channels or messages, and nothing here ends the process: the binaries decide that.
 
@@ -30,6 +31,7 @@ pub mod service;
 pub mod signals;
 pub mod systemd;
 pub mod tasks;
+pub mod text;
 pub mod tls;
 pub mod version;
 

@@ -245,7 +245,7 @@ mod tests {
         let capture = Capture::new();
         let log = Logger::with_sink("", Level::Info, capture.clone());
         log.info(format_args!("a\nb\r\u{1b}[31m\té"));
-        assert_eq!(capture.texts(), ["INFO: a\\nb\\r\\u{1b}[31m\té"]);
+        assert_eq!(capture.texts(), ["INFO: a\\nb\\r\\u{1b}[31m\\té"]);
     }
 
     #[test]

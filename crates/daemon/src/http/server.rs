@@ -44,6 +44,7 @@ use crate::{
     log::{Level, Logger},
     net::{Listener, accept},
     panics::CatchPanic,
+    text::Shortened,
 };
 
 /// The largest request head, its request line included; a larger one is refused with 431.
@@ -51,6 +52,9 @@ pub const HEAD_BYTES_MAX: usize = 64 << 10;
 
 /// The most headers that a request may have; more are refused with 431.
 pub const HEADERS_MAX: usize = 128;
+
+/// The most bytes of a URI that the access log shows. The rest of its line follows in any case.
+const URI_SHOWN_MAX: usize = 768;
 
 /// How much of a body that no handler wanted is read, so that the connection can be used again.
 const DISCARD_BYTES_MAX: u64 = 256 << 10;
@@ -289,7 +293,7 @@ impl Access {
     fn of(request: &Request) -> Self {
         Self {
             method: request.method().clone(),
-            uri: request.uri().to_owned(),
+            uri: Shortened(request.uri(), URI_SHOWN_MAX).to_string(),
             remote: request.remote().to_owned(),
         }
     }

@@ -5,9 +5,12 @@ use std::fmt::{self, Write as _};
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
 use super::{format::Format, level::Level};
+use crate::text::{More, is_control, push_visible};
 
 /// Most lines fit without growing.
 const LINE_BYTES: usize = 192;
+/// The most bytes of text that a line shows. A stranger can send megabytes that end up in a line.
+const TEXT_BYTES_MAX: usize = 1024;
 
 /// The lines of a logger, apart from the level that they are filtered by.
 pub(super) struct Lines {
@@ -29,8 +32,7 @@ impl Lines {
             Format::Json => {
                 let name = prefix.trim_matches(|c: char| c.is_whitespace() || "[]:".contains(c));
                 let mut program = String::new();
-                // Writing to a String cannot fail.
-                let _ = Escaped(&mut program).write_str(name);
+                push_json_text(&mut program, name);
                 Shape::Json(program)
             }
         };
@@ -44,17 +46,19 @@ impl Lines {
         }
     }
 
-    /// One line with its newline. A `Display` that gives up leaves its part out.
+    /// One line with its newline.
     pub(super) fn line(&self, at: Timestamp, level: Level, text: fmt::Arguments<'_>) -> String {
         let mut line = String::with_capacity(LINE_BYTES);
         match &self.shape {
             Shape::Text(zone) => {
-                let _ = push_text(&mut line, &self.prefix, zone.to_datetime(at), level, text);
+                // Writing to a String cannot fail.
+                let _ = push_text_head(&mut line, &self.prefix, zone.to_datetime(at), level);
+                Text::new(&mut line, push_visible).write(text);
                 line.push('\n');
             }
             Shape::Json(program) => {
-                let _ = push_json(&mut line, program, at, level, text);
-                // The object ends, also when the text was cut short.
+                let _ = push_json_head(&mut line, program, at, level);
+                Text::new(&mut line, push_json_text).write(text);
                 line.push_str("\"}\n");
             }
         }
@@ -66,79 +70,78 @@ fn system_zone() -> TimeZone {
     TimeZone::try_system().unwrap_or(TimeZone::UTC)
 }
 
-fn push_text(
-    line: &mut String,
-    prefix: &str,
-    local: DateTime,
-    level: Level,
-    text: fmt::Arguments<'_>,
-) -> fmt::Result {
+fn push_text_head(line: &mut String, prefix: &str, local: DateTime, level: Level) -> fmt::Result {
     let micros = local.subsec_nanosecond() / 1000;
     line.push_str(prefix);
     write!(line, "{:04}/{:02}/{:02} ", local.year(), local.month(), local.day())?;
     write!(line, "{:02}:{:02}:{:02}", local.hour(), local.minute(), local.second())?;
-    write!(line, ".{micros:06} {level}: ")?;
-    OneLine(line).write_fmt(text)
+    write!(line, ".{micros:06} {level}: ")
 }
 
-fn push_json(
-    line: &mut String,
-    program: &str,
-    at: Timestamp,
-    level: Level,
-    text: fmt::Arguments<'_>,
-) -> fmt::Result {
+fn push_json_head(line: &mut String, program: &str, at: Timestamp, level: Level) -> fmt::Result {
     let utc = TimeZone::UTC.to_datetime(at);
     let micros = utc.subsec_nanosecond() / 1000;
     write!(line, "{{\"time\":\"{:04}-{:02}-{:02}", utc.year(), utc.month(), utc.day())?;
     write!(line, "T{:02}:{:02}:{:02}.{micros:06}Z", utc.hour(), utc.minute(), utc.second())?;
     let level = level.name();
-    write!(line, "\",\"level\":\"{level}\",\"program\":\"{program}\",\"msg\":\"")?;
-    Escaped(line).write_fmt(text)
+    write!(line, "\",\"level\":\"{level}\",\"program\":\"{program}\",\"msg\":\"")
 }
 
-/// Keeps a line one line: control characters are written as escapes, so that input from a client cannot pass
-/// for a line of its own or reach the terminal.
-struct OneLine<'a>(&'a mut String);
+/// The text of a line: one line without control characters, so that input from a client cannot pass for a line of its
+/// own or reach the terminal, and cut after [`TEXT_BYTES_MAX`].
+struct Text<'a> {
+    line: &'a mut String,
+    push: fn(&mut String, &str),
+    /// Bytes that may still be written.
+    room: usize,
+    /// Bytes that were left out.
+    more: usize,
+}
 
-impl fmt::Write for OneLine<'_> {
+impl<'a> Text<'a> {
+    fn new(line: &'a mut String, push: fn(&mut String, &str)) -> Self {
+        Self { line, push, room: TEXT_BYTES_MAX, more: 0 }
+    }
+
+    fn write(mut self, text: fmt::Arguments<'_>) {
+        // A `Display` that gives up leaves its part out.
+        let _ = self.write_fmt(text);
+        if self.more > 0 {
+            let _ = write!(self.line, "{}", More(self.more));
+        }
+    }
+}
+
+impl fmt::Write for Text<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        if !text.bytes().any(|byte| byte < 0x20 || byte == 0x7f) {
-            self.0.push_str(text);
-            return Ok(());
-        }
-        for c in text.chars() {
-            match c {
-                '\t' => self.0.push(c),
-                '\0'..='\u{1f}' | '\u{7f}' => self.0.extend(c.escape_default()),
-                _ => self.0.push(c),
-            }
-        }
+        // What follows a cut belongs to what is cut, even if it would fit.
+        let room = if self.more == 0 { self.room } else { 0 };
+        let (shown, rest) = text.split_at(text.floor_char_boundary(room));
+        (self.push)(self.line, shown);
+        self.room -= shown.len();
+        self.more += rest.len();
         Ok(())
     }
 }
 
-/// Writes the inside of a JSON string.
-struct Escaped<'a>(&'a mut String);
-
-impl fmt::Write for Escaped<'_> {
-    fn write_str(&mut self, mut text: &str) -> fmt::Result {
-        let special = |byte: u8| byte < 0x20 || matches!(byte, b'"' | b'\\' | 0x7f);
-        while let Some(at) = text.bytes().position(special) {
-            // Special characters are ASCII, so these are boundaries of characters.
-            self.0.push_str(&text[..at]);
-            match text.as_bytes()[at] {
-                b'\n' => self.0.push_str("\\n"),
-                b'\t' => self.0.push_str("\\t"),
-                b'\r' => self.0.push_str("\\r"),
-                byte @ (b'"' | b'\\') => self.0.extend(['\\', byte.into()]),
-                byte => write!(self.0, "\\u{byte:04x}")?,
-            }
-            text = &text[at + 1..];
+/// Appends the inside of a JSON string. Control characters are escaped also where JSON does not ask for it.
+fn push_json_text(out: &mut String, mut text: &str) {
+    let special = |c: char| matches!(c, '"' | '\\') || is_control(c);
+    while let Some(at) = text.find(special) {
+        out.push_str(&text[..at]);
+        let mut rest = text[at..].chars();
+        match rest.next() {
+            Some('\n') => out.push_str("\\n"),
+            Some('\t') => out.push_str("\\t"),
+            Some('\r') => out.push_str("\\r"),
+            Some(c @ ('"' | '\\')) => out.extend(['\\', c]),
+            // All of them have four digits. Writing to a String cannot fail.
+            Some(c) => drop(write!(out, "\\u{:04x}", u32::from(c))),
+            None => {}
         }
-        self.0.push_str(text);
-        Ok(())
+        text = rest.as_str();
     }
+    out.push_str(text);
 }
 
 #[cfg(test)]
@@ -189,6 +192,27 @@ mod tests {
             let value: serde_json::Value = serde_json::from_str(&line).unwrap();
             assert_eq!(value["msg"], text);
             assert_eq!(value["time"], "1970-01-01T00:00:00.000000Z");
+        }
+    }
+
+    #[test]
+    fn json_keeps_a_terminal_from_acting_too() {
+        let lines = Lines::new(Format::Json, String::new());
+        let line = line(&lines, 0, "\u{9b}\u{202e}\u{2029}\u{7f}");
+        assert!(line.contains(r#""msg":"\u009b\u202e\u2029\u007f""#), "{line}");
+    }
+
+    #[test]
+    fn a_text_is_cut_after_a_kilobyte_whatever_it_is_made_of() {
+        let long = "é".repeat(1 << 20);
+        let text = Lines { prefix: String::new(), shape: Shape::Text(TimeZone::UTC) };
+        let json = Lines::new(Format::Json, String::new());
+        let expected = format!("x{}… ({} bytes more)", "é".repeat(511), (2 << 20) - 1022 + 1);
+        for lines in [text, json] {
+            // In several parts: what follows the cut does not reappear.
+            let at = Timestamp::UNIX_EPOCH;
+            let line = lines.line(at, Level::Warn, format_args!("x{long}{}", 1));
+            assert!(line.contains(&expected), "{line}");
         }
     }
 

@@ -221,6 +221,18 @@ async fn the_access_log_has_every_answer_but_those_of_quiet_routes() {
 }
 
 #[tokio::test]
+async fn a_long_uri_is_cut_in_the_access_log_and_hides_nothing_behind_it() {
+    let server = TestServer::start().await;
+    let uri = format!("/nope?{}", "a".repeat(60_000));
+    server.ask(&format!("GET {uri} HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+    let texts = server.log.texts();
+    let line = texts.iter().find(|text| text.contains("/nope")).unwrap();
+    assert!(line.starts_with("INFO: 404 GET /nope?aaa"), "{line}");
+    assert!(line.contains("aaa… (59238 bytes more) (127.0.0.1:"), "{line}");
+    assert!(line.len() < 1000 && line.ends_with('s'), "{line}");
+}
+
+#[tokio::test]
 async fn a_number_sign_is_a_part_of_the_target_and_not_the_end_of_it() {
     let server = TestServer::start().await;
     let mut client = server.connect().await;

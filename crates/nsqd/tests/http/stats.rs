@@ -344,6 +344,22 @@ fn seconds_hidden(text: &str) -> String {
 }
 
 #[tokio::test]
+async fn a_client_cannot_forge_lines_of_the_text_or_move_a_terminal() {
+    let nsqd = TestNsqd::start().await;
+    let mut producer = nsqd.connect().await;
+    let identity = br#"{"hostname":"a\n   [V2 b","user_agent":"\u001b[2J\u009b\u202e\u2028"}"#;
+    producer.send(Command::Identify(identity)).await;
+    assert_eq!(producer.response().await, "OK");
+    publish(&mut producer, "t", b"x").await;
+    let text = nsqd.get("/stats").await.body;
+    let shown = r"[V2 a\n   [V2 b:";
+    let lines: Vec<_> = text.lines().filter(|line| line.contains(shown)).collect();
+    let [line] = lines[..] else { panic!("{text}") };
+    assert!(line.contains(r" \u{1b}[2J\u{9b}\u{202e}\u{2028}] msgs: 1 "), "{line}");
+    assert!(!text.contains(|c: char| c.is_control() && c != '\n' && c != '\t'), "{text}");
+}
+
+#[tokio::test]
 async fn the_text_of_an_empty_node_says_none() {
     let nsqd = TestNsqd::start().await;
     for path in ["/stats?include_mem=false", "/stats?format=JSON&include_mem=0&topic=unknown"] {

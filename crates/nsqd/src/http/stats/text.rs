@@ -3,6 +3,7 @@
 use std::{fmt, time::Duration};
 
 use jiff::{Timestamp, tz::TimeZone};
+use nsq_daemon::text::visible;
 use nsq_options::duration;
 
 use super::{ChannelStats, Connection, Stats, TopicStats};
@@ -14,7 +15,7 @@ impl fmt::Display for Stats {
         writeln!(f, "{}", version_line())?;
         writeln!(f, "start_time {}", local_time(self.start_time, &zone))?;
         writeln!(f, "uptime {}", duration::format(self.uptime))?;
-        writeln!(f, "\nHealth: {}", self.health)?;
+        writeln!(f, "\nHealth: {}", visible(&self.health))?;
         if let Some(memory) = &self.memory {
             writeln!(f, "\nMemory:")?;
             for (name, value) in memory.rows() {
@@ -78,7 +79,8 @@ impl Connection {
     fn write(&self, f: &mut fmt::Formatter<'_>, now: u64) -> fmt::Result {
         let port = self.remote_address.port().map_or_else(String::new, |port| port.to_string());
         let name = format!("{}:{port} {}", self.hostname, self.user_agent);
-        write!(f, "[{} {name:<21}] ", self.version)?;
+        // A client calls itself as it likes.
+        write!(f, "[{} {:<21}] ", visible(&self.version), visible(&name))?;
         if self.pub_counts.is_empty() {
             let Self {
                 state,
