@@ -14,7 +14,7 @@ use std::{
 use nsq_client::{Config, Consumer, Message, Producer};
 use nsq_daemon::{
     cli::{self, LogOptions},
-    log::{Level, Logger},
+    log::{self, FlushGuard, Level, Logger},
     signals,
 };
 use nsq_options::{Parsed, Table, option};
@@ -71,6 +71,7 @@ impl Options {
 }
 
 pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let _flush = FlushGuard::default();
     let mut parsed = match Options::table().parse(args) {
         Ok(parsed) => parsed,
         Err(error) => return error.report(),
@@ -78,6 +79,7 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     match start(&mut parsed) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            log::flush();
             // A closed stderr leaves no way to tell.
             let _ = writeln!(std::io::stderr(), "nsq up: {error}");
             ExitCode::FAILURE
@@ -102,6 +104,7 @@ fn start(parsed: &mut Parsed) -> Result<(), Box<dyn Error>> {
         log.log_level = Level::Warn;
     }
     let logger = log.logger();
+    cli::log_panics(logger.clone());
     cli::warn_of_unknown(&unknown, &logger);
     cli::raise_file_limit(&logger);
     create_folder(&nsqd.data_path)?;
@@ -111,7 +114,7 @@ fn start(parsed: &mut Parsed) -> Result<(), Box<dyn Error>> {
         broadcast_address: nsqd.broadcast_address.clone(),
         ..nsqlookupd::Options::default()
     };
-    let lookup_logger = Logger::in_format(log.log_format, "[nsqlookupd] ", log.log_level);
+    let lookup_logger = LogOptions { log_prefix: "[nsqlookupd] ".to_owned(), ..log }.logger();
     cli::in_runtime(|| serve(nsqd, nsqlookupd, logger, lookup_logger))
 }
 

@@ -4,10 +4,10 @@ use std::{error::Error, ffi::OsString, fmt::Display, io::Write, process::ExitCod
 
 use nsq_options::{InvalidOption, OptionDef, Parsed, Table, option};
 
+pub use crate::panics::log_panics;
 use crate::{
     limits,
-    log::{Format, Level, Logger},
-    panics::log_panics,
+    log::{self, FlushGuard, Format, Level, Logger},
     version,
 };
 
@@ -20,11 +20,18 @@ pub struct LogOptions {
     pub log_prefix: String,
     /// `--log-format`.
     pub log_format: Format,
+    /// `--log-rate`: lines a second about one peer and of one kind; 0 for no bound.
+    pub log_rate: u32,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { log_level: Level::Info, log_prefix: String::new(), log_format: Format::Text }
+        Self {
+            log_level: Level::Info,
+            log_prefix: String::new(),
+            log_format: Format::Text,
+            log_rate: log::DEFAULT_RATE,
+        }
     }
 }
 
@@ -46,13 +53,19 @@ impl LogOptions {
                     LogOptions.log_format,
                     "text (as NSQ's, in local time) or json (one object per line, in UTC)",
                 ),
+                option!(
+                    LogOptions.log_rate,
+                    "lines of the log a second about one peer and of one kind; 0 for no limit",
+                ),
             ],
         )
     }
 
     /// The logger that the options ask for.
     pub fn logger(&self) -> Logger {
-        Logger::in_format(self.log_format, self.log_prefix.as_str(), self.log_level)
+        let logger = Logger::in_format(self.log_format, self.log_prefix.as_str(), self.log_level);
+        logger.change_rate(self.log_rate);
+        logger
     }
 }
 
@@ -78,6 +91,7 @@ where
     O: Default + 'static,
     S: Future<Output = Result<(), Box<dyn Error>>>,
 {
+    let _flush = FlushGuard::default();
     let table = LogOptions::table(program)
         .nested(|line: &CommandLine<O>| &line.log, |line| &mut line.log)
         .and(table.nested(|line| &line.options, |line| &mut line.options));
@@ -125,9 +139,7 @@ fn configure<O: Default + 'static>(
         .resolve(parsed)
         .map_err(|source| CannotStart { program: table.program().to_owned(), source })?;
     let logger = line.log.logger();
-    if line.log.log_format == Format::Json {
-        log_panics(logger.clone());
-    }
+    log_panics(logger.clone());
     warn_of_unknown(&unknown, &logger);
     raise_file_limit(&logger);
     Ok((line, logger))
@@ -166,6 +178,8 @@ pub fn print(text: &str) {
 
 /// Reports why the program ends.
 fn fatal(program: &str, format: Format, error: &dyn Display) -> ExitCode {
+    // A flood before it must not cost this line.
+    log::flush();
     Logger::in_format(format, prefix(program), Level::Fatal).fatal(format_args!("{error}"));
     ExitCode::FAILURE
 }

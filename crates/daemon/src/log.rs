@@ -10,32 +10,50 @@
 //! log.debug(format_args!("not at this level"));
 //! assert_eq!(capture.texts(), ["INFO: TOPIC(orders): created"]);
 //! ```
+//!
+//! Logging never waits: a thread of its own writes to stderr. A program calls [`flush`] before it ends.
 
+mod capture;
 mod format;
 mod level;
+mod limited;
 mod line;
+mod queue;
+mod stderr;
+mod throttle;
 
 use std::{
     fmt,
-    io::{self, Write as _},
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU8, Ordering},
+        Arc,
+        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
 };
 
 use jiff::Timestamp;
 
-use self::line::Lines;
+pub(crate) use self::stderr::flush_within;
 pub use self::{
+    capture::Capture,
     format::{Format, InvalidFormat},
     level::{InvalidLevel, Level},
+    limited::Limited,
+    stderr::{FlushGuard, flush},
 };
+use self::{line::Lines, stderr::Stderr};
+
+/// The lines a second about one peer and of one kind, unless told otherwise.
+pub const DEFAULT_RATE: u32 = 10;
 
 /// The destination of log lines.
 pub trait Sink: Send + Sync + 'static {
     /// Takes one whole line, its newline included.
     fn write_line(&self, line: &[u8]);
+
+    /// The number of lines that were dropped, because they could not be written in time.
+    fn dropped(&self) -> u64 {
+        0
+    }
 }
 
 /// Writes log lines. Clones share the level and the sink.
@@ -45,8 +63,11 @@ pub struct Logger {
 }
 
 struct Shared {
-    lines: Lines,
+    lines: Arc<Lines>,
     level: AtomicU8,
+    rate: AtomicU32,
+    suppressed: AtomicU64,
+    rate_reached: AtomicU64,
     sink: Box<dyn Sink>,
 }
 
@@ -55,23 +76,28 @@ impl Logger {
     ///
     /// Local time follows the environment variable `TZ` or `/etc/localtime`, read once; without both it is UTC.
     pub fn new(prefix: impl Into<String>, level: Level) -> Self {
-        Self::with_sink(prefix, level, Stderr)
+        Self::in_format(Format::Text, prefix, level)
     }
 
     /// A logger to stderr in any format. In JSON, the prefix without its brackets is the program.
     pub fn in_format(format: Format, prefix: impl Into<String>, level: Level) -> Self {
-        Self::build(format, prefix.into(), level, Stderr)
+        let lines = Arc::new(Lines::new(format, prefix.into()));
+        let sink = Stderr::new(&lines);
+        Self::build(lines, level, sink)
     }
 
     /// A logger to any sink.
     pub fn with_sink(prefix: impl Into<String>, level: Level, sink: impl Sink) -> Self {
-        Self::build(Format::Text, prefix.into(), level, sink)
+        Self::build(Arc::new(Lines::new(Format::Text, prefix.into())), level, sink)
     }
 
-    fn build(format: Format, prefix: String, level: Level, sink: impl Sink) -> Self {
+    fn build(lines: Arc<Lines>, level: Level, sink: impl Sink) -> Self {
         let shared = Shared {
-            lines: Lines::new(format, prefix),
+            lines,
             level: AtomicU8::new(level.number()),
+            rate: AtomicU32::new(DEFAULT_RATE),
+            suppressed: AtomicU64::new(0),
+            rate_reached: AtomicU64::new(0),
             sink: Box::new(sink),
         };
         Self { shared: Arc::new(shared) }
@@ -97,9 +123,41 @@ impl Logger {
         Level::from_number(self.shared.level.load(Ordering::Relaxed))
     }
 
+    /// The number of lines that were dropped, because they could not be written in time.
+    pub fn dropped(&self) -> u64 {
+        self.shared.sink.dropped()
+    }
+
     /// Changes the level, for all clones at once.
     pub fn change_level(&self, level: Level) {
         self.shared.level.store(level.number(), Ordering::Relaxed);
+    }
+
+    /// The lines a second that a [`Limited`] log writes about one peer and of one kind; 0 for no bound.
+    pub fn rate(&self) -> u32 {
+        self.shared.rate.load(Ordering::Relaxed)
+    }
+
+    /// Changes the rate of [`Limited`] logs, for those that are made from now on by any clone.
+    pub fn change_rate(&self, lines_per_second: u32) {
+        self.shared.rate.store(lines_per_second, Ordering::Relaxed);
+    }
+
+    /// The number of lines that [`Limited`] logs have suppressed.
+    pub fn suppressed(&self) -> u64 {
+        self.shared.suppressed.load(Ordering::Relaxed)
+    }
+
+    /// How often a second had more lines about one peer and of one kind than its share.
+    pub fn rate_reached(&self) -> u64 {
+        self.shared.rate_reached.load(Ordering::Relaxed)
+    }
+
+    fn count_suppressed(&self, is_first: bool) {
+        self.shared.suppressed.fetch_add(1, Ordering::Relaxed);
+        if is_first {
+            self.shared.rate_reached.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Returns whether lines of this level are written; for skipping work that only a log line needs.
@@ -159,55 +217,10 @@ fn now() -> Timestamp {
     Timestamp::try_from(std::time::SystemTime::now()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-struct Stderr;
-
-impl Sink for Stderr {
-    fn write_line(&self, line: &[u8]) {
-        // Stderr has no buffer, so this is one write. There is no other place to report its failure.
-        let _ = io::stderr().lock().write_all(line);
-    }
-}
-
 struct Nowhere;
 
 impl Sink for Nowhere {
     fn write_line(&self, _line: &[u8]) {}
-}
-
-/// A sink that keeps the lines in memory, for tests. Clones share the lines.
-#[derive(Debug, Clone, Default)]
-pub struct Capture {
-    lines: Arc<Mutex<Vec<String>>>,
-}
-
-impl Capture {
-    /// A sink without lines.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The whole lines so far, without their newlines.
-    pub fn lines(&self) -> Vec<String> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// The lines so far from the level on, such as `INFO: TCP: listening on 127.0.0.1:4150`.
-    pub fn texts(&self) -> Vec<String> {
-        self.lines().iter().map(|line| from_level(line).to_owned()).collect()
-    }
-}
-
-fn from_level(line: &str) -> &str {
-    const LEVELS: [&str; 5] = ["DEBUG: ", "INFO: ", "WARNING: ", "ERROR: ", "FATAL: "];
-    let start = LEVELS.iter().filter_map(|level| line.find(level)).min();
-    start.map_or(line, |start| &line[start..])
-}
-
-impl Sink for Capture {
-    fn write_line(&self, line: &[u8]) {
-        let line = String::from_utf8_lossy(line).trim_end_matches('\n').to_owned();
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
-    }
 }
 
 #[cfg(test)]

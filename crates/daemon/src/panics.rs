@@ -2,17 +2,36 @@
 
 use std::{
     any::Any,
+    backtrace::{Backtrace, BacktraceStatus},
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind, set_hook},
     pin::Pin,
     task::{Context, Poll},
+    thread,
+    time::Duration,
 };
 
-use crate::log::Logger;
+use crate::log::{self, Logger};
 
-/// Makes every panic a line of the log, in place of the text that Rust writes to stderr.
-pub(crate) fn log_panics(logger: Logger) {
-    set_hook(Box::new(move |panic| logger.error(format_args!("{panic}"))));
+/// How long a thread that panics waits for its lines to be written.
+const FLUSH_MAX: Duration = Duration::from_millis(100);
+
+/// Makes every panic a line of the log, in place of the text that Rust writes to stderr and waits for. The lines of its
+/// backtrace follow if the environment asks for one.
+pub fn log_panics(logger: Logger) {
+    set_hook(Box::new(move |panic| {
+        let current = thread::current();
+        let thread = current.name().unwrap_or("without a name");
+        logger.error(format_args!("thread {thread} {panic}"));
+        let backtrace = Backtrace::capture();
+        if backtrace.status() == BacktraceStatus::Captured {
+            for line in backtrace.to_string().lines() {
+                logger.error(format_args!("{line}"));
+            }
+        }
+        // The process may be about to abort.
+        log::flush_within(FLUSH_MAX);
+    }));
 }
 
 /// A future whose panic becomes `Err` with the text of the panic.

@@ -167,7 +167,7 @@ impl Node {
         let topic = Topic::new(name.clone(), log, None, &self.services);
         self.news.created(&topic);
         self.topics_mut().insert(name.clone(), topic.clone());
-        self.services.logger.info(format_args!("TOPIC({name}): created"));
+        self.services.clients_log.info("created topics", format_args!("TOPIC({name}): created"));
         self.changed(name, name.is_ephemeral());
         Ok(topic)
     }
@@ -244,7 +244,7 @@ impl Node {
         let taken = self.names.take(name);
         // Also one that could not be opened, of which there are only files.
         let Some(deleted) = self.store.detach_topic(name)? else { return Ok(false) };
-        self.services.logger.info(format_args!("TOPIC({name}): deleting"));
+        self.services.clients_log.info("deleted topics", format_args!("TOPIC({name}): deleting"));
         if let Some(topic) = self.existing_topic(name.as_str()) {
             topic.exit();
             topic.forget();
@@ -288,7 +288,8 @@ impl Node {
     fn delete_if_unused(&self, topic: &Topic) -> Result<(), nsq_log::Error> {
         let _taken = self.names.take(&topic.name);
         if topic.exit_if_unused() {
-            self.services.logger.info(format_args!("TOPIC({}): deleting", topic.name));
+            let line = format_args!("TOPIC({}): deleting", topic.name);
+            self.services.clients_log.info("deleted topics", line);
             self.topics_mut().remove(&topic.name);
             self.store.delete_topic(&topic.name)?;
             self.news.changed(&topic.name);

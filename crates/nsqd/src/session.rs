@@ -41,7 +41,7 @@ use std::{
     time::Duration,
 };
 
-use nsq_daemon::net::Socket;
+use nsq_daemon::{log::Limited, net::Socket};
 use nsq_protocol::{FrameType, HEARTBEAT, Phase};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -87,7 +87,7 @@ pub(crate) async fn serve(node: Arc<Node>, socket: Socket, client: Arc<Client>) 
 }
 
 async fn converse(node: &Arc<Node>, socket: Socket, client: &Arc<Client>) {
-    let logger = &node.services.logger;
+    let log = &node.services.clients_log;
     let mut session = Session::new(node.clone(), client.clone());
     let mut transport = Transport::Plain(socket);
     loop {
@@ -99,7 +99,10 @@ async fn converse(node: &Arc<Node>, socket: Socket, client: &Arc<Client>) {
             Ok(End::Closed) => break,
             Err(broken) => {
                 let (Broken::Read(error) | Broken::Write(error)) = &broken;
-                logger.error(format_args!("client({}) - {error}", client.remote));
+                log.error(
+                    "failed connections",
+                    format_args!("client({}) - {error}", client.remote),
+                );
                 if let Broken::Write(_) = broken {
                     session.handle_rest(&mut transport).await;
                 }
@@ -108,13 +111,16 @@ async fn converse(node: &Arc<Node>, socket: Socket, client: &Arc<Client>) {
         }
     }
     session.leave();
-    logger.info(format_args!("PROTOCOL(V2): [{}] exiting ioloop", client.remote));
+    let line = format_args!("PROTOCOL(V2): [{}] exiting ioloop", client.remote);
+    log.info("closed connections", line);
 }
 
 /// One connection that speaks V2.
 struct Session {
     node: Arc<Node>,
     client: Arc<Client>,
+    /// For lines that this client can cause as often as it likes.
+    log: Limited,
     phase: Phase,
     settings: Settings,
     subscription: Option<Subscription>,
@@ -175,6 +181,7 @@ impl Session {
             answers: Answers::default(),
             output: Output::default(),
             liveness: Liveness::new(Instant::now()),
+            log: Limited::to_peer(&node.services.logger, format!("client({})", client.remote)),
             node,
             client,
         }
@@ -314,10 +321,8 @@ impl Session {
             Check::Deaf => "read nothing",
         };
         let remote = self.client.remote;
-        self.node
-            .services
-            .logger
-            .info(format_args!("client({remote}) {complaint} for too long, closing"));
+        let line = format_args!("client({remote}) {complaint} for too long, closing");
+        self.node.services.clients_log.info("silent connections", line);
         Next::Close
     }
 
@@ -345,7 +350,8 @@ impl Session {
     /// Drops the answers that would promise what could not be flushed.
     fn drop_answers(&mut self, failed: &FlushFailed) {
         let FlushFailed { topic, reason } = failed;
-        self.node.services.logger.error(format_args!("TOPIC({}): {reason}", topic.name));
+        let line = format_args!("TOPIC({}): {reason}", topic.name);
+        self.node.services.clients_log.error("failed flushes", line);
         self.answers.discard();
     }
 

@@ -88,7 +88,7 @@ async fn debug(directory: Arc<Directory>, _: Request) -> Result<Response, Error>
 async fn metrics(directory: Arc<Directory>, _: Request) -> Result<Page, Error> {
     blocking(move || {
         let counts = directory.with(|registry, now| registry.counts(now));
-        Ok(directory.metrics.page(&counts))
+        Ok(directory.metrics.page(&counts, &directory.logger))
     })
     .await
 }

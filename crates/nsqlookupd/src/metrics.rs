@@ -9,7 +9,10 @@ use std::{
 };
 
 use nsq_broker::registry::Counts;
-use nsq_daemon::metrics::{Family, Labels, Page, write_process};
+use nsq_daemon::{
+    log::Logger,
+    metrics::{Family, Labels, Page, write_process},
+};
 
 const TOPICS: Family =
     Family::gauge("nsqlookupd_topics", "Topics that are registered, with or without producers.");
@@ -26,6 +29,14 @@ const CONNECTIONS_TOTAL: Family =
 const COMMANDS_TOTAL: Family = Family::counter("nsqlookupd_commands_total", "Commands served.");
 const REFUSALS_TOTAL: Family =
     Family::counter("nsqlookupd_refusals_total", "Connections ended for a protocol error.");
+const LOG_DROPPED_TOTAL: Family = Family::counter(
+    "nsqlookupd_log_lines_dropped_total",
+    "Lines of the log that were not read from stderr in time, or could not be written.",
+);
+const LOG_SUPPRESSED_TOTAL: Family = Family::counter(
+    "nsqlookupd_log_lines_suppressed_total",
+    "Lines of the log that --log-rate has left out; the log tells how many of which kind.",
+);
 const HTTP_REQUESTS_TOTAL: Family =
     Family::counter("nsqlookupd_http_requests_total", "HTTP requests, by path.");
 
@@ -65,10 +76,12 @@ impl Metrics {
     }
 
     /// Writes everything that is counted.
-    pub(crate) fn page(&self, counts: &Counts) -> Page {
+    pub(crate) fn page(&self, counts: &Counts, logger: &Logger) -> Page {
         let mut page = Page::with_capacity(4096);
         write_registrations(&mut page, counts);
         self.write_connections(&mut page);
+        page.single(&LOG_DROPPED_TOTAL, logger.dropped());
+        page.single(&LOG_SUPPRESSED_TOTAL, logger.suppressed());
         self.write_requests(&mut page);
         write_process(&mut page);
         page

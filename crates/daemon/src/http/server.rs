@@ -41,7 +41,7 @@ use super::{
     router::{Found, Route, Router},
 };
 use crate::{
-    log::{Level, Logger},
+    log::{Level, Limited, Logger},
     net::{Listener, accept},
     panics::CatchPanic,
     text::Shortened,
@@ -81,6 +81,8 @@ pub async fn serve(
 pub struct Server {
     router: Arc<Router>,
     log: Logger,
+    /// For lines about requests and connections.
+    access: Limited,
     protocol: &'static str,
     bodies: Budget,
 }
@@ -88,7 +90,8 @@ pub struct Server {
 impl Server {
     /// A server that calls itself `HTTP` in the log.
     pub fn new(router: impl Into<Arc<Router>>, log: Logger) -> Self {
-        Self { router: router.into(), log, protocol: "HTTP", bodies: Budget::default() }
+        let access = Limited::to_all(&log, "HTTP");
+        Self { router: router.into(), log, access, protocol: "HTTP", bodies: Budget::default() }
     }
 
     /// Changes how much memory the bodies of all requests may take together. One body may always be read, however
@@ -103,6 +106,7 @@ impl Server {
     #[must_use]
     pub fn named(mut self, protocol: &'static str) -> Self {
         self.protocol = protocol;
+        self.access = Limited::to_all(&self.log, protocol);
         self
     }
 
@@ -144,7 +148,8 @@ impl Server {
                 // A client that no handshake is possible with is a matter for an operator; one that is gone is not.
                 let is_refused = error.kind() == io::ErrorKind::InvalidData;
                 let level = if is_refused { Level::Warn } else { Level::Debug };
-                self.log.log(level, format_args!("{}: [{remote}] {error}", self.protocol));
+                let line = format_args!("{}: [{remote}] {error}", self.protocol);
+                self.access.log(level, "failed connections", line);
             }
         }
     }
@@ -186,7 +191,8 @@ impl Server {
         let refused = match &outcome {
             Ok(()) => false,
             Err(error) => {
-                self.log.debug(format_args!("{}: [{remote}] {error}", self.protocol));
+                let line = format_args!("{}: [{remote}] {error}", self.protocol);
+                self.access.log(Level::Debug, "failed connections", line);
                 error.is_parse()
             }
         };
@@ -266,18 +272,18 @@ impl Server {
         let response = match CatchPanic::new(route.call(request)).await {
             Ok(response) => response,
             Err(text) => {
-                self.log.error(format_args!("panic in HTTP handler - {text}"));
+                self.access.error("panics", format_args!("panic in HTTP handler - {text}"));
                 Error::internal().into_response()
             }
         };
         if let Some(access) = access {
-            access.write(&self.log, response.status(), started);
+            access.write(&self.access, response.status(), started);
         }
         if route.is_marked() { response.marked() } else { response }
     }
 
     fn refuse(&self, request: &Request, error: Error) -> Response {
-        Access::of(request).write(&self.log, error.status, now());
+        Access::of(request).write(&self.access, error.status, now());
         error.into_response().marked()
     }
 }
@@ -298,10 +304,12 @@ impl Access {
         }
     }
 
-    fn write(&self, log: &Logger, status: StatusCode, started: Instant) {
+    fn write(&self, log: &Limited, status: StatusCode, started: Instant) {
         let Self { method, uri, remote } = self;
         let elapsed = duration::format(now() - started);
-        log.info(format_args!("{} {method} {uri} ({remote}) {elapsed}", status.as_u16()));
+        // By answer, so that a flood of requests that fail does not hide those that do not.
+        let kind = status.canonical_reason().unwrap_or("other requests");
+        log.info(kind, format_args!("{} {method} {uri} ({remote}) {elapsed}", status.as_u16()));
     }
 }
 

@@ -233,6 +233,27 @@ async fn a_long_uri_is_cut_in_the_access_log_and_hides_nothing_behind_it() {
 }
 
 #[tokio::test]
+async fn a_flood_of_requests_that_fail_does_not_hide_those_that_do_not() {
+    let server = TestServer::start().await;
+    let mut client = server.connect().await;
+    for _ in 0..1000 {
+        client.send("GET /nope HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        client.answer().await;
+    }
+    server.ask("GET /ping HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let shown = server.access_log();
+    assert_eq!(shown.last().unwrap(), "INFO: 200 GET /ping");
+    let failed = shown.iter().filter(|line| *line == "INFO: 404 GET /nope").count();
+    assert!((100..1000).contains(&failed), "{failed}");
+    server.shutdown.cancel();
+    server.task.await.unwrap().unwrap();
+    let is_report = |text: &String| text.contains("HTTP: Not Found: ");
+    let reports = server.log.texts().into_iter().filter(is_report);
+    let suppressed = reports.map(|text| text.split(' ').nth(4).unwrap().parse::<usize>().unwrap());
+    assert_eq!(failed + suppressed.sum::<usize>(), 1000);
+}
+
+#[tokio::test]
 async fn a_number_sign_is_a_part_of_the_target_and_not_the_end_of_it() {
     let server = TestServer::start().await;
     let mut client = server.connect().await;

@@ -182,6 +182,7 @@ fn no_channel() -> Error {
 }
 
 fn failure(node: &Node, path: &str, error: &dyn Display) -> Error {
-    node.services.logger.error(format_args!("failure in {path} - {error}"));
+    let line = format_args!("failure in {path} - {error}");
+    node.services.clients_log.error("failures over HTTP", line);
     Error::internal()
 }

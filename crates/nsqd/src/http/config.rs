@@ -76,6 +76,7 @@ fn value(config: &Config, key: &str) -> Option<Json> {
         "log_level" => services.logger.level().number().into(),
         "log_prefix" => services.logger.prefix().into(),
         "log_format" => services.logger.format().name().into(),
+        "log_rate" => services.logger.rate().into(),
         "nsqlookupd_tcp_addresses" => config.lookup.addresses().into(),
         "tls_required" => services.options.tls.required.number().into(),
         "tls_min_version" => services.options.tls.min_version.number().into(),

@@ -35,8 +35,8 @@ pub(super) async fn many(node: Arc<Node>, mut request: Request) -> Result<Respon
     let topic = topic_or_create(&node, &query).await?;
     let binary = query.get("binary").is_some_and(|value| {
         args::boolean(value).unwrap_or_else(|| {
-            let logger = &node.services.logger;
-            logger.warn(format_args!("deprecated value '{value}' used for /mpub binary param"));
+            let line = format_args!("deprecated value '{value}' used for /mpub binary param");
+            node.services.clients_log.warn("deprecated values", line);
             true
         })
     });

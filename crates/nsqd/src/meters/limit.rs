@@ -14,6 +14,7 @@ pub(crate) enum Limit {
     Topics,
     ChannelsPerTopic,
     EphemeralMemory,
+    /// Counted by the logger.
     LogRate,
     Lookupds,
     Stats,

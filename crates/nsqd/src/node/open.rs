@@ -9,7 +9,11 @@ use std::{
 };
 
 use nsq_broker::Time;
-use nsq_daemon::{limits, log::Logger, tls::ServerTls};
+use nsq_daemon::{
+    limits,
+    log::{Limited, Logger},
+    tls::ServerTls,
+};
 use nsq_log::{
     DirLock, FailedTopic, LockError, Notice, RecoveredTopic, Store, import::ImportError,
 };
@@ -88,6 +92,7 @@ impl Node {
             tls,
             auth: auth.map(Arc::new),
             clock: Clock::new(world.clocks, start, Time(opened.now_ns)),
+            clients_log: Limited::to_all(&logger, "clients"),
             logger,
             deadlines: Default::default(),
             health: Default::default(),

@@ -23,8 +23,6 @@ pub struct ShareOptions {
     pub channels_per_topic_max: usize,
     /// `--max-ephemeral-memory`: bytes of the messages of all ephemeral topics together.
     pub ephemeral_bytes_max: usize,
-    /// `--log-rate`: lines a second about one client and one kind of trouble; 0 for no bound.
-    pub log_lines_per_second: u32,
     /// `--http-config`: the addresses from which `/config` takes changes.
     pub http_config: HttpConfig,
 }
@@ -58,7 +56,6 @@ impl Default for ShareOptions {
             topics_max: 100_000,
             channels_per_topic_max: 10_000,
             ephemeral_bytes_max: 1 << 30,
-            log_lines_per_second: 10,
             http_config: HttpConfig::On,
         }
     }

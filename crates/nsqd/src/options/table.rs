@@ -253,11 +253,6 @@ fn shares() -> Vec<OptionDef<Options>> {
         )
         .named("max-ephemeral-memory")
         .in_bytes(),
-        option!(
-            Options.shares.log_lines_per_second,
-            "lines of the log a second about one client and one kind of trouble; 0 for no limit",
-        )
-        .named("log-rate"),
         OptionDef::choice(
             "http-config",
             |options: &Options| options.shares.http_config,

@@ -56,10 +56,8 @@ impl Session {
             Some(Err(error)) => {
                 // The client is not told why: it may be a stranger.
                 let remote = self.client.remote;
-                self.node
-                    .services
-                    .logger
-                    .warn(format_args!("PROTOCOL(V2): [{remote}] AUTH failed {error}"));
+                let line = format_args!("PROTOCOL(V2): [{remote}] AUTH failed {error}");
+                self.node.services.clients_log.warn("failures of AUTH", line);
                 self.refuse(&ClientError::new(Code::AuthFailed, "AUTH failed"))
             }
         }

@@ -106,13 +106,14 @@ impl Session {
     fn clamp(&self, delay: Duration) -> Duration {
         let max = self.node.services.options.max_req_timeout;
         if delay > max {
-            self.node.services.logger.info(format_args!(
+            let line = format_args!(
                 "PROTOCOL(V2): [{}] REQ timeout {} out of range 0-{}. Setting to {}",
                 self.client.remote,
                 delay.as_nanos(),
                 max.as_nanos(),
                 max.as_nanos()
-            ));
+            );
+            self.log.info("REQ timeouts out of range", line);
         }
         delay.min(max)
     }

@@ -14,15 +14,18 @@ const MAGIC_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Waits for the magic; gives back the socket if it is the one of V2.
 pub(super) async fn greet(node: &Node, mut socket: Socket, client: &Client) -> Option<Socket> {
-    let logger = &node.services.logger;
+    let log = &node.services.clients_log;
     match read_magic(&mut socket, client).await {
         Ok(magic) if magic == MAGIC_V2 => Some(socket),
         Ok(magic) => {
-            logger.error(format_args!(
-                "client({}) bad protocol magic '{}'",
-                client.remote,
-                magic.escape_ascii()
-            ));
+            log.error(
+                Code::BadProtocol.as_str(),
+                format_args!(
+                    "client({}) bad protocol magic '{}'",
+                    client.remote,
+                    magic.escape_ascii()
+                ),
+            );
             node.services.meters.refused(Code::BadProtocol);
             let mut output = Output::default();
             output.frame(FrameType::Error, Code::BadProtocol.as_str().as_bytes());
@@ -30,7 +33,8 @@ pub(super) async fn greet(node: &Node, mut socket: Socket, client: &Client) -> O
             None
         }
         Err(error) => {
-            logger.error(format_args!("failed to read protocol version - {error}"));
+            let line = format_args!("failed to read protocol version - {error}");
+            log.error("failed connections", line);
             None
         }
     }

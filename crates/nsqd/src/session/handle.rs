@@ -152,12 +152,17 @@ impl Session {
 
     /// Sends an error; the connection goes on if the protocol says so.
     pub(super) fn refuse(&mut self, error: &ClientError) -> Result<(), Stop> {
-        let remote = self.client.remote;
-        self.node.services.logger.error(format_args!("[{remote}] - {error}"));
+        self.log_refusal(error);
         self.node.services.meters.refused(error.code);
         let mut data = Vec::new();
         error.encode(&mut data);
         self.answers.push(FrameType::Error, &data, &mut self.output);
         if error.is_fatal() { Err(Stop::Close) } else { Ok(()) }
+    }
+
+    fn log_refusal(&self, error: &ClientError) {
+        // A connection has one error that ends it, and as many others as its client likes.
+        let log = if error.is_fatal() { &self.node.services.clients_log } else { &self.log };
+        log.error(error.code.as_str(), format_args!("[{}] - {error}", self.client.remote));
     }
 }

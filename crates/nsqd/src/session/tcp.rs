@@ -17,14 +17,16 @@ pub(crate) async fn accept(
     workers: &Workers,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    let logger = node.services.logger.clone();
-    net::accept("TCP", listener, &logger, &shutdown, |socket, remote| {
-        logger.info(format_args!("TCP: new client({remote})"));
+    let (logger, clients_log) = (&node.services.logger, &node.services.clients_log);
+    net::accept("TCP", listener, logger, &shutdown, |socket, remote| {
+        clients_log.info("new clients", format_args!("TCP: new client({remote})"));
         let connected_at_s = node.services.clock.wall_seconds();
         let client = Arc::new(Client::new(node.next_client_id(), remote, connected_at_s));
         match socket.prepare().and_then(|()| socket.into_std()) {
             Ok(socket) => workers.assign(socket, client),
-            Err(error) => logger.warn(format_args!("client({remote}) - {error}")),
+            Err(error) => {
+                clients_log.warn("failed connections", format_args!("client({remote}) - {error}"));
+            }
         }
     })
     .await

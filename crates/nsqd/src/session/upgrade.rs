@@ -93,7 +93,8 @@ impl Session {
             Ok(()) => Some(()),
             Err(error) => {
                 let remote = self.client.remote;
-                self.node.services.logger.error(format_args!("client({remote}) - {error}"));
+                let line = format_args!("client({remote}) - {error}");
+                self.node.services.clients_log.error("failed connections", line);
                 None
             }
         }
@@ -150,18 +151,14 @@ impl Session {
             name => format!(", client certificate of {name:?}"),
         };
         let remote = self.client.remote;
-        self.node
-            .services
-            .logger
-            .info(format_args!("PROTOCOL(V2): [{remote}] encrypted with {version}{client}"));
+        let line = format_args!("PROTOCOL(V2): [{remote}] encrypted with {version}{client}");
+        self.node.services.clients_log.info("encrypted connections", line);
     }
 
     fn log_upgrade(&self, to: impl Display) {
         let remote = self.client.remote;
-        self.node
-            .services
-            .logger
-            .info(format_args!("PROTOCOL(V2): [{remote}] upgrading connection to {to}"));
+        let line = format_args!("PROTOCOL(V2): [{remote}] upgrading connection to {to}");
+        self.node.services.clients_log.info("upgrades", line);
     }
 }
 

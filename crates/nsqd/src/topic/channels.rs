@@ -108,7 +108,8 @@ impl Topic {
             channel.publish(fan_out, self.services.clock.now());
         }
         routes.channels.insert(name.clone(), Arc::clone(&channel));
-        self.services.logger.info(format_args!("TOPIC({}): new channel({name})", self.name));
+        let line = format_args!("TOPIC({}): new channel({name})", self.name);
+        self.services.clients_log.info("new channels", line);
         Ok((channel, true))
     }
 
@@ -175,7 +176,8 @@ impl Topic {
             return false;
         }
         routes.channels.remove(&channel.name);
-        self.services.logger.info(format_args!("CHANNEL({}): deleting", channel.name));
+        let line = format_args!("CHANNEL({}): deleting", channel.name);
+        self.services.clients_log.info("deleted channels", line);
         channel.exit();
         routes.fan.remove_channel();
         true

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use nsq_daemon::{log::Logger, tls::ServerTls};
+use nsq_daemon::{
+    log::{Limited, Logger},
+    tls::ServerTls,
+};
 
 use crate::{
     auth::AuthServers,
@@ -22,6 +25,8 @@ pub(crate) struct Services {
     pub(crate) auth: Option<Arc<AuthServers>>,
     pub(crate) clock: Clock,
     pub(crate) logger: Logger,
+    /// For lines that clients cause by connecting, leaving or creating: so many a second from all of them together.
+    pub(crate) clients_log: Limited,
     pub(crate) deadlines: Deadlines,
     pub(crate) health: Health,
     pub(crate) meters: Meters,

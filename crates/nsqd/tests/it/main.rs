@@ -18,6 +18,7 @@ mod identify;
 mod killed;
 mod layers;
 mod lifecycle;
+mod log;
 mod lookup;
 mod process;
 mod protocol;

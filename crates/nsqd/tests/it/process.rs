@@ -3,6 +3,7 @@
 mod config;
 mod flags;
 mod folder;
+mod log;
 mod stop;
 
 use std::{

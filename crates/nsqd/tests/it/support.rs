@@ -2,10 +2,10 @@
 
 use std::{
     ffi::OsString,
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Lines, Read, Write},
     net::{SocketAddr, TcpStream},
     path::Path,
-    process::{Child, Command as Process, Stdio},
+    process::{Child, ChildStderr, Command as Process, Stdio},
     thread::JoinHandle,
     time::Duration,
 };
@@ -178,6 +178,15 @@ pub(crate) fn http(address: SocketAddr, method: &str, target: &str, body: &[u8])
     let split = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
     let status = std::str::from_utf8(&answer[9..12]).unwrap().parse().unwrap();
     (status, answer[split..].to_vec())
+}
+
+/// The value of a metric without labels, or with those given as they are written.
+pub(crate) fn metric(address: SocketAddr, name: &str) -> u64 {
+    let (status, page) = http(address, "GET", "/metrics", b"");
+    assert_eq!(status, 200);
+    let page = String::from_utf8(page).unwrap();
+    let mut values = page.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    values.next().unwrap_or_else(|| panic!("no {name} in {page}")).parse().unwrap()
 }
 
 /// A frame that was received, with its data copied.
@@ -409,6 +418,21 @@ impl NsqdProcess {
 
     /// Starts a command that turns into nsqd.
     pub(crate) fn spawn(command: &mut Process) -> Self {
+        let (mut nsqd, mut seen, lines) = Self::spawn_unread(command);
+        nsqd.log = Some(std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                seen.push_str(&line);
+                seen.push('\n');
+            }
+            seen
+        }));
+        nsqd
+    }
+
+    /// As [`NsqdProcess::spawn`], but the log is read no further than to the addresses; what was read, and the rest.
+    pub(crate) fn spawn_unread(
+        command: &mut Process,
+    ) -> (Self, String, Lines<BufReader<ChildStderr>>) {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (mut tcp, mut http, mut seen) = (None, None, String::new());
@@ -422,14 +446,8 @@ impl NsqdProcess {
             seen.push_str(&line);
             seen.push('\n');
         }
-        let log = std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                seen.push_str(&line);
-                seen.push('\n');
-            }
-            seen
-        });
-        Self { child, tcp: tcp.unwrap(), http: http.unwrap(), log: Some(log) }
+        let nsqd = Self { child, tcp: tcp.unwrap(), http: http.unwrap(), log: None };
+        (nsqd, seen, lines)
     }
 
     pub(crate) fn client(&self) -> Client {

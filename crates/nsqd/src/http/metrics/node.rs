@@ -6,7 +6,11 @@ use nsq_daemon::{
 };
 
 use super::survey::Survey;
-use crate::{VERSION, meters::Meters, node::Node};
+use crate::{
+    VERSION,
+    meters::{Limit, Meters},
+    node::Node,
+};
 
 const BUILD_INFO: Family =
     Family::gauge("nsqd_build_info", "Always 1; the labels tell what this nsqd was built from.");
@@ -49,6 +53,14 @@ const REFUSALS: Family =
 const LIMITS: Family = Family::counter(
     "nsqd_limit_reached_total",
     "Times that a peer reached a limit, by the name of the limit's flag.",
+);
+const LOG_DROPPED: Family = Family::counter(
+    "nsqd_log_lines_dropped_total",
+    "Lines of the log that were not read from stderr in time, or could not be written.",
+);
+const LOG_SUPPRESSED: Family = Family::counter(
+    "nsqd_log_lines_suppressed_total",
+    "Lines of the log that --log-rate has left out; the log tells how many of which kind.",
 );
 const OMITTED: Family = Family::gauge(
     "nsqd_metrics_omitted",
@@ -146,10 +158,21 @@ fn write_clients(page: &mut Page, node: &Node, survey: &Survey) {
     for (code, count) in node.services.meters.refusals() {
         refusals.add(&Labels::new("code", code.as_str()), count);
     }
+    write_limits(page, node);
+}
+
+fn write_limits(page: &mut Page, node: &Node) {
+    let logger = &node.services.logger;
     let mut limits = page.family(&LIMITS);
-    for (limit, count) in node.services.meters.limits() {
+    for (limit, counted) in node.services.meters.limits() {
+        let count = match limit {
+            Limit::LogRate => logger.rate_reached(),
+            _ => counted,
+        };
         limits.add(&Labels::new("limit", limit.as_str()), count);
     }
+    page.single(&LOG_DROPPED, logger.dropped());
+    page.single(&LOG_SUPPRESSED, logger.suppressed());
 }
 
 fn write_messages(page: &mut Page, meters: &Meters, survey: &Survey) {

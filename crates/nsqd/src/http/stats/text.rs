@@ -80,7 +80,7 @@ impl Connection {
         let port = self.remote_address.port().map_or_else(String::new, |port| port.to_string());
         let name = format!("{}:{port} {}", self.hostname, self.user_agent);
         // A client calls itself as it likes.
-        write!(f, "[{} {:<21}] ", visible(&self.version), visible(&name))?;
+        write!(f, "[{} {:<21}] ", self.version, visible(&name))?;
         if self.pub_counts.is_empty() {
             let Self {
                 state,
