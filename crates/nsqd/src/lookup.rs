@@ -2,6 +2,7 @@
 
 mod connection;
 mod new_topics;
+mod pause;
 mod peer;
 mod peers;
 mod registrations;

@@ -21,7 +21,9 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(1);
 /// The time limit for a batch and its responses, so that a slow nsqlookupd does not delay the next PING for long.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest response that is accepted.
-const RESPONSE_BYTES_MAX: u32 = 5 << 20;
+const RESPONSE_BYTES_MAX: u32 = 64 << 10;
+/// The longest text in a response to IDENTIFY that is accepted, and kept.
+const FIELD_BYTES_MAX: usize = 256;
 
 /// The response of nsqlookupd to IDENTIFY.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -34,6 +36,15 @@ pub(super) struct PeerInfo {
 }
 
 impl PeerInfo {
+    /// Parses a response to IDENTIFY.
+    fn parse(response: &[u8]) -> Result<Self, ConnectionError> {
+        let info: Self = serde_json::from_slice(response).map_err(|_| {
+            ConnectionError::Identity(String::from_utf8_lossy(response).into_owned())
+        })?;
+        let longest = info.version.len().max(info.broadcast_address.len());
+        if longest > FIELD_BYTES_MAX { Err(ConnectionError::LongField(longest)) } else { Ok(info) }
+    }
+
     /// The address of its HTTP API; `None` when it does not say.
     pub(super) fn http_address(&self) -> Option<String> {
         let (host, port) = (&self.broadcast_address, self.http_port);
@@ -61,6 +72,8 @@ pub(super) enum ConnectionError {
     Refused(ClientError),
     #[error("parsing response to IDENTIFY - {0}")]
     Identity(String),
+    #[error("a text in the response to IDENTIFY has {0} bytes, more than {FIELD_BYTES_MAX}")]
+    LongField(usize),
 }
 
 /// Commands that are sent in one write.
@@ -92,9 +105,7 @@ impl Connection {
         let mut hello = Batch { bytes: MAGIC_V1.to_vec(), count: 0 };
         hello.push(Command::Identify(identity(node).as_bytes()));
         let response = connection.send(&hello).await?;
-        let info = serde_json::from_slice(&response).map_err(|_| {
-            ConnectionError::Identity(String::from_utf8_lossy(&response).into_owned())
-        })?;
+        let info = PeerInfo::parse(&response)?;
         Ok((connection, info))
     }
 

@@ -18,14 +18,13 @@ use tokio::{
 
 use super::{
     connection::{Batch, Connection, ConnectionError, PeerInfo},
+    pause::Pause,
     registrations::{Change, Registration, Registrations},
 };
 use crate::node::{Node, news::Changes};
 
 /// How often a PING is sent. Nothing else keeps nsqlookupd from taking this nsqd for dead.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
-/// The delay before reconnecting after a first failure; doubled up to [`PING_INTERVAL`].
-const RECONNECT_MIN: Duration = Duration::from_millis(250);
 /// How long changes are gathered after some were sent. Otherwise a change is sent at once.
 const GATHER: Duration = Duration::from_millis(10);
 /// The time between two refreshes, to which jitter is added.
@@ -40,27 +39,24 @@ const CHANGED_TOPICS_MAX: usize = 250;
 /// Keeps one nsqlookupd up to date until dropped. `info` holds its response to IDENTIFY while it is connected.
 pub(super) async fn run(node: Arc<Node>, address: String, info: watch::Sender<Option<PeerInfo>>) {
     let logger = &node.services.logger;
-    let mut pause = RECONNECT_MIN;
+    let mut pause = Pause::new();
     loop {
         logger.info(format_args!("LOOKUP connecting to {address}"));
+        let mut lasted = Duration::ZERO;
         let error = match Connection::open(&node, &address).await {
             Ok((connection, peer_info)) => {
                 log_peer_info(logger, &address, &peer_info);
                 info.send_replace(Some(peer_info));
-                let mut peer = Peer::new(&node, connection);
-                let error = peer.serve().await;
+                let connected = Instant::now();
+                let error = Peer::new(&node, connection).serve().await;
                 info.send_replace(None);
-                // IDENTIFY alone is not enough: a peer that refuses what follows would be connected to in a tight loop.
-                if peer.refreshes > 0 {
-                    pause = RECONNECT_MIN;
-                }
+                lasted = connected.elapsed();
                 error
             }
             Err(error) => error,
         };
         logger.error(format_args!("LOOKUPD({address}): {error}"));
-        sleep(pause).await;
-        pause = (pause * 2).min(PING_INTERVAL);
+        sleep(pause.after(lasted)).await;
     }
 }
 

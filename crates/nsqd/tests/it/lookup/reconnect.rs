@@ -1,9 +1,12 @@
 //! Connections to nsqlookupd that do not last.
 
+use std::time::Duration;
+
 use nsq_protocol::v1::encode_response;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    time::Instant,
 };
 
 use super::pair::{ask, start_nsqd};
@@ -105,6 +108,9 @@ async fn an_identity_tells_the_node_by_seven_keys_in_their_order() {
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_does_not_answer_as_an_nsqlookupd_is_left_and_tried_again() {
     let (listener, ..) = listening().await;
+    let mut long_version = Vec::new();
+    let info = format!(r#"{{"version":"{}"}}"#, "1".repeat(257));
+    encode_response(info.as_bytes(), &mut long_version);
     for answer in [
         &b"\0\0\0\x09E_INVALID"[..],
         b"\0\0\0\x02OK",
@@ -112,6 +118,9 @@ async fn a_peer_that_does_not_answer_as_an_nsqlookupd_is_left_and_tried_again() 
         b"\x7f\xff\xff\xff{}",
         b"\xff\xff\xff\xff{}",
         b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        // One byte more than 64 KiB.
+        b"\0\x01\0\x01{}",
+        &long_version,
     ] {
         let mut peer = Peer::accept(&listener).await;
         peer.identity().await;
@@ -122,6 +131,22 @@ async fn a_peer_that_does_not_answer_as_an_nsqlookupd_is_left_and_tried_again() 
     peer.identity().await;
     peer.respond(b"{}").await;
     assert_eq!(registrations(&mut peer).await, ["REGISTER t", "REGISTER u c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_answers_and_hangs_up_is_connected_to_less_and_less_often() {
+    let (listener, ..) = listening().await;
+    let mut hung_up = None;
+    for pause_ms in [0, 250, 500, 1000, 2000, 4000, 8000, 15_000, 15_000] {
+        let mut peer = Peer::accept(&listener).await;
+        let paused = hung_up.map_or(Duration::ZERO, |at: Instant| at.elapsed());
+        assert!(paused >= Duration::from_millis(pause_ms), "{paused:?} {pause_ms}");
+        peer.identity().await;
+        peer.respond(b"{}").await;
+        assert_eq!(registrations(&mut peer).await, ["REGISTER t", "REGISTER u c"]);
+        drop(peer);
+        hung_up = Some(Instant::now());
+    }
 }
 
 #[tokio::test(start_paused = true)]
