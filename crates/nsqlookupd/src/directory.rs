@@ -9,13 +9,15 @@ use nsq_broker::{
     Time,
     registry::{ProducerId, Registry},
 };
-use nsq_daemon::log::Logger;
+use nsq_daemon::log::{Limited, Logger};
 
 use crate::{clock::Clock, metrics::Metrics, options::Options};
 
 /// The registry and the means to serve it.
 pub(crate) struct Directory {
     pub(crate) logger: Logger,
+    /// For lines that clients cause: so many a second from all of them together.
+    pub(crate) clients_log: Limited,
     pub(crate) metrics: Metrics,
     /// Sent to nsqd together with the ports.
     pub(crate) broadcast_address: String,
@@ -31,6 +33,7 @@ impl Directory {
     pub(crate) fn new(options: Options, logger: Logger, tcp_port: u16, http_port: u16) -> Self {
         let registry = Registry::new(options.inactive_producer_timeout, options.tombstone_lifetime);
         Self {
+            clients_log: Limited::to_all(&logger, "clients"),
             logger,
             metrics: Metrics::default(),
             broadcast_address: options.broadcast_address,

@@ -45,26 +45,30 @@ pub(crate) async fn serve(
 }
 
 async fn converse(stream: &mut Socket, client: &mut Client<'_>) {
-    let (logger, remote) = (&client.directory.logger, client.remote);
+    let (log, remote) = (&client.directory.clients_log, client.remote);
     let mut buf = Vec::new();
     if let Err(error) = within(READ_PATIENCE, read_magic(stream, &mut buf)).await {
-        return logger.error(format_args!("failed to read protocol version - {error}"));
+        let line = format_args!("failed to read protocol version - {error}");
+        return log.error("failed connections", line);
     }
     let magic: Vec<u8> = buf.drain(..MAGIC_V1.len()).collect();
     let shown = magic.escape_ascii();
-    logger.info(format_args!("CLIENT({remote}): desired protocol magic '{shown}'"));
+    log.info("magics", format_args!("CLIENT({remote}): desired protocol magic '{shown}'"));
     let end = if magic == MAGIC_V1 {
         let end = serve_commands(stream, client, buf).await;
-        logger.info(format_args!("PROTOCOL(V1): [{remote}] exiting ioloop"));
+        log.info("closed connections", format_args!("PROTOCOL(V1): [{remote}] exiting ioloop"));
         client.leave();
         end
     } else {
-        logger.error(format_args!("client({remote}) bad protocol magic '{shown}'"));
+        let code = Code::BadProtocol.as_str();
+        log.error(code, format_args!("client({remote}) bad protocol magic '{shown}'"));
         refuse(stream, &ClientError::new(Code::BadProtocol, ""), Vec::new()).await
     };
     match end {
-        End::Eof => logger.info(format_args!("client({remote}) - EOF")),
-        End::Failed(error) => logger.error(format_args!("client({remote}) - {error}")),
+        End::Eof => log.info("ends of stream", format_args!("client({remote}) - EOF")),
+        End::Failed(error) => {
+            log.error("failed connections", format_args!("client({remote}) - {error}"));
+        }
         End::Refused => {
             client.directory.metrics.refusals.fetch_add(1, Relaxed);
             linger(stream).await;
@@ -209,10 +213,11 @@ impl Client<'_> {
     fn identify(&mut self, body: &[u8]) -> Result<(), ClientError> {
         let Self { directory, remote, .. } = *self;
         let peer = identify::read(body, remote)?;
-        directory.logger.info(format_args!(
+        let line = format_args!(
             "CLIENT({remote}): IDENTIFY Address:{} TCP:{} HTTP:{} Version:{}",
             peer.broadcast_address, peer.tcp_port, peer.http_port, peer.version
-        ));
+        );
+        directory.clients_log.info("IDENTIFY", line);
         let id = directory.next_producer_id();
         self.producer = Some(id);
         directory.with(|registry, now| registry.identify(id, peer, now));
@@ -234,10 +239,9 @@ impl Client<'_> {
         for registration in removed {
             if channel.is_none() && matches!(registration, Registration::Channel(..)) {
                 // nsqd unregisters the channels of a topic before the topic.
-                self.directory.logger.warn(format_args!(
-                    "client({}) unexpected UNREGISTER {registration}",
-                    self.remote
-                ));
+                let remote = self.remote;
+                let line = format_args!("client({remote}) unexpected UNREGISTER {registration}");
+                self.directory.clients_log.warn("UNREGISTER", line);
             } else {
                 self.log_change("UNREGISTER", &registration);
             }
@@ -249,9 +253,8 @@ impl Client<'_> {
         if let Some(since) = self.directory.with(|registry, now| registry.ping(id, now)) {
             let since = duration::format(since);
             let remote = self.remote;
-            self.directory
-                .logger
-                .info(format_args!("CLIENT({remote}): pinged (last ping {since})"));
+            let line = format_args!("CLIENT({remote}): pinged (last ping {since})");
+            self.directory.clients_log.info("PING", line);
         }
     }
 
@@ -262,13 +265,15 @@ impl Client<'_> {
         }
     }
 
-    fn log_change(&self, what: &str, registration: &Registration) {
+    fn log_change(&self, what: &'static str, registration: &Registration) {
         let remote = self.remote;
-        self.directory.logger.info(format_args!("DB: client({remote}) {what} {registration}"));
+        let line = format_args!("DB: client({remote}) {what} {registration}");
+        self.directory.clients_log.info(what, line);
     }
 
     fn log_refusal(&self, error: &ClientError) {
-        self.directory.logger.error(format_args!("[{}] - {error}", self.remote));
+        let line = format_args!("[{}] - {error}", self.remote);
+        self.directory.clients_log.error(error.code.as_str(), line);
     }
 }
 

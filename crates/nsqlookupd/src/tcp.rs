@@ -20,9 +20,10 @@ pub(crate) async fn accept(
 ) -> io::Result<()> {
     let (logger, shutdown) = (&directory.logger, tasks.shutdown_token());
     net::accept("TCP", listener, logger, &shutdown, |socket, remote| {
-        logger.info(format_args!("TCP: new client({remote})"));
+        let log = &directory.clients_log;
+        log.info("new clients", format_args!("TCP: new client({remote})"));
         if let Err(error) = socket.prepare() {
-            logger.warn(format_args!("client({remote}) - {error}"));
+            log.warn("failed connections", format_args!("client({remote}) - {error}"));
             return;
         }
         let (directory, shutdown) = (Arc::clone(directory), shutdown.clone());

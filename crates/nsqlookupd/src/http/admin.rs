@@ -1,6 +1,6 @@
 //! Administration: topics and channels that precede or outlive their producers, and tombstones.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use nsq_broker::registry::Registration;
 use nsq_daemon::http::{Error, Method, Query, Request, Response, Route};
@@ -33,15 +33,15 @@ fn channel(query: &Query) -> Result<(TopicName, ChannelName), Error> {
 
 async fn create_topic(directory: Arc<Directory>, request: Request) -> Result<Response, Error> {
     let topic = topic(&request.query()?)?;
-    directory.logger.info(format_args!("DB: adding topic({topic})"));
+    log_change(&directory, format_args!("adding topic({topic})"));
     directory.with(|registry, _| registry.create_topic(topic.as_str()));
     Ok(Response::empty())
 }
 
 async fn create_channel(directory: Arc<Directory>, request: Request) -> Result<Response, Error> {
     let (topic, channel) = channel(&request.query()?)?;
-    directory.logger.info(format_args!("DB: adding channel({channel}) in topic({topic})"));
-    directory.logger.info(format_args!("DB: adding topic({topic})"));
+    log_change(&directory, format_args!("adding channel({channel}) in topic({topic})"));
+    log_change(&directory, format_args!("adding topic({topic})"));
     directory.with(|registry, _| registry.create_channel(topic.as_str(), channel.as_str()));
     Ok(Response::empty())
 }
@@ -53,11 +53,9 @@ async fn delete_topic(directory: Arc<Directory>, request: Request) -> Result<Res
     let deleted = directory.with(|registry, _| registry.delete_topic(topic.as_str()));
     for registration in deleted {
         if let Registration::Channel(_, channel) = registration {
-            directory
-                .logger
-                .info(format_args!("DB: removing channel({channel}) from topic({topic})"));
+            log_change(&directory, format_args!("removing channel({channel}) from topic({topic})"));
         } else {
-            directory.logger.info(format_args!("DB: removing topic({topic})"));
+            log_change(&directory, format_args!("removing topic({topic})"));
         }
     }
     Ok(Response::empty())
@@ -70,7 +68,7 @@ async fn delete_channel(directory: Arc<Directory>, request: Request) -> Result<R
     if !deleted {
         return Err(Error::not_found("CHANNEL_NOT_FOUND"));
     }
-    directory.logger.info(format_args!("DB: removing channel({channel}) from topic({topic})"));
+    log_change(&directory, format_args!("removing channel({channel}) from topic({topic})"));
     Ok(Response::empty())
 }
 
@@ -78,9 +76,11 @@ async fn tombstone(directory: Arc<Directory>, request: Request) -> Result<Respon
     let query = request.query()?;
     let topic = topic(&query)?;
     let node = query.get("node").ok_or_else(|| Error::bad_request("MISSING_ARG_NODE"))?;
-    directory
-        .logger
-        .info(format_args!("DB: setting tombstone for producer@{node} of topic({topic})"));
+    log_change(&directory, format_args!("setting tombstone for producer@{node} of topic({topic})"));
     directory.with(|registry, now| registry.tombstone(topic.as_str(), node, now));
     Ok(Response::empty())
+}
+
+fn log_change(directory: &Directory, change: fmt::Arguments<'_>) {
+    directory.clients_log.info("changes over HTTP", format_args!("DB: {change}"));
 }

@@ -45,6 +45,24 @@ async fn metrics_count_what_is_registered_and_what_has_happened() {
 }
 
 #[tokio::test]
+async fn registrations_are_logged_a_hundred_times_a_second_and_the_others_are_counted() {
+    let lookupd = TestLookupd::start().await;
+    let mut nsqd = lookupd.nsqd("a").await;
+    for number in 0..2000 {
+        nsqd.register(&format!("t{number}"), None).await;
+    }
+    let body = lookupd.get("/metrics").await.body;
+    let suppressed = "nsqlookupd_log_lines_suppressed_total ";
+    let suppressed: usize =
+        body.lines().find_map(|line| line.strip_prefix(suppressed)).unwrap().parse().unwrap();
+    let log = lookupd.log.texts();
+    let written = log.iter().filter(|line| line.contains(") REGISTER ")).count();
+    // And the client itself.
+    assert_eq!(written + suppressed, 2001);
+    assert!((100..2000).contains(&written), "{written}");
+}
+
+#[tokio::test]
 async fn connections_are_counted_while_they_are_open() {
     let lookupd = TestLookupd::start().await;
     let (one, _two) = (lookupd.nsqd("a").await, lookupd.nsqd("b").await);
