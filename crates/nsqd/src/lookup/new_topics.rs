@@ -76,9 +76,12 @@ pub(super) async fn run(
 async fn create_channels(node: Arc<Node>, held: HeldTopic, addresses: Vec<String>) -> Vec<String> {
     let name = &held.topic().name;
     if addresses.is_empty() {
-        node.services.logger.error(format_args!(
-            "no available nsqlookupd to query for channels to pre-create for topic {name}"
-        ));
+        node.services.clients_log.error(
+            "queries for channels",
+            format_args!(
+                "no available nsqlookupd to query for channels to pre-create for topic {name}"
+            ),
+        );
     }
     let found = channels_elsewhere(&node, name, addresses).await;
     if !found.channels.is_empty() {
@@ -129,9 +132,12 @@ async fn channels_elsewhere(node: &Node, topic: &TopicName, addresses: Vec<Strin
         match answer {
             Ok(channels) => found.channels.extend(channels),
             Err(error) => {
-                node.services.logger.warn(format_args!(
-                    "failed to query nsqlookupd for channels to pre-create for topic {topic} - {error}"
-                ));
+                node.services.clients_log.warn(
+                    "queries for channels",
+                    format_args!(
+                        "failed to query nsqlookupd for channels to pre-create for topic {topic} - {error}"
+                    ),
+                );
                 if let QueryError::Get(RequestError::Timeout { address, .. }) = error {
                     found.timed_out.push(address);
                 }

@@ -119,7 +119,8 @@ impl Session {
             Ok(done) => done,
             Err(panic) => {
                 let remote = self.client.remote;
-                self.node.services.logger.error(format_args!("client({remote}) - {panic}"));
+                let line = format_args!("client({remote}) - {panic}");
+                self.node.services.clients_log.error("panics", line);
                 return Err(Stop::Close);
             }
         };

@@ -130,7 +130,8 @@ fn serve(
                     });
                 }
                 Err(error) => {
-                    node.services.logger.error(format_args!("client({}) - {error}", client.remote));
+                    let line = format_args!("client({}) - {error}", client.remote);
+                    node.services.clients_log.error("failed connections", line);
                 }
             }
         }
