@@ -14,7 +14,7 @@ use std::{
 use crate::log::{self, Logger};
 
 /// How long a thread that panics waits for its lines to be written.
-const FLUSH_MAX: Duration = Duration::from_millis(100);
+const FLUSH_MAX: Duration = Duration::from_millis(250);
 
 /// Makes every panic a line of the log, in place of the text that Rust writes to stderr and waits for. The lines of its
 /// backtrace follow if the environment asks for one.

@@ -7,5 +7,6 @@ mod http_limits;
 mod http_requests;
 mod http_shutdown;
 mod http_slow;
+mod log;
 mod net;
 mod tls;

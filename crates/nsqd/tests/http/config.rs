@@ -45,6 +45,7 @@ const VALUES: &[(&str, &str)] = &[
     ("http_client_request_timeout", "5000000000"),
     ("id", "77"),
     ("log_level", "2"),
+    ("log_rate", "10"),
     ("max_body_size", "5242880"),
     ("max_bytes_per_file", "104857600"),
     ("max_channel_consumers", "0"),

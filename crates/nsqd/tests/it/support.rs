@@ -400,7 +400,7 @@ pub(crate) struct NsqdProcess {
     pub(crate) child: Child,
     pub(crate) tcp: SocketAddr,
     pub(crate) http: SocketAddr,
-    /// Reads the log to its end, so that nsqd never waits for somebody to read it.
+    /// Reads the log to its end, so that none of it is dropped.
     log: Option<JoinHandle<String>>,
 }
 

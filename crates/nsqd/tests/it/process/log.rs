@@ -32,7 +32,7 @@ fn command(folder: &std::path::Path) -> Process {
 }
 
 #[test]
-fn a_stderr_that_is_not_read_stops_nobody_and_what_it_costs_is_reported() {
+fn a_stderr_that_is_not_read_holds_up_no_client_and_lost_lines_are_reported() {
     let folder = tempfile::tempdir().unwrap();
     let (nsqd, mut log) = stuck(&mut command(folder.path()));
     let (mut producer, mut consumer) = (nsqd.client(), nsqd.consumer("t", "c", 1));
