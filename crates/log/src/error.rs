@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use rustix::io::Errno;
+
 /// An I/O error with the operation and the file.
 #[derive(Debug, thiserror::Error)]
 #[error("{operation} {}: {source}", path.display())]
@@ -133,7 +135,7 @@ pub enum SyncError {
     /// The topic takes no appends, or the batches gathered at level `memory` cannot be written.
     #[error(transparent)]
     Append(#[from] AppendError),
-    /// A file could not be opened. If that is for lack of descriptors, the same flush may succeed later.
+    /// A file or directory could not be opened. If that is for lack of descriptors, the same flush may succeed later.
     #[error(transparent)]
     Open(Arc<IoError>),
     /// A flush failed: nothing that was written since the last one can be relied on.
@@ -146,8 +148,13 @@ impl SyncError {
         Self::Open(Arc::new(error))
     }
 
+    /// The error of a call that flushes. A directory is opened for that: without a descriptor nothing was tried.
     pub(crate) fn flush(error: IoError) -> Self {
-        Self::Flush(Arc::new(error))
+        if is_out_of_descriptors(&error.source) {
+            Self::open(error)
+        } else {
+            Self::Flush(Arc::new(error))
+        }
     }
 
     /// The error after which the topic has to stop, if this is one.
@@ -226,20 +233,20 @@ impl ReadError {
 
 /// Returns true if a file system or quota is full.
 pub(crate) fn is_out_of_space(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let full = [Errno::NOSPC, Errno::DQUOT];
-    error.raw_os_error().is_some_and(|code| full.iter().any(|e| e.raw_os_error() == code))
+    matches!(Errno::from_io_error(error), Some(Errno::NOSPC | Errno::DQUOT))
         || matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
+/// Returns true if the process or the machine has too many open files.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
 /// Shortages that pass by themselves or by freeing space, as opposed to a device that fails.
-pub(crate) fn is_shortage(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+fn is_shortage(error: &io::Error) -> bool {
     is_out_of_space(error)
-        || error
-            .raw_os_error()
-            .is_some_and(|code| shortages.iter().any(|e| e.raw_os_error() == code))
+        || is_out_of_descriptors(error)
+        || Errno::from_io_error(error) == Some(Errno::NOMEM)
 }
 
 /// The error's text as C programs print it: lower case, without the number that Rust appends.

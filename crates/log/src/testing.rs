@@ -38,7 +38,7 @@ pub enum Stop {
 /// Which operations fail, and how, until something else is said.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct Denied {
-    /// Opening and creating files.
+    /// Opening and creating files; opening directories, to list or sync them.
     pub open: Option<Errno>,
     /// Writing; half of the bytes are written.
     pub write: Option<Errno>,
@@ -59,6 +59,8 @@ struct Inner {
     files: Vec<Contents>,
     locked: BTreeSet<PathBuf>,
     denied: Denied,
+    /// Files and directories that can still be opened, if that is bounded.
+    opens_left: Option<u64>,
     /// Files and directories that cannot be opened, listed or renamed.
     broken: BTreeMap<PathBuf, Errno>,
     /// Bytes that all files together may have.
@@ -123,6 +125,16 @@ impl FaultyDisk {
     /// Sets which operations fail.
     pub fn deny(&self, denied: Denied) {
         lock(&self.0).denied = denied;
+    }
+
+    /// Sets how many more files and directories can be opened before descriptors run out.
+    pub fn limit_opens(&self, count: Option<u64>) {
+        lock(&self.0).opens_left = count;
+    }
+
+    /// Returns whether descriptors have run out.
+    pub fn opens_are_used_up(&self) -> bool {
+        lock(&self.0).opens_left == Some(0)
     }
 
     /// Makes a file or directory fail, or work again.
@@ -289,6 +301,18 @@ impl Inner {
         sizes.sum()
     }
 
+    fn take_descriptor(&mut self) -> io::Result<()> {
+        check(self.denied.open)?;
+        match &mut self.opens_left {
+            Some(0) => Err(Errno::MFILE.into()),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
     fn check_path(&self, path: &Path) -> io::Result<()> {
         check(self.broken.get(path).copied())
     }
@@ -416,8 +440,9 @@ impl Disk for FaultyDisk {
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        let inner = lock(&self.0);
+        let mut inner = lock(&self.0);
         inner.alive()?;
+        inner.take_descriptor()?;
         inner.check_path(path)?;
         match inner.live.get(path) {
             Some(Entry::Dir) => {}
@@ -430,7 +455,7 @@ impl Disk for FaultyDisk {
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        check(lock(&self.0).denied.open)?;
+        lock(&self.0).take_descriptor()?;
         let existing = lock(&self.0).live.get(path).copied();
         if let Some(Entry::File(id)) = existing {
             let file = FaultyFile { disk: self.clone(), id };
@@ -444,14 +469,14 @@ impl Disk for FaultyDisk {
         if lock(&self.0).live.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        check(lock(&self.0).denied.open)?;
+        lock(&self.0).take_descriptor()?;
         self.add_file(path)
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        let inner = lock(&self.0);
+        let mut inner = lock(&self.0);
         inner.alive()?;
-        check(inner.denied.open)?;
+        inner.take_descriptor()?;
         inner.check_path(path)?;
         match inner.live.get(path) {
             Some(Entry::File(id)) => Ok(Arc::new(FaultyFile { disk: self.clone(), id: *id })),
@@ -486,6 +511,7 @@ impl Disk for FaultyDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        lock(&self.0).take_descriptor()?;
         let (mut inner, last) = self.change()?;
         check(inner.denied.sync)?;
         inner.syncs += 1;

@@ -11,6 +11,7 @@
 mod appending;
 mod crash;
 mod damage;
+mod descriptors;
 mod draining;
 mod figures;
 mod golden;
