@@ -35,15 +35,8 @@ pub struct Limits {
     pub request: Duration,
 }
 
-/// Returns the body of the answer to `GET path` from the server at `address`, a `host:port`; `path` includes the query.
-///
-/// # Errors
-/// When there is no answer in time or its status is not 200.
-pub async fn get(address: &str, path: &str, limits: Limits) -> Result<Bytes, RequestError> {
-    Client::new(limits).get(&format!("http://{address}{path}").parse()?).await
-}
-
-/// A client of HTTP and HTTPS servers.
+/// A client of HTTP and HTTPS servers. It bounds the names that are looked up at a time, so a daemon makes one for each kind of
+/// server and not for each request.
 #[derive(Debug)]
 pub struct Client {
     limits: Limits,

@@ -2,9 +2,10 @@
 
 use std::{fs, path::Path, time::Duration};
 
+use bytes::Bytes;
 use nsq_daemon::{
     http::{Error, Method, Request, Response, Route, Router, Server, StatusCode, header},
-    http_client::{Client, Limits, RequestError, Trust, Url, get},
+    http_client::{Client, Limits, RequestError, Trust, Url},
     log::Logger,
     net::Listener,
     tls::{ClientAuth, HttpsListener, MinVersion, ServerTls, Settings},
@@ -33,6 +34,10 @@ async fn start(router: Router) -> u16 {
     let (listener, port) = listen().await;
     serve(listener, router);
     port
+}
+
+async fn get(address: &str, path: &str, limits: Limits) -> Result<Bytes, RequestError> {
+    Client::new(limits).get(&url(format!("http://{address}{path}"))).await
 }
 
 fn url(text: impl AsRef<str>) -> Url {

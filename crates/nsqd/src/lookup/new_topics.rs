@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use nsq_daemon::http_client::{self, Limits, RequestError};
+use nsq_daemon::http_client::{Client, RequestError};
 use nsq_protocol::{ChannelName, TopicName};
 use serde::Deserialize;
 use tokio::{
@@ -50,6 +50,8 @@ pub(super) async fn run(
     node: &Arc<Node>,
     mut new_topics: mpsc::UnboundedReceiver<HeldTopic>,
 ) {
+    // One for all queries, so that it bounds the names that are looked up.
+    let client = Arc::new(Client::new(node.services.options.http_client_limits()));
     let mut queries = JoinSet::new();
     let mut unresponsive: BTreeMap<String, Instant> = BTreeMap::new();
     loop {
@@ -59,7 +61,7 @@ pub(super) async fn run(
                 unresponsive.retain(|_, until| now < *until);
                 let mut addresses = peers.http_addresses();
                 addresses.retain(|address| !unresponsive.contains_key(address));
-                queries.spawn(create_channels(node.clone(), held, addresses));
+                queries.spawn(create_channels(node.clone(), client.clone(), held, addresses));
             }
             Some(query) = queries.join_next() => {
                 let until = Instant::now() + UNRESPONSIVE_PAUSE;
@@ -73,7 +75,12 @@ pub(super) async fn run(
 }
 
 /// Creates the channels of a topic. Returns the addresses whose queries have timed out.
-async fn create_channels(node: Arc<Node>, held: HeldTopic, addresses: Vec<String>) -> Vec<String> {
+async fn create_channels(
+    node: Arc<Node>,
+    client: Arc<Client>,
+    held: HeldTopic,
+    addresses: Vec<String>,
+) -> Vec<String> {
     let name = &held.topic().name;
     if addresses.is_empty() {
         node.services.clients_log.error(
@@ -83,7 +90,7 @@ async fn create_channels(node: Arc<Node>, held: HeldTopic, addresses: Vec<String
             ),
         );
     }
-    let found = channels_elsewhere(&node, name, addresses).await;
+    let found = channels_elsewhere(&node, &client, name, addresses).await;
     if !found.channels.is_empty() {
         create(node, held, found.channels).await;
     }
@@ -117,13 +124,17 @@ struct Found {
 }
 
 /// Queries the channels of a topic, without ephemeral ones.
-async fn channels_elsewhere(node: &Node, topic: &TopicName, addresses: Vec<String>) -> Found {
-    let limits = node.services.options.http_client_limits();
+async fn channels_elsewhere(
+    node: &Node,
+    client: &Arc<Client>,
+    topic: &TopicName,
+    addresses: Vec<String>,
+) -> Found {
     let path = format!("/channels?topic={}", topic.as_str().replace('#', "%23"));
     let mut queries = JoinSet::new();
     for address in addresses {
-        let path = path.clone();
-        queries.spawn(async move { query(&address, &path, limits).await });
+        let (client, path) = (client.clone(), path.clone());
+        queries.spawn(async move { query(&client, &address, &path).await });
     }
     let mut found = Found::default();
     // A panic was reported by the panic hook.
@@ -148,8 +159,9 @@ async fn channels_elsewhere(node: &Node, topic: &TopicName, addresses: Vec<Strin
     found
 }
 
-async fn query(address: &str, path: &str, limits: Limits) -> Result<Vec<ChannelName>, QueryError> {
-    let body = http_client::get(address, path, limits).await?;
+async fn query(client: &Client, address: &str, path: &str) -> Result<Vec<ChannelName>, QueryError> {
+    let url = format!("http://{address}{path}").parse().map_err(RequestError::from)?;
+    let body = client.get(&url).await?;
     let found: Channels = serde_json::from_slice(&body)?;
     Ok(found.channels.iter().filter_map(|name| ChannelName::new(name).ok()).collect())
 }
