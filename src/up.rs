@@ -14,6 +14,7 @@ use std::{
 use nsq_client::{Config, Consumer, Message, Producer};
 use nsq_daemon::{
     cli::{self, LogOptions},
+    limits,
     log::{self, FlushGuard, Level, Logger},
     signals,
 };
@@ -28,6 +29,10 @@ const DATA_PATH: &str = "nsq-data";
 const CHECK_TOPIC: &str = "nsq_up_check#ephemeral";
 /// How long that message may take before something must be wrong.
 const CHECK_LIMIT: Duration = Duration::from_secs(10);
+
+/// The part of the limit on open files that is the most that clients of nsqlookupd take, over TCP and over HTTP each.
+const NSQLOOKUPD_SHARE: usize = 32;
+const NSQLOOKUPD_CLIENTS_MAX: usize = 256;
 
 /// The error for an address that is the path of a unix socket.
 const NOT_A_PORT: &str = "addresses must be TCP ports, not unix sockets";
@@ -108,14 +113,25 @@ fn start(parsed: &mut Parsed) -> Result<(), Box<dyn Error>> {
     cli::warn_of_unknown(&unknown, &logger);
     cli::raise_file_limit(&logger);
     create_folder(&nsqd.data_path)?;
+    let nsqlookupd_clients = nsqlookupd_clients_max();
     let nsqlookupd = nsqlookupd::Options {
         tcp_address: nsqlookupd_tcp_address,
         http_address: nsqlookupd_http_address,
         broadcast_address: nsqd.broadcast_address.clone(),
+        connections_max: nsqlookupd_clients,
+        http_connections_max: nsqlookupd_clients,
         ..nsqlookupd::Options::default()
     };
     let lookup_logger = LogOptions { log_prefix: "[nsqlookupd] ".to_owned(), ..log }.logger();
     cli::in_runtime(|| serve(nsqd, nsqlookupd, logger, lookup_logger))
+}
+
+/// The most clients of nsqlookupd over TCP, and over HTTP. Their descriptors are part of the reserve that the clients of nsqd
+/// leave to other things in this process.
+fn nsqlookupd_clients_max() -> usize {
+    let limit =
+        limits::file_limit().map_or(usize::MAX, |limit| limit.try_into().unwrap_or(usize::MAX));
+    (limit / NSQLOOKUPD_SHARE).clamp(1, NSQLOOKUPD_CLIENTS_MAX)
 }
 
 fn create_folder(path: &Path) -> Result<(), Box<dyn Error>> {

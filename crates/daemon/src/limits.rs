@@ -1,8 +1,13 @@
 //! The limits that the operating system sets for the process.
 
-use std::io;
+use std::{io, thread};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// The descriptors of a daemon, apart from those that come with every core.
+const OWN_DESCRIPTORS: usize = 32;
+/// A thread that serves connections polls them, and can be woken.
+const DESCRIPTORS_PER_CORE: usize = 4;
 
 /// Raises the limit on open files to the most that this process may have, and returns it (`None`: no limit).
 ///
@@ -22,6 +27,13 @@ pub fn raise_file_limit() -> io::Result<Option<u64>> {
 /// The number of descriptors that this process may have open; `None` for any number.
 pub fn file_limit() -> Option<u64> {
     getrlimit(Resource::Nofile).current
+}
+
+/// The number of descriptors that a daemon needs for itself: standard streams, listeners, its runtimes with one thread a
+/// core, and some to spare.
+pub fn own_descriptors() -> usize {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    OWN_DESCRIPTORS + DESCRIPTORS_PER_CORE * cores
 }
 
 #[cfg(test)]

@@ -1,15 +1,19 @@
-//! Listeners, and the loop that accepts connections.
+//! Listeners, the admission of connections, and the loop that accepts them.
 
 mod accept;
 mod address;
+mod admission;
+mod admissions;
 mod listen;
 mod remote;
 mod socket;
 mod unix;
 
 pub use self::{
-    accept::{Listener, accept},
+    accept::{Gate, Listener, accept},
     address::{Address, InvalidPort},
+    admission::{Admission, Full, Permit, Slots},
+    admissions::{Admissions, ClientLimit},
     listen::{AnyListener, ListenError, bind, listen, listen_tcp},
     remote::Remote,
     socket::{Socket, StdSocket, prepare},

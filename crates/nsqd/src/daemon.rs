@@ -10,7 +10,7 @@ use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 use nsq_daemon::{
     http::Server,
     log::Logger,
-    net::{AnyListener, Listener},
+    net::{Admissions, AnyListener, ClientLimit, Listener},
     service::Control,
     systemd::Inherited,
     tasks::Tasks,
@@ -28,8 +28,9 @@ use crate::{
     auth,
     http::{router, servers, starting},
     lookup::Lookup,
+    meters::Limit,
     node::{Node, OpenError},
-    options::Options,
+    options::{Descriptors, Options},
     session::tcp,
     session::workers::Workers,
     statsd, tls, version_line,
@@ -45,6 +46,7 @@ const TLS_LOOK: Duration = Duration::from_secs(2);
 pub struct Nsqd {
     node: Arc<Node>,
     listeners: Listeners,
+    admissions: Admissions,
     chores: Vec<Chores>,
     tasks: Tasks,
     workers: Workers,
@@ -96,13 +98,14 @@ impl Nsqd {
         logger.info(format_args!("{}", version_line()));
         logger.info(format_args!("ID: {}", options.node_id));
         let listeners = Listeners::open(sockets, &options, tls.as_ref(), &logger).await?;
+        let admissions = admissions(&options);
         let opening = tokio::task::spawn_blocking({
             let logger = logger.clone();
             move || Node::open(world, lock, options, tls, auth, logger)
         });
         let https = listeners.https.as_ref().map(|https| &https.listener);
         let http = listeners.http.as_ref();
-        let node = starting::serve_while(http, https, &logger, opening).await;
+        let node = starting::serve_while(http, https, &admissions.http, &logger, opening).await;
         let node = node.map_err(StartError::Panicked)??;
         let (tcp_port, http_port) = listeners.ports();
         node.listens_on(tcp_port, http_port);
@@ -114,7 +117,8 @@ impl Nsqd {
         logger.info(format_args!("NSQ: persisting topic/channel metadata to {path}"));
         node.write_metadata();
         node.watch_clock();
-        Ok(Self { node, listeners, chores, tasks, workers })
+        let admissions = counted(admissions, &node);
+        Ok(Self { node, listeners, admissions, chores, tasks, workers })
     }
 
     /// The address clients connect to, unless it is a unix socket.
@@ -148,7 +152,7 @@ impl Nsqd {
     /// # Errors
     /// When a listener broke or the last writes failed; nsqd has stopped all the same.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Self { node, listeners, chores, tasks, workers } = self;
+        let Self { node, listeners, admissions, chores, tasks, workers } = self;
         let token = tasks.shutdown_token();
         let services = node.services.clone();
         spawn_vital(&tasks, "deadlines", async move {
@@ -168,6 +172,8 @@ impl Nsqd {
             https.map_or((None, 0), |https| (Some(https.listener), https.address.port()));
         let router = router(node.clone(), lookup, tcp_port, http_port, &tasks);
         let (in_clear, over_tls) = servers(&node, router, https_port);
+        let admit = |server: Server| server.with_admission(admissions.http.clone());
+        let (in_clear, over_tls) = (admit(in_clear), admit(over_tls));
         let serve_http = serve(in_clear, http, &token);
         let serve_https = serve(over_tls, https, &token);
         let stop = async {
@@ -180,7 +186,8 @@ impl Nsqd {
             Instant::now()
         };
         let accept = async {
-            let accepted = tcp::accept(node.clone(), tcp, &workers, token.clone()).await;
+            let accepted =
+                tcp::accept(node.clone(), tcp, &admissions.tcp, &workers, token.clone()).await;
             // A broken listener ends the daemon.
             token.cancel();
             accepted
@@ -193,6 +200,24 @@ impl Nsqd {
         https_served?;
         stopped
     }
+}
+
+/// The admission of clients, by the options and the limit on open files.
+fn admissions(options: &Options) -> Admissions {
+    let clients = Descriptors::of_process(&options.shares).clients;
+    Admissions::new(clients, options.shares.connections_max, options.shares.http_connections_max)
+}
+
+/// Has clients that are refused counted by the limit that they have reached.
+fn counted(admissions: Admissions, node: &Arc<Node>) -> Admissions {
+    let services = node.services.clone();
+    admissions.on_refusal(move |limit| {
+        services.meters.reached(match limit {
+            ClientLimit::Connections => Limit::Connections,
+            ClientLimit::HttpConnections => Limit::HttpConnections,
+            ClientLimit::OpenFiles => Limit::Descriptors,
+        });
+    })
 }
 
 /// Spawns a task that nsqd cannot do without, and that is dropped when nsqd is asked to stop.

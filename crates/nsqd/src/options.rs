@@ -1,6 +1,7 @@
 //! The options of nsqd.
 
 mod auth;
+mod descriptors;
 mod metrics;
 mod percentiles;
 mod shares;
@@ -15,6 +16,7 @@ use nsq_log::Durability;
 use nsq_options::{InvalidOption, Parsed, Table};
 use nsq_protocol::Limits;
 
+pub(crate) use self::descriptors::Descriptors;
 pub use self::{
     auth::AuthMethod,
     metrics::{MetricsOptions, PerTopic},

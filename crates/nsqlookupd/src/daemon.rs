@@ -3,15 +3,18 @@
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use nsq_daemon::{
-    http,
+    http::Server,
+    limits,
     log::Logger,
-    net::{AnyListener, ListenError},
+    net::{Admissions, AnyListener, ClientLimit, ListenError},
     service::Control,
     systemd::{Inherited, Role},
     tasks::Tasks,
 };
 
-use crate::{directory::Directory, http::router, options::Options, tcp, version_line};
+use crate::{
+    directory::Directory, http::router, limit::Limit, options::Options, tcp, version_line,
+};
 
 /// How long connections may take to end when nsqlookupd stops.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -39,6 +42,7 @@ pub struct Nsqlookupd {
     directory: Arc<Directory>,
     tcp: AnyListener,
     http: AnyListener,
+    admissions: Admissions,
 }
 
 impl Nsqlookupd {
@@ -63,8 +67,10 @@ impl Nsqlookupd {
         let tcp = sockets.listen(Role::Tcp, &options.tcp_address).await?;
         let http = sockets.listen(Role::Http, &options.http_address).await?;
         sockets.close(&logger);
+        let admissions = admissions(&options);
         let directory = Arc::new(Directory::new(options, logger, port(&tcp), port(&http)));
-        Ok(Self { directory, tcp, http })
+        let admissions = counted(admissions, &directory);
+        Ok(Self { directory, tcp, http, admissions })
     }
 
     /// The address nsqd announces itself to, unless it is a unix socket.
@@ -87,7 +93,7 @@ impl Nsqlookupd {
     /// # Errors
     /// When a listener failed; nsqlookupd has stopped then too.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Self { directory, tcp, http } = self;
+        let Self { directory, tcp, http, admissions } = self;
         let tasks = Tasks::new();
         let token = tasks.shutdown_token();
         let stop = async {
@@ -98,14 +104,16 @@ impl Nsqlookupd {
             token.cancel();
         };
         let accept = async {
-            let accepted = tcp::accept(&directory, tcp, &tasks).await;
+            let accepted = tcp::accept(&directory, tcp, &admissions.tcp, &tasks).await;
             // A failed listener stops the daemon, here and below.
             token.cancel();
             accepted
         };
         let serve_http = async {
             let router = router(&directory, &tasks);
-            let serving = http::serve(http, router, directory.logger.clone(), token.clone());
+            let server = Server::new(router, directory.logger.clone())
+                .with_admission(admissions.http.clone());
+            let serving = server.serve(http, token.clone());
             let overdue = async {
                 token.cancelled().await;
                 tokio::time::sleep(DRAIN).await;
@@ -125,6 +133,27 @@ impl Nsqlookupd {
         accepted?;
         Ok(served?)
     }
+}
+
+/// The admission of clients, by the options and the limit on open files.
+fn admissions(options: &Options) -> Admissions {
+    let limit = limits::file_limit().unwrap_or(u64::MAX);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let slots = limit.saturating_sub(limits::own_descriptors()).max(limit / 4);
+    Admissions::new(slots, options.connections_max, options.http_connections_max)
+}
+
+/// Has clients that are refused counted by the limit that they have reached.
+fn counted(admissions: Admissions, directory: &Arc<Directory>) -> Admissions {
+    let directory = directory.clone();
+    admissions.on_refusal(move |limit| {
+        let limit = match limit {
+            ClientLimit::Connections => Limit::Connections,
+            ClientLimit::HttpConnections => Limit::HttpConnections,
+            ClientLimit::OpenFiles => Limit::OpenFiles,
+        };
+        directory.metrics.reached.count(limit, 1);
+    })
 }
 
 /// nsqlookupd has no files and no threads of its own.

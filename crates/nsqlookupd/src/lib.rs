@@ -23,6 +23,7 @@ mod daemon;
 mod directory;
 mod http;
 mod identify;
+mod limit;
 mod metrics;
 mod options;
 mod protocol_v1;

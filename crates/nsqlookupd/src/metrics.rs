@@ -14,6 +14,8 @@ use nsq_daemon::{
     metrics::{Family, Labels, Page, write_process},
 };
 
+use crate::limit::Reached;
+
 const TOPICS: Family =
     Family::gauge("nsqlookupd_topics", "Topics that are registered, with or without producers.");
 const CHANNELS: Family = Family::gauge(
@@ -39,6 +41,8 @@ const LOG_SUPPRESSED_TOTAL: Family = Family::counter(
 );
 const HTTP_REQUESTS_TOTAL: Family =
     Family::counter("nsqlookupd_http_requests_total", "HTTP requests, by path.");
+const LIMIT_REACHED_TOTAL: Family =
+    Family::counter("nsqlookupd_limit_reached_total", "Times that a limit was reached.");
 
 /// The names of the commands that are counted.
 const COMMANDS: [&str; 4] = ["IDENTIFY", "PING", "REGISTER", "UNREGISTER"];
@@ -51,6 +55,7 @@ pub(crate) struct Metrics {
     /// In the order of [`COMMANDS`].
     commands: [AtomicU64; 4],
     pub(crate) refusals: AtomicU64,
+    pub(crate) reached: Reached,
     /// By path.
     requests: Mutex<BTreeMap<&'static str, Arc<AtomicU64>>>,
 }
@@ -83,6 +88,7 @@ impl Metrics {
         page.single(&LOG_DROPPED_TOTAL, logger.dropped());
         page.single(&LOG_SUPPRESSED_TOTAL, logger.suppressed());
         self.write_requests(&mut page);
+        self.write_limits(&mut page);
         write_process(&mut page);
         page
     }
@@ -105,6 +111,13 @@ impl Metrics {
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         for (path, count) in &*requests {
             samples.add(&Labels::new("path", path), count.load(Relaxed));
+        }
+    }
+
+    fn write_limits(&self, page: &mut Page) {
+        let mut samples = page.family(&LIMIT_REACHED_TOTAL);
+        for (limit, count) in self.reached.counts() {
+            samples.add(&Labels::new("limit", limit.as_str()), count);
         }
     }
 }

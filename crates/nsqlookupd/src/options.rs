@@ -16,6 +16,10 @@ pub struct Options {
     pub broadcast_address: String,
     /// `--inactive-producer-timeout`: a producer that has been silent for longer is hidden.
     pub inactive_producer_timeout: Duration,
+    /// `--max-connections`: TCP clients at a time; 0 for as many as the descriptors allow.
+    pub connections_max: usize,
+    /// `--max-http-connections`: HTTP clients at a time; 0 for as many as the descriptors allow.
+    pub http_connections_max: usize,
     /// `--tombstone-lifetime`: how long a tombstone hides a producer.
     pub tombstone_lifetime: Duration,
 }
@@ -38,6 +42,16 @@ impl Options {
                     "time without a sign of life after which a producer is hidden",
                 ),
                 option!(
+                    Options.connections_max,
+                    "TCP clients at a time (default: as many as the limit on open files allows)",
+                )
+                .named("max-connections"),
+                option!(
+                    Options.http_connections_max,
+                    "HTTP clients at a time (default: as many as the limit on open files allows)",
+                )
+                .named("max-http-connections"),
+                option!(
                     Options.tombstone_lifetime,
                     "time for which a tombstone hides a producer of a topic",
                 ),
@@ -54,6 +68,8 @@ impl Default for Options {
             http_address: "0.0.0.0:4161".to_owned(),
             broadcast_address: host_name(),
             inactive_producer_timeout: Duration::from_secs(5 * 60),
+            connections_max: 0,
+            http_connections_max: 0,
             tombstone_lifetime: Duration::from_secs(45),
         }
     }

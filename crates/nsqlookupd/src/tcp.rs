@@ -3,11 +3,15 @@
 use std::{io, sync::Arc};
 
 use nsq_daemon::{
-    net::{self, AnyListener},
+    net::{self, Admission, AnyListener, Gate},
     tasks::Tasks,
 };
+use nsq_protocol::{ClientError, Code, v1};
 
 use crate::{directory::Directory, protocol_v1};
+
+/// The text of the error that a client gets when it is not admitted.
+const TOO_MANY: &str = "too many connections";
 
 /// Accepts until the tasks are asked to end.
 ///
@@ -16,10 +20,14 @@ use crate::{directory::Directory, protocol_v1};
 pub(crate) async fn accept(
     directory: &Arc<Directory>,
     listener: AnyListener,
+    admission: &Admission,
     tasks: &Tasks,
 ) -> io::Result<()> {
     let (logger, shutdown) = (&directory.logger, tasks.shutdown_token());
-    net::accept("TCP", listener, logger, &shutdown, |socket, remote| {
+    let mut refusal = Vec::new();
+    v1::encode_error(&ClientError::new(Code::Invalid, TOO_MANY), &mut refusal);
+    let gate = Gate { protocol: "TCP", admission, refusal: &refusal };
+    net::accept(gate, listener, logger, &shutdown, |socket, remote, permit| {
         let log = &directory.clients_log;
         log.info("new clients", format_args!("TCP: new client({remote})"));
         if let Err(error) = socket.prepare() {
@@ -28,6 +36,8 @@ pub(crate) async fn accept(
         }
         let (directory, shutdown) = (Arc::clone(directory), shutdown.clone());
         tasks.spawn("connection", async move {
+            // Given back after the socket is closed.
+            let _permit = permit;
             protocol_v1::serve(&directory, socket, remote, &shutdown).await;
         });
     })

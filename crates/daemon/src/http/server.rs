@@ -42,7 +42,7 @@ use super::{
 };
 use crate::{
     log::{Level, Limited, Logger},
-    net::{Listener, accept},
+    net::{Admission, Gate, Listener, Permit, accept},
     panics::CatchPanic,
     text::Shortened,
 };
@@ -62,6 +62,14 @@ const DISCARD_BYTES_MAX: u64 = 256 << 10;
 /// How long a connection is read from after the last answer was sent on it. To close it with input unread would
 /// make the operating system discard the part of the answer that the client has not taken yet.
 const LINGER: Duration = Duration::from_millis(500);
+
+/// The answer to a client that is not admitted, whatever it has sent.
+const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+    Content-Type: application/json; charset=utf-8\r\n\
+    X-Nsq-Content-Type: nsq; version=1.0\r\n\
+    Connection: close\r\n\
+    Content-Length: 34\r\n\r\n\
+    {\"message\":\"TOO_MANY_CONNECTIONS\"}";
 
 /// Serves HTTP until `shutdown` is cancelled and the requests that are then being served are answered.
 ///
@@ -85,13 +93,21 @@ pub struct Server {
     access: Limited,
     protocol: &'static str,
     bodies: Budget,
+    admission: Admission,
 }
 
 impl Server {
     /// A server that calls itself `HTTP` in the log.
     pub fn new(router: impl Into<Arc<Router>>, log: Logger) -> Self {
         let access = Limited::to_all(&log, "HTTP");
-        Self { router: router.into(), log, access, protocol: "HTTP", bodies: Budget::default() }
+        Self {
+            router: router.into(),
+            log,
+            access,
+            protocol: "HTTP",
+            bodies: Budget::default(),
+            admission: Admission::unlimited(),
+        }
     }
 
     /// Changes how much memory the bodies of all requests may take together. One body may always be read, however
@@ -99,6 +115,13 @@ impl Server {
     #[must_use]
     pub fn with_bodies_bytes_max(mut self, bytes: usize) -> Self {
         self.bodies = Budget::new(bytes);
+        self
+    }
+
+    /// Bounds the connections that are served at a time. One that is not admitted is answered 503; over TLS it is closed.
+    #[must_use]
+    pub fn with_admission(mut self, admission: Admission) -> Self {
+        self.admission = admission;
         self
     }
 
@@ -121,11 +144,16 @@ impl Server {
         shutdown: CancellationToken,
     ) -> io::Result<()> {
         let mut connections = JoinSet::new();
-        let outcome = accept(self.protocol, listener, &self.log, &shutdown, |accepted, remote| {
+        let gate = Gate {
+            protocol: self.protocol,
+            admission: &self.admission,
+            refusal: TOO_MANY_CONNECTIONS,
+        };
+        let outcome = accept(gate, listener, &self.log, &shutdown, |accepted, remote, permit| {
             // Connections that have ended are dropped when another one comes.
             while connections.try_join_next().is_some() {}
             let (server, remote) = (self.clone(), remote.to_string());
-            connections.spawn(server.connection::<L>(accepted, remote, shutdown.clone()));
+            connections.spawn(server.connection::<L>(accepted, remote, permit, shutdown.clone()));
         });
         let outcome = outcome.await;
         while connections.join_next().await.is_some() {}
@@ -136,6 +164,7 @@ impl Server {
         self,
         accepted: L::Accepted,
         remote: String,
+        _permit: Permit,
         shutdown: CancellationToken,
     ) {
         let established = tokio::select! {

@@ -9,8 +9,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::socket::prepare;
-use crate::log::Logger;
+use super::{
+    admission::{Admission, Permit},
+    socket::{prepare, refuse},
+};
+use crate::log::{Limited, Logger};
 
 /// The pause after a failed accept, at first and at most; it doubles in between.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
@@ -34,6 +37,9 @@ pub trait Listener: Send + 'static {
         accepted: Self::Accepted,
     ) -> impl Future<Output = io::Result<Self::Io>> + Send + 'static;
 
+    /// Sends an answer to a client that is not served, if that takes no waiting, and closes the connection.
+    fn refuse(accepted: Self::Accepted, answer: &[u8]);
+
     /// The address that clients connect to, for the log.
     fn local(&self) -> String;
 }
@@ -52,26 +58,44 @@ impl Listener for TcpListener {
         Ok(stream)
     }
 
+    fn refuse(stream: TcpStream, answer: &[u8]) {
+        refuse(&stream, answer);
+    }
+
     fn local(&self) -> String {
         self.local_addr().map_or_else(|error| error.to_string(), |address| address.to_string())
     }
 }
 
-/// Accepts connections until `shutdown` is cancelled, and gives each to `handle`. The log calls the listener by the
-/// name of its `protocol`.
+/// The way in: what a listener does with connections that come.
+#[derive(Debug)]
+pub struct Gate<'a> {
+    /// The listener's name in the log.
+    pub protocol: &'a str,
+    /// Decides which connections are served.
+    pub admission: &'a Admission,
+    /// The answer to those that are not.
+    pub refusal: &'a [u8],
+}
+
+/// Accepts connections until `shutdown` is cancelled, and gives each to `handle` with a permit, to be kept as long as the
+/// connection. One that is not admitted gets its answer and is closed at once, so that it holds no descriptor.
+///
+/// As many connections are accepted in a row as tokio lets a task do, which is over a hundred; then others have their turn.
 ///
 /// # Errors
 /// When the listener fails for good; a shortage of descriptors or memory is waited out.
 pub async fn accept<L: Listener>(
-    protocol: &str,
+    gate: Gate<'_>,
     mut listener: L,
     logger: &Logger,
     shutdown: &CancellationToken,
-    mut handle: impl FnMut(L::Accepted, L::Remote),
+    mut handle: impl FnMut(L::Accepted, L::Remote, Permit),
 ) -> io::Result<()> {
-    let local = listener.local();
+    let (protocol, local) = (gate.protocol, listener.local());
     logger.info(format_args!("{protocol}: listening on {local}"));
     let mut pause = PAUSE_MIN;
+    let refusals = Limited::to_all(logger, protocol);
     let outcome = loop {
         let accepted = tokio::select! {
             biased;
@@ -81,7 +105,14 @@ pub async fn accept<L: Listener>(
         match accepted {
             Ok((connection, remote)) => {
                 pause = PAUSE_MIN;
-                handle(connection, remote);
+                match gate.admission.admit() {
+                    Ok(permit) => handle(connection, remote, permit),
+                    Err(full) => {
+                        L::refuse(connection, gate.refusal);
+                        let line = format_args!("{protocol}: client({remote}) refused - {full}");
+                        refusals.warn("refused clients", line);
+                    }
+                }
             }
             Err(error) if is_temporary(&error) => {
                 logger.warn(format_args!("temporary Accept() failure - {error}"));

@@ -205,6 +205,10 @@ impl Listener for AnyListener {
         Ok(socket)
     }
 
+    fn refuse(socket: Socket, answer: &[u8]) {
+        socket.refuse(answer);
+    }
+
     fn local(&self) -> String {
         match &*self.0 {
             Inner::Tcp(listener) => listener

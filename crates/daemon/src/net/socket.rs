@@ -2,14 +2,15 @@
 
 use std::{
     io::{self, IoSlice},
-    net, os,
+    net,
+    os::{self, fd::AsFd},
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::BufMut;
-use rustix::net::sockopt;
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
@@ -96,6 +97,11 @@ impl Socket {
         }
     }
 
+    /// Sends an answer to a client that is not served, if that takes no waiting, and closes the connection.
+    pub(super) fn refuse(self, answer: &[u8]) {
+        either!(&self, stream => refuse(stream, answer));
+    }
+
     /// Polls whether there may be room to write.
     ///
     /// # Errors
@@ -179,4 +185,15 @@ pub fn prepare(stream: &TcpStream) -> io::Result<()> {
     sockopt::set_tcp_keepidle(stream, KEEPALIVE)?;
     sockopt::set_tcp_keepintvl(stream, KEEPALIVE)?;
     Ok(())
+}
+
+/// Sends a last answer without waiting. The caller drops the socket then.
+///
+/// All of it is best effort: a client that is gone needs no answer.
+pub(super) fn refuse(socket: impl AsFd, answer: &[u8]) {
+    // To close a socket with unread input resets the connection, which can cost the client its answer.
+    let mut unread = [0; 4096];
+    let _ = recv(&socket, &mut unread, RecvFlags::DONTWAIT);
+    let _ = send(&socket, answer, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+    let _ = shutdown(&socket, Shutdown::Write);
 }

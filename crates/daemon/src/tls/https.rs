@@ -48,6 +48,9 @@ impl Listener for HttpsListener {
         handshake.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map(Box::new)
     }
 
+    /// Closes the connection: an answer would need a handshake first.
+    fn refuse(_: Self::Accepted, _: &[u8]) {}
+
     fn local(&self) -> String {
         self.tcp.local()
     }

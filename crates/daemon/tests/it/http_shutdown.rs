@@ -113,6 +113,8 @@ impl Listener for Scripted {
         Ok(stream)
     }
 
+    fn refuse(_: Self::Accepted, _: &[u8]) {}
+
     fn local(&self) -> String {
         "script".to_owned()
     }

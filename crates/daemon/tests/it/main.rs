@@ -1,6 +1,7 @@
 //! The server over real sockets, as clients see it.
 #![expect(clippy::unwrap_used, reason = "a test helper that fails fails the test")]
 
+mod admission;
 mod harness;
 mod http_client;
 mod http_limits;

@@ -5,7 +5,7 @@ use std::{pin::pin, time::Duration};
 use nsq_daemon::{
     http::{Request, Response, Router, Server, StatusCode},
     log::Logger,
-    net::{AnyListener, Listener},
+    net::{Admission, AnyListener, Listener},
     tls::HttpsListener,
 };
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,7 @@ const UNNOTICED: Duration = Duration::from_secs(1);
 pub(crate) async fn serve_while<T>(
     http: Option<&AnyListener>,
     https: Option<&HttpsListener>,
+    admission: &Admission,
     logger: &Logger,
     opening: impl Future<Output = T>,
 ) -> T {
@@ -28,7 +29,7 @@ pub(crate) async fn serve_while<T>(
     }
     let done = CancellationToken::new();
     let router = Router::new().gate(|request| Some(starting(request)));
-    let server = Server::new(router, logger.clone());
+    let server = Server::new(router, logger.clone()).with_admission(admission.clone());
     let in_clear = serve("HTTP", server.clone(), http, logger, &done);
     let over_tls = serve("HTTPS", server, https, logger, &done);
     let opening = async {

@@ -10,7 +10,6 @@ use std::{
 
 use nsq_broker::Time;
 use nsq_daemon::{
-    limits,
     log::{Limited, Logger},
     tls::ServerTls,
 };
@@ -33,16 +32,13 @@ use crate::{
     clock::{Clock, Reading},
     lock::lock,
     meters::Recovery,
-    options::Options,
+    options::{Descriptors, Options},
     topic::{PublishError, Topic, client::Clients, services::Services},
     world::World,
 };
 
 /// The pause before a topic that could not be opened is tried again.
 const RETRY_TOPIC: Duration = Duration::from_secs(10);
-/// The bounds of the number of segment files kept open, whatever the limit of descriptors.
-const OPEN_FILES_MIN: usize = 8;
-const OPEN_FILES_MAX: usize = 4096;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -258,20 +254,13 @@ impl Node {
     }
 }
 
-/// The number of segment files kept open: a quarter of all descriptors, since clients need most of them.
-fn open_files_max() -> usize {
-    let limit = limits::file_limit()
-        .map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    (limit / 4).clamp(OPEN_FILES_MIN, OPEN_FILES_MAX)
-}
-
 fn log_options(options: &Options) -> nsq_log::Options {
     nsq_log::Options {
         segment_bytes: options.max_bytes_per_file,
         tail_messages: usize::try_from(options.mem_queue_size).unwrap_or(usize::MAX),
         tail_bytes: options.mem_bytes,
         durability: options.durability,
-        open_files_max: open_files_max(),
+        open_files_max: Descriptors::of_process(&options.shares).files,
         ..nsq_log::Options::default()
     }
 }

@@ -9,7 +9,8 @@ pub struct ShareOptions {
     pub connections_max: usize,
     /// `--max-http-connections`: HTTP and HTTPS clients at a time; 0 for as many as the descriptors allow.
     pub http_connections_max: usize,
-    /// `--descriptor-reserve`: descriptors that connections leave to the files of topics; 0 for a quarter of all.
+    /// `--descriptor-reserve`: descriptors that clients leave to files and to connections of nsqd itself; 0 for three
+    /// eighths of all, or some thousands where there are many.
     pub descriptor_reserve: u64,
     /// `--max-network-memory`: bytes of unfinished input and unsent output of all connections together.
     pub network_bytes_max: usize,

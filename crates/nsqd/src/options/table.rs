@@ -226,7 +226,7 @@ fn shares() -> Vec<OptionDef<Options>> {
         .named("max-http-connections"),
         option!(
             Options.shares.descriptor_reserve,
-            "open files that connections leave to topics (default: a quarter of the limit)",
+            "open files that clients leave to topics and to nsqd itself (default: by the limit on open files)",
         )
         .named("descriptor-reserve"),
         option!(

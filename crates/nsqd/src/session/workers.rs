@@ -14,7 +14,7 @@ use std::{
 };
 
 use nsq_daemon::{
-    net::{Socket, StdSocket},
+    net::{Permit, Socket, StdSocket},
     tasks::Tasks,
 };
 use tokio::{
@@ -32,8 +32,11 @@ pub(crate) struct Workers {
     idle: CancellationToken,
 }
 
+/// A connection on its way to its thread.
+type Assigned = (StdSocket, Arc<Client>, Permit);
+
 struct Worker {
-    connections: mpsc::UnboundedSender<(StdSocket, Arc<Client>)>,
+    connections: mpsc::UnboundedSender<Assigned>,
     count: Arc<AtomicUsize>,
     runtime: Handle,
     thread: JoinHandle<()>,
@@ -59,7 +62,7 @@ impl Workers {
     }
 
     /// Gives a connection to the worker with the fewest.
-    pub(crate) fn assign(&self, socket: StdSocket, client: Arc<Client>) {
+    pub(crate) fn assign(&self, socket: StdSocket, client: Arc<Client>, permit: Permit) {
         let Some(worker) =
             self.workers.iter().min_by_key(|worker| worker.count.load(Ordering::Relaxed))
         else {
@@ -67,7 +70,7 @@ impl Workers {
         };
         worker.count.fetch_add(1, Ordering::Relaxed);
         // A worker ends only with its nsqd, which closes all connections.
-        let _ = worker.connections.send((socket, client));
+        let _ = worker.connections.send((socket, client, permit));
     }
 
     /// The runtimes of the threads.
@@ -109,7 +112,7 @@ fn serve(
     runtime: &Runtime,
     node: &Arc<Node>,
     tasks: &Tasks,
-    mut assigned: mpsc::UnboundedReceiver<(StdSocket, Arc<Client>)>,
+    mut assigned: mpsc::UnboundedReceiver<Assigned>,
     count: &Arc<AtomicUsize>,
     idle: &CancellationToken,
 ) {
@@ -119,13 +122,14 @@ fn serve(
                 connection = assigned.recv() => connection,
                 () = idle.cancelled() => return,
             };
-            let Some((socket, client)) = connection else { return };
+            let Some((socket, client, permit)) = connection else { return };
             let counted = Counted(count.clone());
             match Socket::from_std(socket) {
                 Ok(socket) => {
                     let serve = session::serve(node.clone(), socket, client);
                     tasks.spawn("connection", async move {
-                        let _counted = counted;
+                        // Given back after the socket is closed.
+                        let _held = (counted, permit);
                         serve.await;
                     });
                 }

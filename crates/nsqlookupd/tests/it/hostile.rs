@@ -1,9 +1,12 @@
 //! Hostile and broken clients.
 
 use nsq_protocol::{LINE_BYTES_MAX, v1};
-use tokio::io::AsyncReadExt;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
-use crate::harness::TestLookupd;
+use crate::harness::{TestLookupd, soon};
 
 #[tokio::test]
 async fn an_impossible_body_size_is_refused_and_nothing_else_happens() {
@@ -69,7 +72,7 @@ async fn a_client_that_takes_no_answers_does_not_hold_up_others() {
             }
         }
     };
-    crate::harness::soon(stuffed).await;
+    soon(stuffed).await;
     let mut nsqd = lookupd.nsqd("a").await;
     nsqd.register("t", None).await;
     assert_eq!(lookupd.producers("t").await, ["a"]);
@@ -105,4 +108,44 @@ async fn a_client_that_stops_inside_a_command_is_given_up_and_a_silent_one_is_no
     let mut answer = [0; 6];
     silent.stream.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"\0\0\0\x02OK");
+}
+
+#[tokio::test]
+async fn clients_over_a_limit_are_refused_and_counted_and_those_before_them_stay() {
+    let lookupd = TestLookupd::start_with(|options| options.connections_max = 1).await;
+    let mut first = lookupd.nsqd("first").await;
+    let mut second = lookupd.connect().await;
+    assert_eq!(second.responses().await, ["E_INVALID too many connections"]);
+    let line = "WARNING: TCP: client({}) refused - the limit of 1 connections is reached";
+    lookupd.logged(&line.replace("{}", &second.address().to_string())).await;
+    first.register("t", None).await;
+    assert_eq!(lookupd.producers("t").await, ["first"]);
+    let metrics = lookupd.get("/metrics").await.body;
+    let counted = r#"nsqlookupd_limit_reached_total{limit="max-connections"} 1"#;
+    assert!(metrics.lines().any(|line| line == counted), "{metrics}");
+
+    drop(first);
+    let its_slot_is_free = async {
+        loop {
+            let mut next = lookupd.connect().await;
+            next.send("  V1PING\n").await;
+            if next.response().await == "OK" {
+                return;
+            }
+        }
+    };
+    soon(its_slot_is_free).await;
+}
+
+#[tokio::test]
+async fn http_clients_over_a_limit_are_refused_and_nsqds_are_not() {
+    let lookupd = TestLookupd::start_with(|options| options.http_connections_max = 1).await;
+    let mut first = TcpStream::connect(lookupd.http).await.unwrap();
+    first.write_all(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    first.readable().await.unwrap();
+    let mut second = TcpStream::connect(lookupd.http).await.unwrap();
+    let mut answer = String::new();
+    second.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer}");
+    lookupd.nsqd("served").await;
 }
