@@ -17,11 +17,17 @@ use nsq_daemon::{
     tls::TlsError,
 };
 use serde::Serialize;
-use tokio::task::spawn_blocking;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    task::spawn_blocking,
+};
 
 use self::permissions::InvalidPermissions;
 pub(crate) use self::permissions::Permissions;
-use crate::options::{AuthMethod, Options};
+use crate::{
+    meters::{Limit, Meters},
+    options::{AuthMethod, Descriptors, Options},
+};
 
 /// The longest answer that is read.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -32,6 +38,8 @@ pub(crate) struct AuthServers {
     servers: Vec<Server>,
     method: AuthMethod,
     client: Client,
+    /// The queries that may be under way: each holds a descriptor, and clients decide how many there are.
+    queries: Semaphore,
     /// The server that is asked first next time. It starts anywhere, so that the nsqds of a cluster share the servers.
     next: AtomicUsize,
 }
@@ -108,16 +116,22 @@ pub(crate) fn load(options: &Options, logger: &Logger) -> Result<Option<AuthServ
         servers,
         method: options.auth_http_request_method,
         client: Client::new(limits).answers_up_to(ANSWER_BYTES_MAX).trusting(trust),
+        queries: Semaphore::new(Descriptors::of_process(&options.shares).auth_queries),
         next: AtomicUsize::new(usize::try_from(anywhere).unwrap_or_default()),
     }))
 }
 
 impl AuthServers {
-    /// Asks one server after the other for a client's permissions.
+    /// Asks one server after the other for a client's permissions, once few enough other queries are under way.
     ///
     /// # Errors
     /// When none of them gives any.
-    pub(crate) async fn query(&self, credentials: &Credentials) -> Result<Permissions, AuthError> {
+    pub(crate) async fn query(
+        &self,
+        credentials: &Credentials,
+        meters: &Meters,
+    ) -> Result<Permissions, AuthError> {
+        let _place = self.place(meters).await;
         let count = self.servers.len();
         let first = self.next.fetch_add(1, Ordering::Relaxed) % count;
         let mut failures = Vec::new();
@@ -128,6 +142,16 @@ impl AuthServers {
             }
         }
         Err(AuthError(failures))
+    }
+
+    /// A place among the queries that are under way.
+    async fn place(&self, meters: &Meters) -> Option<SemaphorePermit<'_>> {
+        if let Ok(place) = self.queries.try_acquire() {
+            return Some(place);
+        }
+        meters.reached(Limit::AuthQueries);
+        // Never closed.
+        self.queries.acquire().await.ok()
     }
 
     async fn ask(

@@ -18,10 +18,11 @@ pub(crate) enum Limit {
     LogRate,
     Lookupds,
     Stats,
+    AuthQueries,
 }
 
 impl Limit {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Connections,
         Self::HttpConnections,
         Self::Descriptors,
@@ -34,6 +35,7 @@ impl Limit {
         Self::LogRate,
         Self::Lookupds,
         Self::Stats,
+        Self::AuthQueries,
     ];
 
     /// The name of the limit in metrics: that of its flag, if it has one.
@@ -51,6 +53,7 @@ impl Limit {
             Self::LogRate => "log-rate",
             Self::Lookupds => "lookupds",
             Self::Stats => "stats",
+            Self::AuthQueries => "auth-queries",
         }
     }
 }

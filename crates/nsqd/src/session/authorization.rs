@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::{
     auth::{AuthError, AuthServers, Credentials, Permissions},
-    topic::client::Client,
+    topic::{client::Client, services::Services},
 };
 
 /// The most topics whose authorization is remembered.
@@ -76,13 +76,18 @@ impl Authorization {
     }
 
     /// Asks the auth servers. `client` is woken when there is an answer.
-    pub(super) fn ask(&mut self, credentials: Arc<Credentials>, client: Arc<Client>) {
+    pub(super) fn ask(
+        &mut self,
+        credentials: Arc<Credentials>,
+        client: Arc<Client>,
+        services: Arc<Services>,
+    ) {
         self.credentials = Some(credentials.clone());
         let servers = self.servers.clone();
         self.query.spawn(async move {
             // The session runs on the same thread, so this task has ended before the session looks.
             let _wake = WakeOnDrop(client);
-            servers.query(&credentials).await
+            servers.query(&credentials, &services.meters).await
         });
     }
 

@@ -149,7 +149,7 @@ impl Session {
     fn ask_auth_servers(&mut self, credentials: Arc<Credentials>) -> Result<(), Stop> {
         self.liveness.heard(Instant::now());
         if let Some(authorization) = &mut self.authorization {
-            authorization.ask(credentials, self.client.clone());
+            authorization.ask(credentials, self.client.clone(), self.node.services.clone());
         }
         Err(Stop::Authorize)
     }

@@ -13,6 +13,9 @@ use super::{
 };
 use crate::support::{Client, Received, Server, eventually, http};
 
+/// The most queries at a time, where descriptors are not short.
+const QUERIES_MAX: usize = 64;
+
 /// Asks this server, and never gives up.
 fn patient(auth: &AuthServer) -> impl FnOnce(&mut Options) {
     let address = auth.address();
@@ -47,6 +50,32 @@ fn a_slow_auth_server_holds_up_only_its_client() {
     assert_eq!(answered.receive(), Received::Response(SUCCESS.to_owned()));
     answered.publish("t", b"x");
     assert_eq!(nsqd.topic_stats()["message_count"], 9);
+}
+
+#[test]
+fn only_so_many_clients_are_asked_about_at_once_and_the_others_have_their_turn() {
+    let auth = AuthServer::start(Reaction::Hang);
+    let nsqd = Server::with(patient(&auth));
+    let mut clients: Vec<_> = (0..QUERIES_MAX + 3).map(|_| nsqd.client()).collect();
+    for client in &mut clients {
+        client.send(Command::Auth(b"s3cret"));
+    }
+    (0..QUERIES_MAX).for_each(|_| drop(auth.asked()));
+    let waited = r#"nsqd_limit_reached_total{limit="auth-queries"} 3"#;
+    eventually(|| {
+        let (_, page) = http(nsqd.http, "GET", "/metrics", b"");
+        String::from_utf8_lossy(&page).lines().any(|line| line == waited)
+    });
+    assert_eq!(auth.others(), 0);
+    for _ in 0..3 {
+        auth.release();
+        auth.asked();
+        assert_eq!(auth.others(), 0);
+    }
+    clients.iter().for_each(|_| auth.release());
+    for client in &mut clients {
+        assert_eq!(client.receive(), Received::Response(SUCCESS.to_owned()));
+    }
 }
 
 #[test]
