@@ -33,8 +33,10 @@ pub enum Phase {
 /// What nsqd accepts, by its flags.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// `--max-body-size`: the body of IDENTIFY, AUTH and MPUB.
+    /// `--max-body-size`: the body of any command.
     pub body_bytes_max: u32,
+    /// `--max-identify-size`: the body of IDENTIFY and of AUTH, which strangers may send.
+    pub identify_bytes_max: u32,
     /// `--max-msg-size`: one message.
     pub message_bytes_max: u32,
     /// `--max-rdy-count`.
@@ -47,6 +49,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes_max: 5 << 20,
+            identify_bytes_max: 64 << 10,
             message_bytes_max: 1 << 20,
             rdy_count_max: 2500,
             req_timeout_ms_max: 3_600_000,
@@ -83,6 +86,8 @@ pub struct Rejection {
     pub error: ClientError,
     /// A topic that exists from now on all the same: MPUB creates its topic before its body is looked at.
     pub creates: Option<TopicName>,
+    /// The body of IDENTIFY or AUTH is longer than the limit for these.
+    pub is_long_identify: bool,
 }
 
 /// What an incomplete command lacks; decides what a client is told that goes away in the middle of it.
@@ -137,7 +142,7 @@ enum Stop {
 
 impl From<ClientError> for Stop {
     fn from(error: ClientError) -> Self {
-        Self::Rejected(Rejection { error, creates: None })
+        Self::Rejected(Rejection { error, creates: None, is_long_identify: false })
     }
 }
 
@@ -350,8 +355,8 @@ fn decode_multi_pub<'a>(
     body.multi_pub = Some(topic);
     match body.messages(limits) {
         Ok(bodies) => Ok(Command::MultiPub { topic, bodies }),
-        Err(Stop::Rejected(Rejection { error, .. })) => {
-            Err(Stop::Rejected(Rejection { error, creates: TopicName::new(topic).ok() }))
+        Err(Stop::Rejected(rejection)) => {
+            Err(Stop::Rejected(Rejection { creates: TopicName::new(topic).ok(), ..rejection }))
         }
         Err(stop) => Err(stop),
     }
@@ -424,13 +429,13 @@ impl<'a> Body<'a> {
     /// The body of IDENTIFY or AUTH.
     fn whole(&mut self, command: &'static str, limits: &Limits) -> Result<&'a [u8], Stop> {
         let size = self.size(Missing::BodySize(command))?;
-        let max = limits.body_bytes_max;
+        let max = limits.identify_bytes_max.min(limits.body_bytes_max);
         match u32::try_from(size) {
-            Ok(bytes) if bytes > max => Err(ClientError::new(
-                Code::BadBody,
-                format!("{command} body too big {size} > {max}"),
-            )
-            .into()),
+            Ok(bytes) if bytes > max => {
+                let text = format!("{command} body too big {size} > {max}");
+                let error = ClientError::new(Code::BadBody, text);
+                Err(Stop::Rejected(Rejection { error, creates: None, is_long_identify: true }))
+            }
             Ok(bytes) if bytes > 0 => self.take(bytes as usize, Missing::Body(command)),
             _ => {
                 Err(ClientError::new(Code::BadBody, format!("{command} invalid body size {size}"))

@@ -11,6 +11,7 @@ const ID: &[u8; 16] = b"0123456789abcdef";
 fn decode(bytes: &[u8], phase: Phase) -> Decoded<'_> {
     let limits = Limits {
         body_bytes_max: 100,
+        identify_bytes_max: 90,
         message_bytes_max: 10,
         rdy_count_max: 2500,
         req_timeout_ms_max: 3_600_000,
@@ -162,8 +163,9 @@ fn sizes_are_refused_before_the_body_arrives() {
         (with_size("PUB t\n", 11, b""), "E_BAD_MESSAGE PUB message too big 11 > 10"),
         (with_size("DPUB t 0\n", 11, b""), "E_BAD_MESSAGE DPUB message too big 11 > 10"),
         (with_size("IDENTIFY\n", 0, b""), "E_BAD_BODY IDENTIFY invalid body size 0"),
-        (with_size("IDENTIFY\n", 101, b""), "E_BAD_BODY IDENTIFY body too big 101 > 100"),
+        (with_size("IDENTIFY\n", 91, b""), "E_BAD_BODY IDENTIFY body too big 91 > 90"),
         (with_size("AUTH\n", -5, b""), "E_BAD_BODY AUTH invalid body size -5"),
+        (with_size("AUTH\n", 91, b""), "E_BAD_BODY AUTH body too big 91 > 90"),
         (with_size("MPUB t\n", 0, b""), "E_BAD_BODY MPUB invalid body size 0"),
         (with_size("MPUB t\n", 101, b""), "E_BAD_BODY MPUB body too big 101 > 100"),
         (

@@ -16,8 +16,6 @@ pub struct ShareOptions {
     pub network_bytes_max: usize,
     /// `--stall-timeout`: the longest that a client may leave a command unfinished or output unread.
     pub stall_timeout: Duration,
-    /// `--max-identify-size`: bytes of the body of IDENTIFY.
-    pub identify_bytes_max: usize,
     /// `--max-topics`.
     pub topics_max: usize,
     /// `--max-channels-per-topic`.
@@ -53,7 +51,6 @@ impl Default for ShareOptions {
             descriptor_reserve: 0,
             network_bytes_max: 512 << 20,
             stall_timeout: Duration::from_secs(60),
-            identify_bytes_max: 64 << 10,
             topics_max: 100_000,
             channels_per_topic_max: 10_000,
             ephemeral_bytes_max: 1 << 30,

@@ -240,7 +240,7 @@ fn shares() -> Vec<OptionDef<Options>> {
             "time that a client may leave a command unfinished or output unread; 0 for no limit",
         )
         .named("stall-timeout"),
-        option!(Options.shares.identify_bytes_max, "bytes of the body of IDENTIFY")
+        option!(Options.limits.identify_bytes_max, "bytes of the body of IDENTIFY or AUTH")
             .named("max-identify-size")
             .in_bytes()
             .within(1..=BODY_BYTES_MAX),

@@ -12,6 +12,7 @@ use super::{
     failure::not_answered,
     gather::Published,
 };
+use crate::meters::Limit;
 
 impl Session {
     /// Handles every whole command of the input; none is left gathered.
@@ -88,7 +89,12 @@ impl Session {
             Some(topic) if self.node.existing_topic(topic.as_str()).is_none() => {
                 Err(Creation::of_topic(topic.clone(), Code::MultiPubFailed).into())
             }
-            _ => self.refuse(&rejection.error),
+            _ => {
+                if rejection.is_long_identify {
+                    self.node.services.meters.reached(Limit::IdentifySize);
+                }
+                self.refuse(&rejection.error)
+            }
         }
     }
 

@@ -10,6 +10,10 @@ use nsq_protocol::{ClientError, Code};
 use self::fields::Fields;
 use crate::{options::Options, topic::client::About};
 
+/// The bytes that are kept of a client's id, host name, user agent, region and zone. NSQ takes longer ones, so they are
+/// cut, not refused.
+const SHOWN_BYTES_MAX: usize = 256;
+
 /// A value that a client may set, leave alone, or switch off.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Setting<T> {
@@ -127,15 +131,22 @@ impl Identify {
         }
     }
 
-    /// Copies what `/stats` shows of the client.
+    /// Copies what `/stats` shows of the client. Strings are cut to [`SHOWN_BYTES_MAX`].
     pub(crate) fn describe(self, about: &mut About) {
-        about.client_id = self.client_id;
-        about.hostname = self.hostname;
-        about.user_agent = self.user_agent;
+        about.client_id = shown(self.client_id);
+        about.hostname = shown(self.hostname);
+        about.user_agent = shown(self.user_agent);
         about.sample_rate = self.sample_rate;
-        about.topology_region = self.topology_region;
-        about.topology_zone = self.topology_zone;
+        about.topology_region = shown(self.topology_region);
+        about.topology_zone = shown(self.topology_zone);
     }
+}
+
+/// Cuts a string to what is kept of it, at a character boundary.
+fn shown(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(SHOWN_BYTES_MAX));
+    text.shrink_to_fit();
+    text
 }
 
 fn interval(

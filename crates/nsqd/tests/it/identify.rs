@@ -163,13 +163,44 @@ fn the_size_of_the_body_is_checked_before_it_is_read() {
     for (size, text) in [
         (0, "invalid body size 0"),
         (-3, "invalid body size -3"),
-        (5_242_881, "body too big 5242881 > 5242880"),
+        (65_537, "body too big 65537 > 65536"),
     ] {
         let mut client = server.client();
         client.send_bytes(&[b"IDENTIFY\n", &i32::to_be_bytes(size)[..]].concat());
         assert_eq!(client.error(), format!("E_BAD_BODY IDENTIFY {text}"));
         client.expect_closed();
     }
+}
+
+#[test]
+fn an_identify_over_the_limit_is_counted_and_one_at_the_limit_is_served() {
+    let server = Server::with(|options| options.limits.identify_bytes_max = 10_000);
+    let filled = |bytes: usize| {
+        let (start, end) = ("{\"client_id\":\"me\",\"x\":[", "0]}");
+        let values = "{},".repeat(bytes).into_bytes();
+        let room = bytes - start.len() - end.len();
+        let values = String::from_utf8(values[..room / 3 * 3].to_vec()).unwrap();
+        format!("{start}{values}{}{end}", " ".repeat(room % 3))
+    };
+    let mut client = server.client();
+    assert_eq!(client.identify(&filled(10_000)), Received::Response("OK".to_owned()));
+    assert_eq!(server.reached("max-identify-size"), 0);
+    for command in ["IDENTIFY", "AUTH"] {
+        let mut client = server.client();
+        client.send_bytes(&[command.as_bytes(), b"\n", &10_001_i32.to_be_bytes()].concat());
+        let expected = format!("E_BAD_BODY {command} body too big 10001 > 10000");
+        assert_eq!(client.error(), expected);
+        client.expect_closed();
+    }
+    assert_eq!(server.reached("max-identify-size"), 2);
+}
+
+#[test]
+fn a_limit_for_all_bodies_also_holds_for_identify() {
+    let server = Server::with(|options| options.limits.body_bytes_max = 100);
+    let mut client = server.client();
+    client.send_bytes(&[b"IDENTIFY\n", &101_i32.to_be_bytes()[..]].concat());
+    assert_eq!(client.error(), "E_BAD_BODY IDENTIFY body too big 101 > 100");
 }
 
 #[test]
@@ -214,6 +245,23 @@ fn statistics_show_what_a_client_says_about_itself() {
         assert_eq!(client[key], value);
     }
     assert_eq!(client["state"], 3);
+}
+
+#[test]
+fn what_a_client_says_about_itself_is_kept_up_to_256_bytes_a_string() {
+    let server = Server::start();
+    let mut client = server.client();
+    // Two bytes a character: the last one that fits ends at 255.
+    let long = format!("x{}", "é".repeat(5_000));
+    let keys = ["client_id", "hostname", "user_agent", "topology_region", "topology_zone"];
+    let fields = keys.map(|key| format!("\"{key}\":\"{long}\"")).join(",");
+    assert_eq!(client.identify(&format!("{{{fields}}}")), Received::Response("OK".to_owned()));
+    client.subscribe("t", "c", 0);
+    client.settle();
+    let shown = &server.channel_stats("c")["clients"][0];
+    for key in keys {
+        assert_eq!(shown[key], long[..255], "{key}");
+    }
 }
 
 #[test]

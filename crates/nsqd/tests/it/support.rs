@@ -136,6 +136,20 @@ impl Server {
         serde_json::from_slice(&body).unwrap()
     }
 
+    /// How often a peer has reached a limit.
+    pub(crate) fn reached(&self, limit: &str) -> u64 {
+        self.figure(&format!("nsqd_limit_reached_total{{limit=\"{limit}\"}}"))
+    }
+
+    /// A figure of `/metrics`, by its series.
+    pub(crate) fn figure(&self, series: &str) -> u64 {
+        let (status, page) = http(self.http, "GET", "/metrics", b"");
+        assert_eq!(status, 200);
+        let page = String::from_utf8(page).unwrap();
+        let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.unwrap().parse().unwrap()
+    }
+
     /// The figures of the only topic.
     pub(crate) fn topic_stats(&self) -> serde_json::Value {
         self.stats()["topics"][0].clone()
