@@ -53,14 +53,14 @@ use self::{
     gather::Gathered,
     greet::greet,
     input::Input,
-    liveness::{Check, Liveness},
+    liveness::{Check, Liveness, Owed, Stall},
     negotiate::first_phase,
     output::Output,
     settings::Settings,
     transport::Transport,
     upgrade::Upgrade,
 };
-use crate::{node::Node, topic::channel::Delivery, topic::client::Client};
+use crate::{meters::Limit, node::Node, topic::channel::Delivery, topic::client::Client};
 
 /// A connection that brings at least this much at once lets others have their turn in between.
 const TURN_BYTES: usize = 16 << 10;
@@ -170,6 +170,7 @@ enum Next {
 
 impl Session {
     fn new(node: Arc<Node>, client: Arc<Client>) -> Self {
+        let stall_limit = node.services.options.shares.stall_limit();
         Self {
             phase: first_phase(&node),
             settings: Settings::new(&node.services.options),
@@ -180,7 +181,7 @@ impl Session {
             creation_tries: 0,
             answers: Answers::default(),
             output: Output::default(),
-            liveness: Liveness::new(Instant::now()),
+            liveness: Liveness::new(stall_limit, Instant::now()),
             log: Limited::to_peer(&node.services.logger, format!("client({})", client.remote)),
             node,
             client,
@@ -235,9 +236,8 @@ impl Session {
     }
 
     async fn write(&mut self, transport: &mut Transport) -> Result<(), Broken> {
-        if transport.write(&mut self.output).await.map_err(Broken::Write)? > 0 {
-            self.liveness.written(Instant::now());
-        }
+        let sent = transport.write(&mut self.output).await.map_err(Broken::Write)?;
+        self.liveness.written(sent > 0, self.has_unsent(transport), Instant::now);
         Ok(())
     }
 
@@ -283,8 +283,8 @@ impl Session {
     }
 
     async fn next_event(&mut self, transport: &mut Transport) -> Result<Event, Broken> {
-        let may_read =
-            self.output.bytes() + self.answers.bytes() < OUTPUT_BYTES_MAX && !self.is_authorizing();
+        let may_read = self.may_read();
+        self.liveness.listened(may_read, Instant::now);
         let has_unsent = self.has_unsent(transport);
         let input = &mut self.input;
         let mut poll_transport = |cx: &mut Context<'_>| {
@@ -305,13 +305,21 @@ impl Session {
         }
     }
 
+    /// Returns whether commands are read: while not too many of their answers wait, and no answer of an auth server.
+    fn may_read(&self) -> bool {
+        self.output.bytes() + self.answers.bytes() < OUTPUT_BYTES_MAX && !self.is_authorizing()
+    }
+
     /// Sends a heartbeat, unless the client has sent or read nothing for too long.
     fn check(&mut self, transport: &mut Transport) -> Next {
         self.input.shrink();
         transport.shrink();
-        let has_unsent = self.has_unsent(transport);
-        let complaint = match self.liveness.check(has_unsent, Instant::now()) {
-            Check::Off => return Next::Turn,
+        let owed = Owed {
+            input: self.may_read() && !self.input.buffer.is_empty(),
+            output: self.has_unsent(transport),
+        };
+        let complaint = match self.liveness.check(owed, Instant::now()) {
+            Check::Pass => return Next::Turn,
             Check::Beat => {
                 self.output.shrink();
                 self.output.frame(FrameType::Response, HEARTBEAT);
@@ -319,6 +327,13 @@ impl Session {
             }
             Check::Silent => "sent nothing",
             Check::Deaf => "read nothing",
+            Check::Stalled(stall) => {
+                self.node.services.meters.reached(Limit::StallTimeout);
+                match stall {
+                    Stall::Unfinished => "left a command unfinished",
+                    Stall::Unread => "left output unread",
+                }
+            }
         };
         let remote = self.client.remote;
         let line = format_args!("client({remote}) {complaint} for too long, closing");

@@ -14,7 +14,7 @@ pub struct ShareOptions {
     pub descriptor_reserve: u64,
     /// `--max-network-memory`: bytes of unfinished input and unsent output of all connections together.
     pub network_bytes_max: usize,
-    /// `--stall-timeout`: the longest that a client may leave a command unfinished or output unread.
+    /// `--stall-timeout`: the longest that a client may leave a command unfinished or output unread; zero for no limit.
     pub stall_timeout: Duration,
     /// `--max-topics`.
     pub topics_max: usize,
@@ -35,6 +35,13 @@ pub enum HttpConfig {
     Loopback,
     /// None.
     Off,
+}
+
+impl ShareOptions {
+    /// The longest that a client may stall; `None` for no limit.
+    pub(crate) fn stall_limit(&self) -> Option<Duration> {
+        (!self.stall_timeout.is_zero()).then_some(self.stall_timeout)
+    }
 }
 
 impl HttpConfig {

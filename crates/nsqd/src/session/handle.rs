@@ -20,10 +20,13 @@ impl Session {
         self.await_permissions()?;
         let mut input = std::mem::take(&mut self.input.buffer);
         let (handled, result) = self.handle_commands(&input);
+        let has_grown = std::mem::take(&mut self.input.has_grown);
         if handled > 0 {
             self.creation_tries = 0;
             self.liveness.heard(Instant::now());
             input.advance(handled);
+        } else if has_grown {
+            self.liveness.progressed(Instant::now());
         }
         self.input.buffer = input;
         let committed = self.commit();

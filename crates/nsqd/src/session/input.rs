@@ -19,12 +19,19 @@ pub(super) struct Input {
     pub(super) buffer: BytesMut,
     /// How far an incomplete command at the front of `buffer` has been checked.
     pub(super) progress: Progress,
+    /// Bytes have come since commands were handled last.
+    pub(super) has_grown: bool,
     read_bytes: usize,
 }
 
 impl Input {
     pub(super) fn new() -> Self {
-        Self { buffer: BytesMut::new(), progress: Progress::default(), read_bytes: READ_BYTES_MIN }
+        Self {
+            buffer: BytesMut::new(),
+            progress: Progress::default(),
+            has_grown: false,
+            read_bytes: READ_BYTES_MIN,
+        }
     }
 
     /// Polls for bytes; the result is how many came, 0 at the end of the stream.
@@ -35,10 +42,11 @@ impl Input {
     ) -> Poll<io::Result<usize>> {
         let room = self.make_room();
         let read = transport.poll_read(&mut self.buffer, cx);
-        if let Poll::Ready(Ok(bytes)) = read
-            && bytes == room
-        {
-            self.read_bytes = (self.read_bytes * 4).min(READ_BYTES_MAX);
+        if let Poll::Ready(Ok(bytes)) = read {
+            self.has_grown |= bytes > 0;
+            if bytes == room {
+                self.read_bytes = (self.read_bytes * 4).min(READ_BYTES_MAX);
+            }
         }
         read
     }
@@ -49,7 +57,10 @@ impl Input {
     /// When the connection is broken.
     pub(super) async fn read_now(&mut self, transport: &mut Transport) -> io::Result<()> {
         self.make_room();
-        transport.read_now(&mut self.buffer).await
+        let before = self.buffer.len();
+        let read = transport.read_now(&mut self.buffer).await;
+        self.has_grown |= self.buffer.len() > before;
+        read
     }
 
     fn make_room(&mut self) -> usize {

@@ -25,6 +25,7 @@ mod protocol;
 mod restart;
 mod service;
 mod session;
+mod stalls;
 mod statsd;
 mod support;
 #[expect(dead_code, reason = "shared with `faults`, which needs the rest")]
