@@ -26,7 +26,12 @@ use self::{
     config::Config,
     stats::{Filter, Stats},
 };
-use crate::{VERSION, lookup::Lookup, node::Node, options::TlsRequired};
+use crate::{
+    VERSION,
+    lookup::Lookup,
+    node::{Node, network::bodies_bytes_max},
+    options::TlsRequired,
+};
 
 /// The routes of nsqd. `/info` shows the ports, which are the ones nsqd listens on: -1 for a unix socket, 0 for none.
 pub(crate) fn router(
@@ -64,7 +69,8 @@ pub(crate) fn router(
 /// probes only, and tells others the port to use.
 pub(crate) fn servers(node: &Arc<Node>, router: Router, https_port: u16) -> (Server, Server) {
     let logger = &node.services.logger;
-    let server = Server::new(router, logger.clone());
+    let bodies_bytes_max = bodies_bytes_max(&node.services.options.shares);
+    let server = Server::new(router, logger.clone()).with_bodies_bytes_max(bodies_bytes_max);
     let in_clear = match node.services.options.tls.required {
         TlsRequired::No | TlsRequired::ExceptHttp => server.clone(),
         TlsRequired::Yes => {

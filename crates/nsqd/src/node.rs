@@ -6,6 +6,7 @@ pub(crate) mod export;
 mod import;
 pub(crate) mod metadata;
 mod names;
+pub(crate) mod network;
 pub(crate) mod news;
 mod open;
 
@@ -27,6 +28,7 @@ use self::{
     catalog::{CATALOG, RETRY},
     metadata::{CatalogTopic, Metadata},
     names::Names,
+    network::NetworkMemory,
     news::News,
 };
 pub use self::{metadata::MetadataError, open::OpenError};
@@ -54,6 +56,7 @@ type Topics = HashMap<TopicName, Arc<Topic>, RandomState>;
 pub(crate) struct Node {
     pub(crate) services: Arc<Services>,
     pub(crate) clients: Clients,
+    pub(crate) network: NetworkMemory,
     pub(crate) metadata: Metadata,
     pub(crate) news: News,
     store: Store,

@@ -18,12 +18,14 @@ mod commands;
 mod common_name;
 mod create;
 mod failure;
+mod farewell;
 mod gather;
 mod greet;
 mod handle;
 mod identify;
 mod input;
 mod liveness;
+mod memory;
 mod negotiate;
 mod output;
 mod settings;
@@ -43,7 +45,7 @@ use std::{
 
 use nsq_daemon::{log::Limited, net::Socket};
 use nsq_protocol::{FrameType, HEARTBEAT, Phase};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use self::{
     answers::{Answers, FlushFailed},
@@ -54,6 +56,7 @@ use self::{
     greet::greet,
     input::Input,
     liveness::{Check, Liveness, Owed, Stall},
+    memory::Holding,
     negotiate::first_phase,
     output::Output,
     settings::Settings,
@@ -64,14 +67,8 @@ use crate::{meters::Limit, node::Node, topic::channel::Delivery, topic::client::
 
 /// A connection that brings at least this much at once lets others have their turn in between.
 const TURN_BYTES: usize = 16 << 10;
-/// Messages are delivered while less than this waits to be written.
-const OUTPUT_BYTES_HIGH: usize = 256 << 10;
-/// Commands are not read while more than this waits to be written: the client does not read its answers.
-const OUTPUT_BYTES_MAX: usize = 1 << 20;
 /// The time that a connection which is being closed may take to accept its last frame, or to send its last bytes.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// The most that is still read from a client that has gone. A socket holds less.
-const REST_BYTES_MAX: usize = 64 << 20;
 
 /// Serves a connection until it ends.
 pub(crate) async fn serve(node: Arc<Node>, socket: Socket, client: Arc<Client>) {
@@ -133,6 +130,7 @@ struct Session {
     answers: Answers,
     output: Output,
     liveness: Liveness,
+    holding: Holding,
 }
 
 /// The direction in which a connection broke.
@@ -183,6 +181,7 @@ impl Session {
             output: Output::default(),
             liveness: Liveness::new(stall_limit, Instant::now()),
             log: Limited::to_peer(&node.services.logger, format!("client({})", client.remote)),
+            holding: Holding::new(node.clone(), client.clone()),
             node,
             client,
         }
@@ -204,6 +203,7 @@ impl Session {
             }
             let delivery = self.deliver();
             self.write(transport).await?;
+            self.count_memory(transport);
             let may_wait = delivery == Delivery::Parked || self.has_unsent(transport);
             let next = if may_wait {
                 self.wait(transport).await?
@@ -216,16 +216,16 @@ impl Session {
                 Next::Close => return Ok(End::Closed),
             }
         }
-        self.say_farewell(transport).await;
+        if !self.client.is_evicted() {
+            self.say_farewell(transport).await;
+        }
         Ok(End::Closed)
     }
 
     /// Delivers messages while there is room for them.
     fn deliver(&mut self) -> Delivery {
         let Some(subscription) = &self.subscription else { return Delivery::Parked };
-        let Some(room) =
-            OUTPUT_BYTES_HIGH.checked_sub(self.output.bytes()).filter(|room| *room > 0)
-        else {
+        let Some(room) = self.room_for_messages() else {
             subscription.channel.hold_back(self.client.id);
             return Delivery::Unfinished;
         };
@@ -305,15 +305,9 @@ impl Session {
         }
     }
 
-    /// Returns whether commands are read: while not too many of their answers wait, and no answer of an auth server.
-    fn may_read(&self) -> bool {
-        self.output.bytes() + self.answers.bytes() < OUTPUT_BYTES_MAX && !self.is_authorizing()
-    }
-
     /// Sends a heartbeat, unless the client has sent or read nothing for too long.
     fn check(&mut self, transport: &mut Transport) -> Next {
-        self.input.shrink();
-        transport.shrink();
+        self.give_back_memory(transport);
         let owed = Owed {
             input: self.may_read() && !self.input.buffer.is_empty(),
             output: self.has_unsent(transport),
@@ -339,63 +333,6 @@ impl Session {
         let line = format_args!("client({remote}) {complaint} for too long, closing");
         self.node.services.clients_log.info("silent connections", line);
         Next::Close
-    }
-
-    /// Sends the last answers, once they may be sent.
-    async fn say_farewell(&mut self, transport: &mut Transport) {
-        // The answers of a failed flush are gone.
-        let _ = self.release_answers().await;
-        transport.finish(&mut self.output, FAREWELL).await;
-    }
-
-    /// Waits until all answers may be sent. Those that would promise what could not be flushed are dropped.
-    async fn release_answers(&mut self) -> Result<(), Stop> {
-        while !self.answers.is_empty() {
-            match self.answers.flushed().await {
-                Ok(()) => self.answers.release(&mut self.output),
-                Err(failed) => {
-                    self.drop_answers(&failed);
-                    return Err(Stop::Close);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Drops the answers that would promise what could not be flushed.
-    fn drop_answers(&mut self, failed: &FlushFailed) {
-        let FlushFailed { topic, reason } = failed;
-        let line = format_args!("TOPIC({}): {reason}", topic.name);
-        self.node.services.clients_log.error("failed flushes", line);
-        self.answers.discard();
-    }
-
-    /// Handles what the client sent before it went away. No answer reaches it any more.
-    async fn handle_rest(&mut self, transport: &mut Transport) {
-        let mut bytes = 0;
-        while bytes < REST_BYTES_MAX && !self.client.is_closing() {
-            let handled = self.handle_input();
-            self.output = Output::default();
-            self.answers.discard();
-            match handled {
-                Ok(()) => {}
-                // An upgrade would need an answer.
-                Err(Stop::Close | Stop::Upgrade(_)) => return,
-                Err(Stop::Authorize) => {
-                    self.client.woken().await;
-                    continue;
-                }
-                Err(Stop::Create(creation)) => match self.create(*creation).await {
-                    Ok(()) => continue,
-                    Err(_) => return,
-                },
-            }
-            let read = poll_fn(|cx| self.input.poll_read(transport, cx));
-            match timeout(FAREWELL, read).await {
-                Ok(Ok(read)) if read > 0 => bytes += read,
-                _ => return,
-            }
-        }
     }
 
     /// Gives back what the connection held. Messages in flight stay so until their timeout, as in NSQ.

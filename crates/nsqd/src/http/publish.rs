@@ -7,13 +7,13 @@ use nsq_log::BatchBuilder;
 use nsq_protocol::Limits;
 
 use super::{args, blocking};
-use crate::{node::Node, options::Options, topic::Topic};
+use crate::{meters::Limit, node::Node, options::Options, topic::Topic};
 
 /// Publishes the body as one message.
 pub(super) async fn one(node: Arc<Node>, mut request: Request) -> Result<Response, Error> {
     let options = &node.services.options;
     let body = request.body_up_to(options.limits.message_bytes_max as usize).await;
-    let body = body.map_err(|error| unread(error, "MSG_TOO_BIG"))?;
+    let body = body.map_err(|error| unread(&node, error, "MSG_TOO_BIG"))?;
     if body.is_empty() {
         return Err(Error::bad_request("MSG_EMPTY"));
     }
@@ -43,7 +43,7 @@ pub(super) async fn many(node: Arc<Node>, mut request: Request) -> Result<Respon
     let body = request.body_up_to(limits.body_bytes_max as usize).await;
     let body = body.map_err(|error| match error {
         BodyError::Read(_) if binary => too_large("BAD_MESSAGE"),
-        error => unread(error, "BODY_TOO_BIG"),
+        error => unread(&node, error, "BODY_TOO_BIG"),
     })?;
     let mut batch = node.batch();
     if binary {
@@ -123,11 +123,13 @@ fn split_number(bytes: &[u8]) -> Option<(u32, &[u8])> {
     Some((u32::from_be_bytes(*number), rest))
 }
 
-fn unread(error: BodyError, too_big: &'static str) -> Error {
+fn unread(node: &Node, error: BodyError, too_big: &'static str) -> Error {
     match error {
-        BodyError::TooBig { .. } => too_large(too_big),
-        error => error.into(),
+        BodyError::TooBig { .. } => return too_large(too_big),
+        BodyError::NoRoom => node.services.meters.reached(Limit::NetworkMemory),
+        _ => {}
     }
+    error.into()
 }
 
 fn too_large(message: &'static str) -> Error {

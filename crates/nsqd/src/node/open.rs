@@ -24,6 +24,7 @@ use super::{
     import::import_queues,
     metadata::{Catalog, CatalogTopic, Metadata, MetadataError},
     names::Names,
+    network::NetworkMemory,
     news::News,
 };
 use crate::{
@@ -111,6 +112,7 @@ impl Node {
         Arc::new_cyclic(|node: &Weak<Self>| Self {
             catalog_errand: Errand::of(node, Self::write_metadata),
             clock_errand: Errand::of(node, Self::watch_clock),
+            network: NetworkMemory::new(&services.options.shares),
             services,
             clients: Clients::default(),
             metadata,

@@ -12,7 +12,8 @@ pub struct ShareOptions {
     /// `--descriptor-reserve`: descriptors that clients leave to files and to connections of nsqd itself; 0 for three
     /// eighths of all, or some thousands where there are many.
     pub descriptor_reserve: u64,
-    /// `--max-network-memory`: bytes of unfinished input and unsent output of all connections together.
+    /// `--max-network-memory`: bytes of unfinished input and unsent output of all connections together; an eighth is for the
+    /// bodies of HTTP requests.
     pub network_bytes_max: usize,
     /// `--stall-timeout`: the longest that a client may leave a command unfinished or output unread; zero for no limit.
     pub stall_timeout: Duration,

@@ -28,6 +28,13 @@ impl Gathered {
         Self { publishes: Publishes::new(batch), finishes: Finishes::default(), requeued: false }
     }
 
+    /// Gives back the memory of a burst that is over.
+    pub(super) fn shrink(&mut self) {
+        if self.finishes.is_empty() {
+            self.finishes = Finishes::default();
+        }
+    }
+
     /// Returns whether `command` may be handled before what is gathered has been carried out.
     pub(super) fn admits(&self, command: &Command<'_>) -> bool {
         match *command {

@@ -13,6 +13,8 @@ use super::transport::Transport;
 /// The most a connection reads at once: at first, and after reads that filled their room.
 const READ_BYTES_MIN: usize = 2 << 10;
 const READ_BYTES_MAX: usize = 256 << 10;
+/// A buffer larger than this was needed for one large command.
+const USUAL_BYTES_MAX: usize = 2 * READ_BYTES_MAX;
 
 /// The bytes that were read and not yet handled.
 pub(super) struct Input {
@@ -22,6 +24,8 @@ pub(super) struct Input {
     /// Bytes have come since commands were handled last.
     pub(super) has_grown: bool,
     read_bytes: usize,
+    /// The memory behind `buffer`, which does not show how much of it lies before its bytes.
+    held_bytes: usize,
 }
 
 impl Input {
@@ -31,6 +35,7 @@ impl Input {
             progress: Progress::default(),
             has_grown: false,
             read_bytes: READ_BYTES_MIN,
+            held_bytes: 0,
         }
     }
 
@@ -65,12 +70,23 @@ impl Input {
 
     fn make_room(&mut self) -> usize {
         self.buffer.reserve(self.read_bytes);
+        self.held_bytes = self.held_bytes.max(self.buffer.capacity());
         self.buffer.capacity() - self.buffer.len()
+    }
+
+    /// The memory that the connection takes for its input.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// Returns whether the memory of a large command is still there and not needed.
+    pub(super) fn is_oversized(&self) -> bool {
+        self.held_bytes > USUAL_BYTES_MAX && self.buffer.is_empty()
     }
 
     /// Gives back the memory of a burst that is over.
     pub(super) fn shrink(&mut self) {
-        if self.buffer.is_empty() && self.buffer.capacity() > READ_BYTES_MIN {
+        if self.buffer.is_empty() && self.held_bytes > READ_BYTES_MIN {
             *self = Self::new();
         }
     }

@@ -13,6 +13,9 @@ use crate::session::identify::Setting;
 /// The interval of heartbeats unless the client asks for another one.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(30);
 
+/// The time in which the memory of a burst may prove to be needed again.
+const SETTLE_TIME: Duration = Duration::from_secs(1);
+
 /// The last signs of life of a client, and when they are checked next.
 #[derive(Debug)]
 pub(super) struct Liveness {
@@ -103,8 +106,12 @@ impl Liveness {
 
     /// Notes that the client took some output (`sent`), and if it left some (`is_behind`).
     pub(super) fn written(&mut self, sent: bool, is_behind: bool, now: impl FnOnce() -> Instant) {
-        if sent || is_behind && !self.is_behind {
+        let falls_behind = is_behind && !self.is_behind;
+        if sent || falls_behind {
             self.last_written = now();
+        }
+        if falls_behind {
+            self.check_soon(self.last_written);
         }
         self.is_behind = is_behind;
     }
@@ -122,9 +129,9 @@ impl Liveness {
         self.next_check
     }
 
-    /// Brings the next check forward.
-    pub(super) fn check_by(&mut self, latest: Instant) {
-        self.next_check = self.next_check.min(latest);
+    /// Has the next check come soon, because a burst has left memory behind.
+    pub(super) fn check_soon(&mut self, now: Instant) {
+        self.next_check = self.next_check.min(now + SETTLE_TIME);
     }
 
     /// Returns whether a check is due, by the last write: for a session that writes all the time.
@@ -145,7 +152,7 @@ impl Liveness {
             self.plan_check(now);
         }
         if let Some((at, _)) = stalled_at {
-            self.check_by(at);
+            self.next_check = self.next_check.min(at);
         }
         match self.interval.filter(|_| is_beat) {
             None => Check::Pass,

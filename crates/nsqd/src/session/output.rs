@@ -31,6 +31,8 @@ pub(crate) struct Output {
     /// Short frames that follow all `pieces`.
     tail: BytesMut,
     bytes: usize,
+    /// Some of `pieces` lie in buffers of the log.
+    is_shared: bool,
 }
 
 impl Output {
@@ -64,7 +66,7 @@ impl Output {
         } else if slice.bytes.len() < COPY_BYTES_MAX {
             self.copy(&slice.bytes);
         } else {
-            self.piece(slice.bytes);
+            self.shared_piece(slice.bytes);
         }
     }
 
@@ -80,7 +82,7 @@ impl Output {
             self.tail[at + ATTEMPTS_AT..at + ATTEMPTS_AT + 2]
                 .copy_from_slice(&attempts.to_be_bytes());
             if copied < frame.len() {
-                self.piece(frame.slice(copied..));
+                self.shared_piece(frame.slice(copied..));
             }
         }
     }
@@ -90,10 +92,11 @@ impl Output {
         self.bytes += bytes.len();
     }
 
-    fn piece(&mut self, bytes: Bytes) {
+    fn shared_piece(&mut self, bytes: Bytes) {
         self.bytes += bytes.len();
         self.seal_tail();
         self.pieces.push_back(bytes);
+        self.is_shared = true;
     }
 
     fn seal_tail(&mut self) {
@@ -176,6 +179,17 @@ impl Output {
         self.tail.advance(written);
     }
 
+    /// Copies what lies in buffers of the log. A client that does not read would keep all of them in memory, of which it
+    /// may need little.
+    pub(crate) fn detach(&mut self) {
+        if std::mem::take(&mut self.is_shared) {
+            self.seal_tail();
+            let mut copy = Vec::with_capacity(self.bytes);
+            self.pieces.drain(..).for_each(|piece| copy.extend_from_slice(&piece));
+            self.pieces.push_back(copy.into());
+        }
+    }
+
     /// Gives back the memory of a burst that is over.
     pub(crate) fn shrink(&mut self) {
         if self.is_empty() {
@@ -225,6 +239,30 @@ mod tests {
         let expected =
             [(3, small.clone()), (3, big.clone()), (3, small.clone()), (1, small), (1, big)];
         assert_eq!(frames(&mut output), expected);
+    }
+
+    #[test]
+    fn detached_output_is_the_same_and_keeps_no_buffer_of_the_log() {
+        let bodies = [&b"a"[..], &[b'b'; 5000], b"c"];
+        let log = slice(&bodies);
+        let mut output = Output::default();
+        output.messages(Slice { bytes: log.bytes.clone(), ..log }, 1);
+        output.messages(slice(&[b"d"]), 2);
+        output.advance(20);
+        let before = output.bytes();
+        assert!(!log.bytes.is_unique());
+        output.detach();
+        assert!(log.bytes.is_unique());
+        assert_eq!((output.bytes(), output.pieces.len()), (before, 1));
+        let copied = [&log.bytes[20..], &slice(&[b"d"]).bytes].concat();
+        let differs = |(at, _): &(usize, u8)| *at != log.bytes.len() - 20 + ATTEMPTS_AT + 1;
+        let same = |bytes: &[u8]| -> Vec<_> {
+            bytes.iter().copied().enumerate().filter(differs).collect()
+        };
+        assert_eq!(same(&output.pieces[0]), same(&copied));
+        output.messages(slice(&[b"e"]), 1);
+        output.advance(output.bytes());
+        assert!(output.is_empty());
     }
 
     #[test]

@@ -27,6 +27,9 @@ use tokio_rustls::server::TlsStream;
 pub(super) use self::wire::Wire;
 use super::output::Output;
 
+/// The most output that layers hold back.
+const LAYERS_BYTES_MAX: usize = 128 << 10;
+
 /// A connection's way to its client.
 pub(super) enum Transport {
     Plain(Socket),
@@ -179,6 +182,11 @@ impl Transport {
         let Self::Layered(layered) = self else { return Ok(()) };
         let shut_down = |cx: &mut Context<'_>| outermost!(&mut layered.layers, stream => Pin::new(stream).poll_shutdown(cx));
         poll_fn(shut_down).await
+    }
+
+    /// The most that the layers hold, as long as the client does not take it.
+    pub(super) fn held_bytes(&self) -> usize {
+        if self.has_unsent() { LAYERS_BYTES_MAX } else { 0 }
     }
 
     /// Gives back the memory of a burst that is over.

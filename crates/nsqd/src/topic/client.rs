@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
     },
 };
 
@@ -35,6 +35,10 @@ pub(crate) struct Client {
     pub(crate) connected_at_s: u64,
     wake: Notify,
     closing: AtomicBool,
+    /// It is closed for the memory that it holds.
+    evicted: AtomicBool,
+    /// The bytes of input and output that it holds.
+    held_bytes: AtomicUsize,
     state: AtomicU8,
     about: Mutex<About>,
 }
@@ -99,6 +103,8 @@ impl Client {
             connected_at_s,
             wake: Notify::new(),
             closing: AtomicBool::new(false),
+            evicted: AtomicBool::new(false),
+            held_bytes: AtomicUsize::new(0),
             state: AtomicU8::new(ClientState::Init as u8),
             about: Mutex::new(about),
         }
@@ -118,6 +124,26 @@ impl Client {
     pub(crate) fn close(&self) {
         self.closing.store(true, Ordering::Release);
         self.wake.notify_one();
+    }
+
+    /// Asks the session to end at once, without last words, because of the memory that it holds.
+    pub(crate) fn evict(&self) {
+        self.evicted.store(true, Ordering::Relaxed);
+        self.close();
+    }
+
+    pub(crate) fn is_evicted(&self) -> bool {
+        self.evicted.load(Ordering::Relaxed)
+    }
+
+    /// The bytes of input and output that the connection holds, by its last count.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Notes how many bytes the connection holds; returns how many it held before.
+    pub(crate) fn hold(&self, bytes: usize) -> usize {
+        self.held_bytes.swap(bytes, Ordering::Relaxed)
     }
 
     /// Resolves once [`Client::close`] is called.
@@ -168,6 +194,21 @@ impl Client {
     }
 }
 
+/// The connections by the memory that they hold.
+#[derive(Debug, Default)]
+pub(crate) struct Holders {
+    /// The one that holds most, of those that stay.
+    pub(crate) largest: Option<Arc<Client>>,
+    /// The bytes of those that are closed for what they hold.
+    pub(crate) leaving_bytes: usize,
+}
+
+impl Holders {
+    fn largest_bytes(&self) -> usize {
+        self.largest.as_ref().map_or(0, |client| client.held_bytes())
+    }
+}
+
 /// Every connection of the node.
 #[derive(Debug, Default)]
 pub(crate) struct Clients {
@@ -185,6 +226,19 @@ impl Clients {
 
     pub(crate) fn count(&self) -> usize {
         lock(&self.by_id).len()
+    }
+
+    /// Looks for the connection that holds most memory.
+    pub(crate) fn holders(&self) -> Holders {
+        let mut holders = Holders::default();
+        for client in lock(&self.by_id).values() {
+            if client.is_evicted() {
+                holders.leaving_bytes += client.held_bytes();
+            } else if client.held_bytes() > holders.largest_bytes() {
+                holders.largest = Some(client.clone());
+            }
+        }
+        holders
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Client>> {

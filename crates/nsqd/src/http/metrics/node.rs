@@ -48,6 +48,10 @@ const ACCEPTED: Family =
     Family::counter("nsqd_connections_accepted_total", "Connections of clients accepted.");
 const CONSUMERS: Family =
     Family::gauge("nsqd_consumers", "Connections that are subscribed to a channel.");
+const NETWORK: Family = Family::gauge(
+    "nsqd_network_memory_bytes",
+    "Unfinished input and unsent output of all connections of clients in memory.",
+);
 const REFUSALS: Family =
     Family::counter("nsqd_client_errors_total", "Errors answered to clients, by code.");
 const LIMITS: Family = Family::counter(
@@ -154,6 +158,7 @@ fn write_clients(page: &mut Page, node: &Node, survey: &Survey) {
     page.single(&CONNECTIONS, node.clients.count());
     page.single(&ACCEPTED, node.accepted_connections());
     page.single(&CONSUMERS, survey.totals.consumers);
+    page.single(&NETWORK, node.network.bytes());
     let mut refusals = page.family(&REFUSALS);
     for (code, count) in node.services.meters.refusals() {
         refusals.add(&Labels::new("code", code.as_str()), count);
