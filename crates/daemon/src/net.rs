@@ -9,6 +9,7 @@ mod remote;
 mod socket;
 mod unix;
 
+pub(crate) use self::socket::is_gone;
 pub use self::{
     accept::{Gate, Listener, accept},
     address::{Address, InvalidPort},

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     admission::{Admission, Permit},
-    socket::{prepare, refuse},
+    socket::{is_gone, prepare, refuse},
 };
 use crate::log::{Limited, Logger};
 
@@ -40,6 +40,9 @@ pub trait Listener: Send + 'static {
     /// Sends an answer to a client that is not served, if that takes no waiting, and closes the connection.
     fn refuse(accepted: Self::Accepted, answer: &[u8]);
 
+    /// Returns whether the client is gone already, with nothing said.
+    fn is_gone(accepted: &Self::Accepted) -> bool;
+
     /// The address that clients connect to, for the log.
     fn local(&self) -> String;
 }
@@ -56,6 +59,10 @@ impl Listener for TcpListener {
     async fn establish(stream: TcpStream) -> io::Result<TcpStream> {
         prepare(&stream)?;
         Ok(stream)
+    }
+
+    fn is_gone(stream: &TcpStream) -> bool {
+        is_gone(stream)
     }
 
     fn refuse(stream: TcpStream, answer: &[u8]) {
@@ -105,6 +112,10 @@ pub async fn accept<L: Listener>(
         match accepted {
             Ok((connection, remote)) => {
                 pause = PAUSE_MIN;
+                if L::is_gone(&connection) {
+                    // To serve it would hold up those behind it in the queue, for nothing.
+                    continue;
+                }
                 match gate.admission.admit() {
                     Ok(permit) => handle(connection, remote, permit),
                     Err(full) => {

@@ -205,6 +205,10 @@ impl Listener for AnyListener {
         Ok(socket)
     }
 
+    fn is_gone(socket: &Socket) -> bool {
+        socket.is_gone()
+    }
+
     fn refuse(socket: Socket, answer: &[u8]) {
         socket.refuse(answer);
     }

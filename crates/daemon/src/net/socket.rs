@@ -10,7 +10,10 @@ use std::{
 };
 
 use bytes::BufMut;
-use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt};
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
@@ -95,6 +98,11 @@ impl Socket {
             Self::Tcp(stream) => prepare(stream),
             Self::Unix(_) => Ok(()),
         }
+    }
+
+    /// Returns whether the client is gone already, with nothing said.
+    pub(super) fn is_gone(&self) -> bool {
+        either!(self, stream => is_gone(stream))
     }
 
     /// Sends an answer to a client that is not served, if that takes no waiting, and closes the connection.
@@ -185,6 +193,14 @@ pub fn prepare(stream: &TcpStream) -> io::Result<()> {
     sockopt::set_tcp_keepidle(stream, KEEPALIVE)?;
     sockopt::set_tcp_keepintvl(stream, KEEPALIVE)?;
     Ok(())
+}
+
+/// Returns whether the peer of a new connection is gone already, with nothing said.
+pub(crate) fn is_gone(socket: impl AsFd) -> bool {
+    match recv(&socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        Ok((_, received)) => received == 0,
+        Err(error) => !matches!(error, Errno::AGAIN | Errno::INTR),
+    }
 }
 
 /// Sends a last answer without waiting. The caller drops the socket then.

@@ -9,7 +9,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig, server::TlsStream};
 
 use super::ServerTls;
-use crate::net::{Listener, Remote, prepare};
+use crate::net::{Listener, Remote, is_gone, prepare};
 
 /// The longest that a client may take for the TLS handshake.
 pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
@@ -46,6 +46,10 @@ impl Listener for HttpsListener {
         prepare(&stream)?;
         let handshake = tokio::time::timeout(HANDSHAKE_TIME_MAX, handshake(stream, config));
         handshake.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map(Box::new)
+    }
+
+    fn is_gone((stream, _): &Self::Accepted) -> bool {
+        is_gone(stream)
     }
 
     /// Closes the connection: an answer would need a handshake first.

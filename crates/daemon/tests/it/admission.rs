@@ -93,6 +93,23 @@ async fn a_client_that_has_sent_something_gets_the_answer_too() {
     assert_eq!(all_that_comes(stream).await, REFUSAL);
 }
 
+#[tokio::test]
+async fn a_client_that_has_hung_up_before_its_turn_is_dropped_and_takes_no_slot() {
+    let mut listener = Accepting::start(Slots::new(1).admission(1, 0)).await;
+    // All of this is in the queue before anything is accepted: the test has the only thread.
+    for _ in 0..10 {
+        drop(std::net::TcpStream::connect(listener.address).unwrap());
+    }
+    let mut brief = std::net::TcpStream::connect(listener.address).unwrap();
+    io::Write::write_all(&mut brief, b"said something").unwrap();
+    let address = brief.local_addr().unwrap();
+    drop(brief);
+    let (stream, _permit) = listener.accepted.recv().await.unwrap();
+    assert_eq!(stream.peer_addr().unwrap(), address);
+    assert_eq!(all_that_comes(stream).await, b"said something");
+    assert_eq!(listener.stop().await, [] as [&str; 0]);
+}
+
 /// Serves `/ping` to as many clients as `admission` takes.
 async fn serve_ping(admission: Admission) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

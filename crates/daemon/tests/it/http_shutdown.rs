@@ -113,6 +113,10 @@ impl Listener for Scripted {
         Ok(stream)
     }
 
+    fn is_gone(_: &Self::Accepted) -> bool {
+        false
+    }
+
     fn refuse(_: Self::Accepted, _: &[u8]) {}
 
     fn local(&self) -> String {
