@@ -13,28 +13,69 @@ use serde::{
     de::{IgnoredAny, MapAccess, Visitor},
 };
 
-use crate::{VERSION, directory::Directory};
+use crate::{VERSION, directory::Directory, limit::FIELD_BYTES_MAX};
+
+/// Why an IDENTIFY is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unusable {
+    /// It is not JSON of the right types.
+    #[error("IDENTIFY failed to decode JSON body")]
+    NotJson,
+    /// It lacks what consumers need to connect.
+    #[error("IDENTIFY missing fields")]
+    MissingFields,
+    /// It names a port that does not exist.
+    #[error("IDENTIFY {0} is not a port: {1}")]
+    BadPort(&'static str, i64),
+    /// A text in it is too long.
+    #[error("IDENTIFY {0} is longer than {FIELD_BYTES_MAX} bytes")]
+    FieldTooLong(&'static str),
+}
+
+impl From<Unusable> for ClientError {
+    fn from(error: Unusable) -> Self {
+        Self::new(Code::BadBody, error.to_string())
+    }
+}
 
 /// Parses the body of an IDENTIFY sent by `remote`.
 ///
 /// # Errors
-/// When it is not JSON of the right types, or lacks what consumers need to connect.
-pub(crate) fn read(body: &[u8], remote: Remote) -> Result<Peer, ClientError> {
-    let bad = |text: &str| ClientError::new(Code::BadBody, text);
+/// When consumers could not connect by it, or it takes more memory than it may.
+pub(crate) fn read(body: &[u8], remote: Remote) -> Result<Peer, Unusable> {
     // Invalid UTF-8 is replaced rather than refused: a host name may hold any bytes.
     let text = String::from_utf8_lossy(body);
-    let fields: Option<Fields> =
-        serde_json::from_str(&text).map_err(|_| bad("IDENTIFY failed to decode JSON body"))?;
-    let Some(Fields(mut peer)) = fields else { return Err(bad("IDENTIFY missing fields")) };
-    let missing = peer.broadcast_address.is_empty()
-        || peer.tcp_port == 0
-        || peer.http_port == 0
-        || peer.version.is_empty();
+    let fields: Option<Fields> = serde_json::from_str(&text).map_err(|_| Unusable::NotJson)?;
+    let fields = fields.ok_or(Unusable::MissingFields)?;
+    let missing = fields.broadcast_address.is_empty()
+        || fields.tcp_port == 0
+        || fields.http_port == 0
+        || fields.version.is_empty();
     if missing {
-        return Err(bad("IDENTIFY missing fields"));
+        return Err(Unusable::MissingFields);
     }
-    peer.remote_address = remote.to_string();
-    Ok(peer)
+    Ok(Peer {
+        remote_address: remote.to_string(),
+        hostname: bounded("hostname", fields.hostname)?,
+        broadcast_address: bounded("broadcast_address", fields.broadcast_address)?,
+        tcp_port: port("tcp_port", fields.tcp_port)?,
+        http_port: port("http_port", fields.http_port)?,
+        version: bounded("version", fields.version)?,
+        topology_zone: bounded("topology_zone", fields.topology_zone)?,
+        topology_region: bounded("topology_region", fields.topology_region)?,
+    })
+}
+
+fn bounded(name: &'static str, mut text: String) -> Result<String, Unusable> {
+    if text.len() > FIELD_BYTES_MAX {
+        return Err(Unusable::FieldTooLong(name));
+    }
+    text.shrink_to_fit();
+    Ok(text)
+}
+
+fn port(name: &'static str, port: i64) -> Result<u16, Unusable> {
+    u16::try_from(port).map_err(|_| Unusable::BadPort(name, port))
 }
 
 /// The response: the addresses of this nsqlookupd. nsqd queries its HTTP API when it creates a topic.
@@ -48,7 +89,7 @@ pub(crate) fn answer(directory: &Directory) -> Vec<u8> {
         version: &'a str,
     }
     let answer = Answer {
-        broadcast_address: &directory.broadcast_address,
+        broadcast_address: &directory.options.broadcast_address,
         hostname: &host_name(),
         http_port: directory.http_port,
         tcp_port: directory.tcp_port,
@@ -58,7 +99,16 @@ pub(crate) fn answer(directory: &Directory) -> Vec<u8> {
 }
 
 /// The fields of IDENTIFY. Names match in any case, the last duplicate wins, and `null` sets nothing.
-struct Fields(Peer);
+#[derive(Default)]
+struct Fields {
+    hostname: String,
+    broadcast_address: String,
+    tcp_port: i64,
+    http_port: i64,
+    version: String,
+    topology_zone: String,
+    topology_region: String,
+}
 
 impl<'de> Deserialize<'de> for Fields {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -76,23 +126,23 @@ impl<'de> Visitor<'de> for FieldsVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
-        let mut peer = Peer::default();
+        let mut fields = Fields::default();
         while let Some(key) = map.next_key::<String>()? {
             match key.to_ascii_lowercase().as_str() {
-                "remote_address" => take(&mut map, &mut peer.remote_address)?,
-                "hostname" => take(&mut map, &mut peer.hostname)?,
-                "broadcast_address" => take(&mut map, &mut peer.broadcast_address)?,
-                "tcp_port" => take(&mut map, &mut peer.tcp_port)?,
-                "http_port" => take(&mut map, &mut peer.http_port)?,
-                "version" => take(&mut map, &mut peer.version)?,
-                "topology_zone" => take(&mut map, &mut peer.topology_zone)?,
-                "topology_region" => take(&mut map, &mut peer.topology_region)?,
+                "remote_address" => take(&mut map, &mut String::new())?,
+                "hostname" => take(&mut map, &mut fields.hostname)?,
+                "broadcast_address" => take(&mut map, &mut fields.broadcast_address)?,
+                "tcp_port" => take(&mut map, &mut fields.tcp_port)?,
+                "http_port" => take(&mut map, &mut fields.http_port)?,
+                "version" => take(&mut map, &mut fields.version)?,
+                "topology_zone" => take(&mut map, &mut fields.topology_zone)?,
+                "topology_region" => take(&mut map, &mut fields.topology_region)?,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
         }
-        Ok(Fields(peer))
+        Ok(fields)
     }
 }
 
@@ -112,7 +162,7 @@ mod tests {
 
     fn read_text(body: &str) -> Result<Peer, String> {
         let remote = std::net::SocketAddr::from(([127, 0, 0, 1], 5));
-        read(body.as_bytes(), remote.into()).map_err(|error| error.to_string())
+        read(body.as_bytes(), remote.into()).map_err(|error| ClientError::from(error).to_string())
     }
 
     #[test]
@@ -166,6 +216,35 @@ mod tests {
         }
         assert_eq!(read_text("null"), missing);
         assert_eq!(read_text("{}"), missing);
+    }
+
+    #[test]
+    fn a_text_over_256_bytes_is_refused_by_the_name_of_its_field() {
+        let names =
+            ["broadcast_address", "hostname", "version", "topology_zone", "topology_region"];
+        for name in names {
+            let read_long = |bytes: usize| {
+                let text = "x".repeat(bytes);
+                let body = r#"{"broadcast_address":"b","http_port":1,"tcp_port":1,"version":"v","#;
+                read_text(&format!("{body}\"{name}\":\"{text}\"}}"))
+            };
+            assert!(read_long(256).is_ok());
+            let text = format!("E_BAD_BODY IDENTIFY {name} is longer than 256 bytes");
+            assert_eq!(read_long(257), Err(text));
+        }
+    }
+
+    #[test]
+    fn a_port_is_between_1_and_65535() {
+        for (port, is_port) in [(-1, false), (1, true), (65535, true), (65536, false)] {
+            for name in ["tcp_port", "http_port"] {
+                let body = format!(
+                    r#"{{"broadcast_address":"b","version":"v","tcp_port":1,"http_port":1,"{name}":{port}}}"#
+                );
+                let error = format!("E_BAD_BODY IDENTIFY {name} is not a port: {port}");
+                assert_eq!(read_text(&body).err(), (!is_port).then_some(error));
+            }
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@
 //! ```
 
 mod cli;
+mod client;
 mod clock;
 mod daemon;
 mod directory;

@@ -2,16 +2,49 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+/// The longest text in a field of IDENTIFY, in bytes.
+pub(crate) const FIELD_BYTES_MAX: usize = 256;
+
+/// Long answers over HTTP that are made at a time.
+pub(crate) const LONG_ANSWERS_MAX: usize = 2;
+
+/// Answers of the longest kind that may wait for clients to read them.
+pub(crate) const ANSWERS_UNREAD_MAX: usize = 4;
+
 /// A limit that a peer can reach. `docs/limits.md` has all of them.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Limit {
     Connections,
     HttpConnections,
     OpenFiles,
+    Registrations,
+    RegistrationsPerProducer,
+    Orphans,
+    Tombstones,
+    CommandSize,
+    FieldSize,
+    CommandTimeout,
+    IdentifyTimeout,
+    AnswerSize,
+    Answers,
 }
 
 impl Limit {
-    pub(crate) const ALL: [Self; 3] = [Self::Connections, Self::HttpConnections, Self::OpenFiles];
+    pub(crate) const ALL: [Self; 13] = [
+        Self::Connections,
+        Self::HttpConnections,
+        Self::OpenFiles,
+        Self::Registrations,
+        Self::RegistrationsPerProducer,
+        Self::Orphans,
+        Self::Tombstones,
+        Self::CommandSize,
+        Self::FieldSize,
+        Self::CommandTimeout,
+        Self::IdentifyTimeout,
+        Self::AnswerSize,
+        Self::Answers,
+    ];
 
     /// The name of the limit in metrics: that of its flag, if it has one.
     pub(crate) fn as_str(self) -> &'static str {
@@ -19,6 +52,16 @@ impl Limit {
             Self::Connections => "max-connections",
             Self::HttpConnections => "max-http-connections",
             Self::OpenFiles => "open-files",
+            Self::Registrations => "max-registrations",
+            Self::RegistrationsPerProducer => "max-registrations-per-producer",
+            Self::Orphans => "max-orphans",
+            Self::Tombstones => "tombstones",
+            Self::CommandSize => "command-size",
+            Self::FieldSize => "field-size",
+            Self::CommandTimeout => "command-timeout",
+            Self::IdentifyTimeout => "identify-timeout",
+            Self::AnswerSize => "max-answer-size",
+            Self::Answers => "answers",
         }
     }
 }

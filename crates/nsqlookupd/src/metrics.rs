@@ -22,6 +22,10 @@ const CHANNELS: Family = Family::gauge(
     "nsqlookupd_channels",
     "Channels that are registered, with or without producers.",
 );
+const ORPHANS: Family =
+    Family::gauge("nsqlookupd_orphans", "Topics and channels that have no producers.");
+const REGISTRATIONS: Family =
+    Family::gauge("nsqlookupd_registrations", "Topics and channels of all producers together.");
 const TOMBSTONES: Family = Family::gauge("nsqlookupd_tombstones", "Tombstones in force.");
 const PRODUCERS: Family =
     Family::gauge("nsqlookupd_producers", "Identified connections of nsqd, by sign of life.");
@@ -125,6 +129,8 @@ impl Metrics {
 fn write_registrations(page: &mut Page, counts: &Counts) {
     page.single(&TOPICS, counts.topics);
     page.single(&CHANNELS, counts.channels);
+    page.single(&ORPHANS, counts.orphans);
+    page.single(&REGISTRATIONS, counts.registrations);
     page.single(&TOMBSTONES, counts.tombstones);
     page.family(&PRODUCERS)
         .add(&Labels::new("state", "active"), counts.producers_active)

@@ -1,28 +1,27 @@
-//! The session of one nsqd: commands in, registrations changed, one response each.
+//! The session of one nsqd: commands in, responses out, and the time that a client may take.
 
 use std::{io, sync::atomic::Ordering::Relaxed, time::Duration};
 
-use nsq_broker::registry::{ProducerId, Registration};
 use nsq_daemon::net::{Remote, Socket};
 use nsq_options::duration;
 use nsq_protocol::{
-    ClientError, Code, MAGIC_V1, Missing, OK,
-    v1::{self, Command, Decoded, Phase},
+    ClientError, Code, MAGIC_V1, Missing,
+    v1::{self, Decoded, Phase},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{directory::Directory, identify};
+use crate::{client::Client, directory::Directory, limit::Limit};
 
 /// Buffer space reserved for a read. A larger buffer is kept only while the body of an IDENTIFY arrives.
 const READ_BYTES: usize = 4 << 10;
-/// How long a client may take to send its magic, and to continue a command it has begun. Between commands it may be
-/// silent for any time.
-const READ_PATIENCE: Duration = Duration::from_secs(30);
-/// How long a client may take to accept a response.
+/// The longest that a client may take to send its magic, and to complete a command it has begun. Between commands an
+/// nsqd may be silent for any time.
+const COMMAND_TIME_MAX: Duration = Duration::from_secs(30);
+/// The longest that a client may take to accept a response.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 /// How long input is drained after a refusal. Closing a socket with unread input resets the connection, and the
 /// client could lose the response.
@@ -37,7 +36,7 @@ pub(crate) async fn serve(
     shutdown: &CancellationToken,
 ) {
     let _open = directory.metrics.connection();
-    let mut client = Client { directory, remote, producer: None };
+    let mut client = Client::new(directory, remote);
     tokio::select! {
         () = converse(&mut stream, &mut client) => {}
         () = shutdown.cancelled() => {}
@@ -46,8 +45,9 @@ pub(crate) async fn serve(
 
 async fn converse(stream: &mut Socket, client: &mut Client<'_>) {
     let (log, remote) = (&client.directory.clients_log, client.remote);
+    let mut deadlines = Deadlines::start(client);
     let mut buf = Vec::new();
-    if let Err(error) = within(READ_PATIENCE, read_magic(stream, &mut buf)).await {
+    if let Err(error) = within(COMMAND_TIME_MAX, read_magic(stream, &mut buf)).await {
         let line = format_args!("failed to read protocol version - {error}");
         return log.error("failed connections", line);
     }
@@ -55,9 +55,9 @@ async fn converse(stream: &mut Socket, client: &mut Client<'_>) {
     let shown = magic.escape_ascii();
     log.info("magics", format_args!("CLIENT({remote}): desired protocol magic '{shown}'"));
     let end = if magic == MAGIC_V1 {
-        let end = serve_commands(stream, client, buf).await;
+        let end = serve_commands(stream, client, buf, &mut deadlines).await;
         log.info("closed connections", format_args!("PROTOCOL(V1): [{remote}] exiting ioloop"));
-        client.leave();
+        client.leave().await;
         end
     } else {
         let code = Code::BadProtocol.as_str();
@@ -66,6 +66,14 @@ async fn converse(stream: &mut Socket, client: &mut Client<'_>) {
     };
     match end {
         End::Eof => log.info("ends of stream", format_args!("client({remote}) - EOF")),
+        End::Overdue(Limit::IdentifyTimeout) => {
+            let time = duration::format(client.directory.options.identify_timeout);
+            let line = format_args!("client({remote}) - no IDENTIFY within {time}");
+            log.error("failed connections", line);
+        }
+        End::Overdue(_) => {
+            log.error("failed connections", format_args!("client({remote}) - timed out"));
+        }
         End::Failed(error) => {
             log.error("failed connections", format_args!("client({remote}) - {error}"));
         }
@@ -84,6 +92,49 @@ enum End {
     Failed(io::Error),
     /// The client was sent an error.
     Refused,
+    /// The client took longer than it may.
+    Overdue(Limit),
+}
+
+/// The times by which a client has to go on.
+struct Deadlines {
+    identify: Option<Instant>,
+    /// Set while there is a part of a command.
+    command: Option<Instant>,
+}
+
+impl Deadlines {
+    fn start(client: &Client<'_>) -> Self {
+        let time = client.directory.options.identify_timeout;
+        let identify = (!time.is_zero()).then(|| Instant::now().checked_add(time)).flatten();
+        Self { identify, command: None }
+    }
+
+    /// Takes note of a turn that has executed `executed_bytes` of commands and left `left_bytes`.
+    fn turn(&mut self, phase: Phase, executed_bytes: usize, left_bytes: usize) {
+        if phase == Phase::Identified {
+            self.identify = None;
+        }
+        if left_bytes == 0 {
+            self.command = None;
+        } else if executed_bytes > 0 || self.command.is_none() {
+            self.command = Some(Instant::now() + COMMAND_TIME_MAX);
+        }
+    }
+
+    /// Reads until the first of them.
+    async fn read(&self, stream: &mut Socket, buf: &mut Vec<u8>) -> Result<usize, End> {
+        let identify = self.identify.map(|at| (at, Limit::IdentifyTimeout));
+        let command = self.command.map(|at| (at, Limit::CommandTimeout));
+        let first = [identify, command].into_iter().flatten().min_by_key(|(at, _)| *at);
+        let outcome = match first {
+            None => read(stream, buf).await,
+            Some((at, limit)) => {
+                timeout_at(at, read(stream, buf)).await.map_err(|_| End::Overdue(limit))?
+            }
+        };
+        outcome.map_err(End::Failed)
+    }
 }
 
 /// Reads until `buf` holds at least the magic.
@@ -97,35 +148,73 @@ async fn read_magic(stream: &mut Socket, buf: &mut Vec<u8>) -> io::Result<()> {
 }
 
 /// Serves the commands in `buf` and all that follow.
-async fn serve_commands(stream: &mut Socket, client: &mut Client<'_>, mut buf: Vec<u8>) -> End {
+async fn serve_commands(
+    stream: &mut Socket,
+    client: &mut Client<'_>,
+    mut buf: Vec<u8>,
+    deadlines: &mut Deadlines,
+) -> End {
     let mut out = Vec::new();
     loop {
-        let missing = match client.serve(&mut buf, &mut out) {
+        let had_bytes = buf.len();
+        let missing = match execute_all(client, &mut buf, &mut out).await {
             Ok(missing) => missing,
             Err(error) => {
                 client.log_refusal(&error);
                 return refuse(stream, &error, out).await;
             }
         };
+        deadlines.turn(client.phase(), had_bytes - buf.len(), buf.len());
         if let Err(error) = respond(stream, &out).await {
             return End::Failed(error);
         }
         out.clear();
-        let more = if buf.is_empty() {
-            read(stream, &mut buf).await
-        } else {
-            within(READ_PATIENCE, read(stream, &mut buf)).await
-        };
-        match more {
+        match deadlines.read(stream, &mut buf).await {
             Ok(0) => {
                 let Some(error) = missing.error() else { return End::Eof };
                 client.log_refusal(&error);
                 return refuse(stream, &error, out).await;
             }
             Ok(_) => {}
-            Err(error) => return End::Failed(error),
+            Err(end) => {
+                if let End::Overdue(limit) = end {
+                    client.directory.metrics.reached.count(limit, 1);
+                }
+                return end;
+            }
         }
     }
+}
+
+/// Executes the complete commands at the front of `buf`, removes them and appends the responses to `out`. Returns the
+/// missing part of the command that follows.
+async fn execute_all(
+    client: &mut Client<'_>,
+    buf: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+) -> Result<Missing, ClientError> {
+    let mut at = 0;
+    let outcome = loop {
+        match v1::decode_command(&buf[at..], client.phase()) {
+            Decoded::Command(command, used) => {
+                if let Err(error) = client.execute(command, out).await {
+                    break Err(error);
+                }
+                at += used;
+            }
+            Decoded::Incomplete { missing, .. } => break Ok(missing),
+            Decoded::Rejected(error) => break Err(error),
+            Decoded::TooLong(error) => {
+                client.directory.metrics.reached.count(Limit::CommandSize, 1);
+                break Err(error);
+            }
+        }
+    };
+    buf.drain(..at);
+    if buf.len() < READ_BYTES {
+        buf.shrink_to(2 * READ_BYTES);
+    }
+    outcome
 }
 
 /// Sends the pending responses, then `error`.
@@ -160,125 +249,4 @@ async fn linger(stream: &mut Socket) {
     };
     // Input that still arrives after that time may cost the client the response.
     let _ = timeout(LINGER, drained).await;
-}
-
-/// A connected client and its registration as a producer, which is removed on drop.
-struct Client<'a> {
-    directory: &'a Directory,
-    remote: Remote,
-    producer: Option<ProducerId>,
-}
-
-impl Client<'_> {
-    /// Executes the complete commands at the front of `buf`, removes them and appends the responses to `out`. Returns
-    /// the missing part of the command that follows.
-    fn serve(&mut self, buf: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<Missing, ClientError> {
-        let mut at = 0;
-        let outcome = loop {
-            let phase = if self.producer.is_some() { Phase::Identified } else { Phase::Connected };
-            match v1::decode_command(&buf[at..], phase) {
-                Decoded::Command(command, used) => {
-                    if let Err(error) = self.execute(command, out) {
-                        break Err(error);
-                    }
-                    at += used;
-                }
-                Decoded::Incomplete { missing, .. } => break Ok(missing),
-                Decoded::Rejected(error) => break Err(error),
-            }
-        };
-        buf.drain(..at);
-        if buf.len() < READ_BYTES {
-            buf.shrink_to(2 * READ_BYTES);
-        }
-        outcome
-    }
-
-    fn execute(&mut self, command: Command<'_>, out: &mut Vec<u8>) -> Result<(), ClientError> {
-        self.directory.metrics.command(command.name());
-        match command {
-            Command::Identify(body) => {
-                self.identify(body)?;
-                v1::encode_response(&identify::answer(self.directory), out);
-                return Ok(());
-            }
-            Command::Register { topic, channel } => self.register(topic, channel),
-            Command::Unregister { topic, channel } => self.unregister(topic, channel),
-            Command::Ping => self.ping(),
-        }
-        v1::encode_response(OK, out);
-        Ok(())
-    }
-
-    fn identify(&mut self, body: &[u8]) -> Result<(), ClientError> {
-        let Self { directory, remote, .. } = *self;
-        let peer = identify::read(body, remote)?;
-        let line = format_args!(
-            "CLIENT({remote}): IDENTIFY Address:{} TCP:{} HTTP:{} Version:{}",
-            peer.broadcast_address, peer.tcp_port, peer.http_port, peer.version
-        );
-        directory.clients_log.info("IDENTIFY", line);
-        let id = directory.next_producer_id();
-        self.producer = Some(id);
-        directory.with(|registry, now| registry.identify(id, peer, now));
-        self.log_change("REGISTER", &Registration::Client);
-        Ok(())
-    }
-
-    fn register(&self, topic: &str, channel: Option<&str>) {
-        let Some(id) = self.producer else { return };
-        let added = self.directory.with(|registry, _| registry.register(id, topic, channel));
-        for registration in added {
-            self.log_change("REGISTER", &registration);
-        }
-    }
-
-    fn unregister(&self, topic: &str, channel: Option<&str>) {
-        let Some(id) = self.producer else { return };
-        let removed = self.directory.with(|registry, _| registry.unregister(id, topic, channel));
-        for registration in removed {
-            if channel.is_none() && matches!(registration, Registration::Channel(..)) {
-                // nsqd unregisters the channels of a topic before the topic.
-                let remote = self.remote;
-                let line = format_args!("client({remote}) unexpected UNREGISTER {registration}");
-                self.directory.clients_log.warn("UNREGISTER", line);
-            } else {
-                self.log_change("UNREGISTER", &registration);
-            }
-        }
-    }
-
-    fn ping(&self) {
-        let Some(id) = self.producer else { return };
-        if let Some(since) = self.directory.with(|registry, now| registry.ping(id, now)) {
-            let since = duration::format(since);
-            let remote = self.remote;
-            let line = format_args!("CLIENT({remote}): pinged (last ping {since})");
-            self.directory.clients_log.info("PING", line);
-        }
-    }
-
-    fn leave(&mut self) {
-        let Some(id) = self.producer.take() else { return };
-        for registration in self.directory.with(|registry, _| registry.disconnect(id)) {
-            self.log_change("UNREGISTER", &registration);
-        }
-    }
-
-    fn log_change(&self, what: &'static str, registration: &Registration) {
-        let remote = self.remote;
-        let line = format_args!("DB: client({remote}) {what} {registration}");
-        self.directory.clients_log.info(what, line);
-    }
-
-    fn log_refusal(&self, error: &ClientError) {
-        let line = format_args!("[{}] - {error}", self.remote);
-        self.directory.clients_log.error(error.code.as_str(), line);
-    }
-}
-
-impl Drop for Client<'_> {
-    fn drop(&mut self) {
-        self.leave();
-    }
 }

@@ -24,8 +24,8 @@ use crate::{
     name::is_valid_name,
 };
 
-/// The longest body of IDENTIFY that is accepted, in bytes.
-pub const IDENTIFY_BYTES_MAX: usize = 1 << 20;
+/// The longest body of IDENTIFY that is accepted, in bytes. Those of nsqd have less than a kilobyte.
+pub const IDENTIFY_BYTES_MAX: usize = 64 << 10;
 
 /// A command of nsqd.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -107,6 +107,8 @@ pub enum Decoded<'a> {
     },
     /// The command is refused, and the connection has to be closed after the client was told.
     Rejected(ClientError),
+    /// As `Rejected`, for a line or a body over its limit.
+    TooLong(ClientError),
 }
 
 /// Decodes the command at the front of `buf`.
@@ -117,7 +119,7 @@ pub fn decode_command(buf: &[u8], phase: Phase) -> Decoded<'_> {
     let Some(end) = buf.iter().take(LINE_BYTES_MAX).position(|byte| *byte == b'\n') else {
         if buf.len() >= LINE_BYTES_MAX {
             let text = format!("command line is longer than {LINE_BYTES_MAX} bytes");
-            return Decoded::Rejected(ClientError::new(Code::Invalid, text));
+            return Decoded::TooLong(ClientError::new(Code::Invalid, text));
         }
         return Decoded::Incomplete { needed: buf.len() + 1, missing: Missing::Line };
     };
@@ -158,7 +160,7 @@ fn decode_identify(buf: &[u8], line_bytes: usize, phase: Phase) -> Decoded<'_> {
     };
     if bytes > IDENTIFY_BYTES_MAX {
         let text = format!("IDENTIFY body too big {size} > {IDENTIFY_BYTES_MAX}");
-        return Decoded::Rejected(ClientError::new(Code::BadBody, text));
+        return Decoded::TooLong(ClientError::new(Code::BadBody, text));
     }
     match rest.get(..bytes) {
         Some(body) => Decoded::Command(Command::Identify(body), body_at + bytes),

@@ -13,10 +13,10 @@ pub struct Peer {
     pub hostname: String,
     /// The address that consumers connect to.
     pub broadcast_address: String,
-    /// The port that consumers connect to. Ports are kept as they were sent.
-    pub tcp_port: i64,
+    /// The port that consumers connect to.
+    pub tcp_port: u16,
     /// The port of its HTTP interface.
-    pub http_port: i64,
+    pub http_port: u16,
     /// Its version.
     pub version: String,
     /// The zone it is in.
@@ -34,8 +34,8 @@ impl Peer {
             let inner = str::strip_prefix(address, '[')?;
             inner.strip_suffix(']')
         };
-        port == self.http_port.to_string()
-            && (address == self.broadcast_address
-                || bare(address).is_some_and(|address| address == self.broadcast_address))
+        let is_address = address == self.broadcast_address
+            || bare(address).is_some_and(|address| address == self.broadcast_address);
+        is_address && port == self.http_port.to_string()
     }
 }

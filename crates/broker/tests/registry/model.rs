@@ -1,8 +1,7 @@
 //! Random operations against a naive model: one flat map from registrations to their producers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use nsq_broker::registry::Registration;
 use proptest::prelude::*;
 
 use super::*;
@@ -117,23 +116,23 @@ fn apply(operation: &Operation, registry: &mut Registry, model: &mut Model, now:
         }
         Operation::Register(id, topic, channel) => {
             let (topic, channel) = key(topic, channel);
-            registry.register(ProducerId(id), topic, channel);
+            registry.register(ProducerId(id), topic, channel, time).unwrap();
             model.register(id, (topic, channel));
         }
         Operation::Unregister(id, topic, channel) => {
             let (topic, channel) = key(topic, channel);
-            registry.unregister(ProducerId(id), topic, channel);
+            let _ = unregister(registry, ProducerId(id), topic, channel);
             model.unregister(id, (topic, channel));
         }
         Operation::Disconnect(id) => {
-            registry.disconnect(ProducerId(id));
+            let _ = disconnect(registry, ProducerId(id));
             model.disconnect(id);
         }
         Operation::Create(topic, channel) => {
             let (topic, channel) = key(topic, channel);
             match channel {
-                Some(channel) => registry.create_channel(topic, channel),
-                None => registry.create_topic(topic),
+                Some(channel) => registry.create_channel(topic, channel, time),
+                None => registry.create_topic(topic, time),
             }
             model.entries.entry((topic, channel)).or_default();
             model.entries.entry((topic, None)).or_default();
@@ -141,14 +140,14 @@ fn apply(operation: &Operation, registry: &mut Registry, model: &mut Model, now:
         Operation::Delete(topic, channel) => {
             let (topic, channel) = key(topic, channel);
             match channel {
-                Some(channel) => drop(registry.delete_channel(topic, channel)),
-                None => drop(registry.delete_topic(topic)),
+                Some(channel) => drop(registry.delete_channel(topic, channel, time)),
+                None => drop(delete_topic(registry, topic)),
             }
             model.delete((topic, channel));
         }
         Operation::Tombstone(topic, id) => {
             let (topic, _) = key(topic, None);
-            registry.tombstone(topic, &format!("{id}:4151"), time);
+            registry.tombstone(topic, &format!("{id}:4151"), time).unwrap();
             if let Some(entry) =
                 model.entries.get_mut(&(topic, None)).and_then(|producers| producers.get_mut(&id))
             {
@@ -162,7 +161,7 @@ fn apply(operation: &Operation, registry: &mut Registry, model: &mut Model, now:
 /// Every query of the registry answers as the flat map does.
 fn compare(registry: &Registry, model: &Model, now: u64) -> Result<(), TestCaseError> {
     let time = at(now);
-    let ids = |peers: &[std::sync::Arc<Peer>]| -> Vec<u64> {
+    let ids = |peers: &[Arc<Peer>]| -> Vec<u64> {
         peers.iter().map(|peer| peer.broadcast_address.parse().unwrap()).collect()
     };
     let known: Vec<_> =
@@ -171,7 +170,7 @@ fn compare(registry: &Registry, model: &Model, now: u64) -> Result<(), TestCaseE
     for topic in TOPICS {
         let expected: Vec<_> =
             model.entries.keys().filter(|key| key.0 == topic).filter_map(|key| key.1).collect();
-        prop_assert_eq!(channels(registry, topic), expected.clone());
+        prop_assert_eq!(channels(registry, topic), expected);
         let lookup = registry.lookup(topic, time);
         let Some(producers) = model.entries.get(&(topic, None)) else {
             prop_assert_eq!(lookup, None);
@@ -183,22 +182,16 @@ fn compare(registry: &Registry, model: &Model, now: u64) -> Result<(), TestCaseE
             .filter(|(id, set_at)| model.is_active(**id, now) && !Model::hidden(**set_at, now))
             .map(|(id, _)| *id)
             .collect();
-        prop_assert_eq!(ids(&lookup.producers), shown);
-        let told: Vec<_> = lookup.channels.iter().map(|channel| &**channel).collect();
-        prop_assert_eq!(told, expected);
+        prop_assert_eq!(ids(&lookup), shown);
     }
-    let nodes: BTreeMap<u64, Vec<(String, bool)>> = registry
-        .nodes(time)
+    let nodes: BTreeMap<u64, Topics> = nodes(registry, time)
         .into_iter()
-        .map(|node| {
-            let topics = node.topics.iter().map(|(topic, hidden)| (topic.to_string(), *hidden));
-            (node.peer.broadcast_address.parse().unwrap(), topics.collect())
-        })
+        .map(|(peer, topics)| (peer.broadcast_address.parse().unwrap(), topics))
         .collect();
     let of = |id: u64| {
         let entries = model.entries.iter().filter(|(key, _)| key.1.is_none());
         let has = entries.filter_map(|(key, producers)| Some((key.0, producers.get(&id)?)));
-        has.map(|(topic, set_at)| (topic.to_owned(), Model::hidden(*set_at, now))).collect()
+        has.map(|(topic, set_at)| ((*topic).into(), Model::hidden(*set_at, now))).collect()
     };
     let active = model.last_update.keys().filter(|id| model.is_active(**id, now));
     prop_assert_eq!(&nodes, &active.map(|id| (*id, of(*id))).collect());
@@ -207,6 +200,10 @@ fn compare(registry: &Registry, model: &Model, now: u64) -> Result<(), TestCaseE
     let hidden = model.entries.values().flat_map(BTreeMap::values);
     prop_assert_eq!(counts.tombstones, hidden.filter(|at| Model::hidden(**at, now)).count());
     prop_assert_eq!(counts.topics + counts.channels, model.entries.len());
+    let empty = model.entries.values().filter(|producers| producers.is_empty());
+    prop_assert_eq!(counts.orphans, empty.count());
+    let registered = model.entries.values().map(BTreeMap::len);
+    prop_assert_eq!(counts.registrations, registered.sum::<usize>());
     prop_assert_eq!(counts.producers_active, nodes.len());
     prop_assert_eq!(counts.producers_active + counts.producers_inactive, model.last_update.len());
 
@@ -222,10 +219,8 @@ fn compare(registry: &Registry, model: &Model, now: u64) -> Result<(), TestCaseE
             (registration, producers.len())
         })
         .collect();
-    let told: BTreeSet<_> = registry
-        .registrations()
+    let told: BTreeSet<_> = registrations(registry)
         .into_iter()
-        .filter(|(registration, _)| *registration != Registration::Client)
         .map(|(registration, entries)| (registration, entries.len()))
         .collect();
     prop_assert_eq!(told, occupied);
@@ -235,7 +230,7 @@ fn compare(registry: &Registry, model: &Model, now: u64) -> Result<(), TestCaseE
 proptest! {
     #[test]
     fn the_registry_is_a_flat_map_of_names_to_producers(operations in operations()) {
-        let (mut registry, mut model) = (Registry::new(INACTIVE, LIFETIME), Model::default());
+        let (mut registry, mut model) = (Registry::new(settings()), Model::default());
         let mut now = 0;
         for operation in &operations {
             apply(operation, &mut registry, &mut model, &mut now);

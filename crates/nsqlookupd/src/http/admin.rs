@@ -2,12 +2,15 @@
 
 use std::{fmt, sync::Arc};
 
-use nsq_broker::registry::Registration;
-use nsq_daemon::http::{Error, Method, Query, Request, Response, Route};
+use nsq_broker::registry::{Registration, Registry};
+use nsq_daemon::http::{Error, Method, Query, Request, Response, Route, StatusCode};
 use nsq_protocol::{ChannelName, TopicName};
 
-use super::route::{route, topic_text};
-use crate::directory::Directory;
+use super::route::{blocking, route, topic_text};
+use crate::{
+    directory::{Directory, STEP},
+    limit::Limit,
+};
 
 pub(super) fn routes(directory: &Arc<Directory>) -> Vec<Route> {
     vec![
@@ -34,7 +37,7 @@ fn channel(query: &Query) -> Result<(TopicName, ChannelName), Error> {
 async fn create_topic(directory: Arc<Directory>, request: Request) -> Result<Response, Error> {
     let topic = topic(&request.query()?)?;
     log_change(&directory, format_args!("adding topic({topic})"));
-    directory.with(|registry, _| registry.create_topic(topic.as_str()));
+    directory.with(|registry, now| registry.create_topic(topic.as_str(), now));
     Ok(Response::empty())
 }
 
@@ -42,7 +45,9 @@ async fn create_channel(directory: Arc<Directory>, request: Request) -> Result<R
     let (topic, channel) = channel(&request.query()?)?;
     log_change(&directory, format_args!("adding channel({channel}) in topic({topic})"));
     log_change(&directory, format_args!("adding topic({topic})"));
-    directory.with(|registry, _| registry.create_channel(topic.as_str(), channel.as_str()));
+    directory.with(|registry, now| {
+        registry.create_channel(topic.as_str(), channel.as_str(), now);
+    });
     Ok(Response::empty())
 }
 
@@ -50,21 +55,27 @@ async fn create_channel(directory: Arc<Directory>, request: Request) -> Result<R
 /// here like any other invalid name, because it would delete everything.
 async fn delete_topic(directory: Arc<Directory>, request: Request) -> Result<Response, Error> {
     let topic = topic(&request.query()?)?;
-    let deleted = directory.with(|registry, _| registry.delete_topic(topic.as_str()));
-    for registration in deleted {
-        if let Registration::Channel(_, channel) = registration {
-            log_change(&directory, format_args!("removing channel({channel}) from topic({topic})"));
-        } else {
-            log_change(&directory, format_args!("removing topic({topic})"));
-        }
-    }
-    Ok(Response::empty())
+    // Off the runtime, and to the end even if the client goes away.
+    blocking(move || {
+        let step = |registry: &mut Registry, now| registry.delete_topic(topic.as_str(), now, STEP);
+        directory.in_steps_blocking(step, |deleted| match deleted {
+            Registration::Channel(_, channel) => {
+                log_change(
+                    &directory,
+                    format_args!("removing channel({channel}) from topic({topic})"),
+                );
+            }
+            _ => log_change(&directory, format_args!("removing topic({topic})")),
+        });
+        Ok(Response::empty())
+    })
+    .await
 }
 
 async fn delete_channel(directory: Arc<Directory>, request: Request) -> Result<Response, Error> {
     let (topic, channel) = channel(&request.query()?)?;
-    let deleted =
-        directory.with(|registry, _| registry.delete_channel(topic.as_str(), channel.as_str()));
+    let deleted = directory
+        .with(|registry, now| registry.delete_channel(topic.as_str(), channel.as_str(), now));
     if !deleted {
         return Err(Error::not_found("CHANNEL_NOT_FOUND"));
     }
@@ -77,7 +88,13 @@ async fn tombstone(directory: Arc<Directory>, request: Request) -> Result<Respon
     let topic = topic(&query)?;
     let node = query.get("node").ok_or_else(|| Error::bad_request("MISSING_ARG_NODE"))?;
     log_change(&directory, format_args!("setting tombstone for producer@{node} of topic({topic})"));
-    directory.with(|registry, now| registry.tombstone(topic.as_str(), node, now));
+    let set = directory.with(|registry, now| registry.tombstone(topic.as_str(), node, now));
+    if let Err(error) = set {
+        directory.metrics.reached.count(Limit::Tombstones, 1);
+        let line = format_args!("DB: no tombstone for topic({topic}): {error}");
+        directory.clients_log.warn("refused tombstones", line);
+        return Err(Error::new(StatusCode::SERVICE_UNAVAILABLE, "TOO_MANY_TOMBSTONES"));
+    }
     Ok(Response::empty())
 }
 

@@ -158,22 +158,57 @@ async fn an_ipv6_node_is_tombstoned_as_urls_spell_it() {
 async fn ten_thousand_topics_of_one_nsqd_are_registered_and_forgotten() {
     let lookupd = TestLookupd::start().await;
     let mut nsqd = lookupd.nsqd("a").await;
-    let mut lines = Vec::new();
-    for i in 0..10_000 {
-        Command::Register { topic: &format!("t{i}"), channel: Some("c") }.encode(&mut lines);
-    }
-    let (mut reader, mut writer) = nsqd.stream.split();
-    let responses = async {
-        let mut all = vec![0; 6 * 10_000];
-        tokio::io::AsyncReadExt::read_exact(&mut reader, &mut all).await.unwrap();
-        assert!(all.chunks(6).all(|response| response == b"\0\0\0\x02OK"));
-    };
-    let write = async {
-        tokio::io::AsyncWriteExt::write_all(&mut writer, &lines).await.unwrap();
-    };
-    crate::harness::soon(async { tokio::join!(responses, write) }).await;
+    let names: Vec<_> = (0..10_000).map(|i| (format!("t{i}"), Some("c".to_owned()))).collect();
+    nsqd.register_all(&names).await;
     assert_eq!(lookupd.producers("t9999").await, ["a"]);
     assert_eq!(lookupd.json("/topics").await["topics"].as_array().unwrap().len(), 10_000);
     drop(nsqd);
     lookupd.until("/nodes", "{\"producers\":[]}").await;
+}
+
+#[tokio::test]
+async fn answers_of_many_parts_are_whole_and_sorted() {
+    let lookupd = TestLookupd::start().await;
+    let mut nsqd = lookupd.nsqd("a").await;
+    let text = |kind: &str, i: usize| format!("{kind}{i:04}");
+    let channels: Vec<_> = (0..2_500).rev().map(|i| ("t".to_owned(), Some(text("c", i)))).collect();
+    nsqd.register_all(&channels).await;
+    let topics: Vec<_> = (0..2_500).rev().map(|i| (text("u", i), None)).collect();
+    nsqd.register_all(&topics).await;
+
+    let expected: Vec<_> = (0..2_500).map(|i| text("c", i)).collect();
+    for path in ["/channels?topic=t", "/channels?topic=*", "/lookup?topic=t", "/lookup?topic=*"] {
+        assert_eq!(lookupd.json(path).await["channels"], json!(expected), "{path}");
+    }
+    assert_eq!(lookupd.producers("t").await, ["a"]);
+    assert_eq!(lookupd.producers("*").await, ["a"]);
+    let mut expected: Vec<_> = (0..2_500).map(|i| text("u", i)).collect();
+    expected.insert(0, "t".to_owned());
+    assert_eq!(lookupd.json("/topics").await["topics"], json!(expected));
+    let node = &lookupd.json("/nodes").await["producers"][0];
+    assert_eq!(node["topics"], json!(expected));
+    assert_eq!(node["tombstones"], json!(vec![false; 2_501]));
+    let debug = lookupd.get("/debug").await.body;
+    let registered: serde_json::Value = serde_json::from_str(&debug).unwrap();
+    assert_eq!(registered.as_object().unwrap().len(), 5_002);
+    let at = |key: &str| debug.find(key).unwrap();
+    assert!(at("\"channel:t:c0000\":") < at("\"channel:t:c2499\":"));
+    assert!(at("\"channel:t:c2499\":") < at("\"client::\":"));
+    assert!(at("\"topic:t:\":") < at("\"topic:u0000:\":"));
+}
+
+#[tokio::test]
+async fn a_topic_with_many_channels_is_unregistered_and_deleted_in_one_command() {
+    let lookupd = TestLookupd::start().await;
+    let (mut one, mut two) = (lookupd.nsqd("a").await, lookupd.nsqd("b").await);
+    let channels: Vec<_> = (0..2_500).map(|i| ("t".to_owned(), Some(format!("c{i}")))).collect();
+    one.register_all(&channels).await;
+    two.register_all(&channels).await;
+    one.unregister("t", None).await;
+    assert_eq!(lookupd.producers("t").await, ["b"]);
+    assert_eq!(lookupd.figure("nsqlookupd_registrations").await, 2_501);
+    assert_eq!(lookupd.post("/topic/delete?topic=t").await.status(), 200);
+    assert_eq!(lookupd.get("/lookup?topic=t").await.status(), 404);
+    assert_eq!(lookupd.figure("nsqlookupd_registrations").await, 0);
+    assert_eq!(lookupd.figure("nsqlookupd_channels").await, 0);
 }

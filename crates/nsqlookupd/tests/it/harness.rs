@@ -132,6 +132,19 @@ impl TestLookupd {
         timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{path} becomes {body}"));
     }
 
+    /// The figure of a metric, with its labels.
+    pub(crate) async fn figure(&self, name: &str) -> u64 {
+        let body = self.get("/metrics").await.body;
+        let mut lines = body.lines().filter_map(|line| line.rsplit_once(' '));
+        let (_, value) = lines.find(|(figure, _)| *figure == name).unwrap();
+        value.parse().unwrap()
+    }
+
+    /// How often a limit was reached.
+    pub(crate) async fn reached(&self, limit: &str) -> u64 {
+        self.figure(&format!("nsqlookupd_limit_reached_total{{limit=\"{limit}\"}}")).await
+    }
+
     /// Waits for a log line, given from its level on.
     pub(crate) async fn logged(&self, line: &str) {
         let wait = async {
@@ -191,6 +204,31 @@ impl Conn {
 
     pub(crate) async fn unregister(&mut self, topic: &str, channel: Option<&str>) {
         assert_eq!(self.command(Command::Unregister { topic, channel }).await, "OK");
+    }
+
+    /// Sends many commands at once. All are responded to with OK.
+    pub(crate) async fn all_ok(&mut self, commands: &[Command<'_>]) {
+        let mut bytes = Vec::new();
+        for command in commands {
+            command.encode(&mut bytes);
+        }
+        let (mut reader, mut writer) = self.stream.split();
+        let responses = async {
+            let mut all = vec![0; 6 * commands.len()];
+            reader.read_exact(&mut all).await.unwrap();
+            assert!(all.chunks(6).all(|response| response == b"\0\0\0\x02OK"));
+        };
+        let write = async { writer.write_all(&bytes).await.unwrap() };
+        soon(async { tokio::join!(responses, write) }).await;
+    }
+
+    /// Registers for topics, each with a channel or without one.
+    pub(crate) async fn register_all(&mut self, names: &[(String, Option<String>)]) {
+        let commands: Vec<_> = names
+            .iter()
+            .map(|(topic, channel)| Command::Register { topic, channel: channel.as_deref() })
+            .collect();
+        self.all_ok(&commands).await;
     }
 
     pub(crate) async fn finish_sending(&mut self) {

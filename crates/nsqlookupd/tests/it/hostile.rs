@@ -1,12 +1,14 @@
 //! Hostile and broken clients.
 
+use std::time::Duration;
+
 use nsq_protocol::{LINE_BYTES_MAX, v1};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
-use crate::harness::{TestLookupd, soon};
+use crate::harness::{TestLookupd, identity, soon};
 
 #[tokio::test]
 async fn an_impossible_body_size_is_refused_and_nothing_else_happens() {
@@ -25,6 +27,7 @@ async fn an_impossible_body_size_is_refused_and_nothing_else_happens() {
         assert_eq!(conn.responses().await, [text]);
     }
     assert_eq!(lookupd.get("/ping").await.body, "OK");
+    assert_eq!(lookupd.reached("command-size").await, 1);
 }
 
 #[tokio::test]
@@ -35,13 +38,14 @@ async fn a_line_without_an_end_is_refused() {
     conn.send(vec![b'x'; 3 * LINE_BYTES_MAX]).await;
     let text = format!("E_INVALID command line is longer than {LINE_BYTES_MAX} bytes");
     assert_eq!(conn.responses().await, [text]);
+    assert_eq!(lookupd.reached("command-size").await, 1);
 }
 
 #[tokio::test]
 async fn the_largest_identity_is_accepted() {
     let lookupd = TestLookupd::start().await;
     let mut conn = lookupd.client().await;
-    let mut body = crate::harness::identity("a").into_bytes();
+    let mut body = identity("a").into_bytes();
     body.resize(v1::IDENTIFY_BYTES_MAX, b' ');
     let answer = conn.command(v1::Command::Identify(&body)).await;
     assert!(answer.starts_with('{'), "{answer}");
@@ -67,7 +71,7 @@ async fn a_client_that_takes_no_answers_does_not_hold_up_others() {
     let stuffed = async {
         loop {
             let sent = deaf.send(&pings);
-            if tokio::time::timeout(std::time::Duration::from_millis(200), sent).await.is_err() {
+            if tokio::time::timeout(Duration::from_millis(200), sent).await.is_err() {
                 break;
             }
         }
@@ -95,7 +99,7 @@ async fn a_client_that_never_says_its_magic_is_given_up() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_stops_inside_a_command_is_given_up_and_a_silent_one_is_not() {
     let lookupd = TestLookupd::start().await;
-    let mut silent = lookupd.client().await;
+    let mut silent = lookupd.nsqd("a").await;
     let mut stuck = lookupd.client().await;
     stuck.send("PING\nREGIST").await;
     let mut rest = Vec::new();
@@ -103,7 +107,8 @@ async fn a_client_that_stops_inside_a_command_is_given_up_and_a_silent_one_is_no
     assert_eq!(rest, b"\0\0\0\x02OK");
     let line = format!("ERROR: client({}) - timed out", stuck.address());
     assert!(lookupd.log.texts().contains(&line));
-    tokio::time::advance(std::time::Duration::from_secs(3600)).await;
+    assert_eq!(lookupd.reached("command-timeout").await, 1);
+    tokio::time::advance(Duration::from_secs(3600)).await;
     silent.send("PING\n").await;
     let mut answer = [0; 6];
     silent.stream.read_exact(&mut answer).await.unwrap();
@@ -148,4 +153,70 @@ async fn http_clients_over_a_limit_are_refused_and_nsqds_are_not() {
     second.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer}");
     lookupd.nsqd("served").await;
+}
+
+/// Each byte is progress, and yet the command is never complete.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_sends_a_command_byte_by_byte_for_ever_is_given_up() {
+    let lookupd = TestLookupd::start().await;
+    let mut nsqd = lookupd.nsqd("a").await;
+    let started = tokio::time::Instant::now();
+    let end = async {
+        loop {
+            nsqd.send("x").await;
+            let mut byte = [0];
+            let read = nsqd.stream.read(&mut byte);
+            if let Ok(read) = tokio::time::timeout(Duration::from_secs(7), read).await {
+                break read;
+            }
+        }
+    };
+    assert!(matches!(end.await, Ok(0) | Err(_)));
+    assert!(started.elapsed() < Duration::from_secs(60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_identify_itself_is_given_up() {
+    let lookupd = TestLookupd::start().await;
+    let mut nsqd = lookupd.nsqd("a").await;
+    let (mut silent, mut pinging) = (lookupd.client().await, lookupd.client().await);
+    let started = tokio::time::Instant::now();
+    for _ in 0..3 {
+        tokio::time::advance(Duration::from_secs(15)).await;
+        pinging.send("PING\n").await;
+        assert_eq!(pinging.response().await, "OK");
+    }
+    for conn in [&mut silent, &mut pinging] {
+        let mut rest = Vec::new();
+        conn.stream.read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest, b"");
+        let line = format!("ERROR: client({}) - no IDENTIFY within 1m0s", conn.address());
+        assert!(lookupd.log.texts().contains(&line), "{:#?}", lookupd.log.texts());
+    }
+    assert_eq!(started.elapsed().as_secs(), 60);
+    assert_eq!(lookupd.reached("identify-timeout").await, 2);
+    nsqd.send("PING\n").await;
+    let mut answer = [0; 6];
+    nsqd.stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"\0\0\0\x02OK");
+}
+
+#[tokio::test]
+async fn an_identity_that_would_fill_lookups_is_refused() {
+    let lookupd = TestLookupd::start().await;
+    let (long, empty) = ("x".repeat(257), String::new());
+    for (address, port, text) in [
+        (&long, "4151", "E_BAD_BODY IDENTIFY broadcast_address is longer than 256 bytes"),
+        (&empty, "-1", "E_BAD_BODY IDENTIFY http_port is not a port: -1"),
+        (&empty, "65536", "E_BAD_BODY IDENTIFY http_port is not a port: 65536"),
+    ] {
+        let mut conn = lookupd.client().await;
+        let body = identity(&format!("a{address}")).replace("4151", port);
+        let mut bytes = Vec::new();
+        v1::Command::Identify(body.as_bytes()).encode(&mut bytes);
+        conn.send(bytes).await;
+        assert_eq!(conn.responses().await, [text]);
+    }
+    assert_eq!(lookupd.reached("field-size").await, 1);
+    assert_eq!(lookupd.get("/nodes").await.body, "{\"producers\":[]}");
 }

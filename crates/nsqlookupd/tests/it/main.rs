@@ -5,6 +5,7 @@ mod discovery;
 mod harness;
 mod hostile;
 mod http;
+mod limits;
 mod metrics;
 mod process;
 mod protocol;

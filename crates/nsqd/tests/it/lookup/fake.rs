@@ -107,7 +107,7 @@ fn serve_nsqd(mut stream: TcpStream, http_port: u16, hears: &Sender<String>) -> 
                 }
                 input.extend_from_slice(&chunk[..read]);
             }
-            Decoded::Rejected(error) => panic!("{error}"),
+            Decoded::Rejected(error) | Decoded::TooLong(error) => panic!("{error}"),
         }
     }
 }
