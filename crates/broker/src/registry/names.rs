@@ -3,31 +3,21 @@
 use std::{
     collections::{BTreeMap, btree_map},
     hash::BuildHasher,
-    num::NonZeroU64,
-    ops::RangeInclusive,
+    num::NonZeroU32,
 };
 
 use foldhash::fast::RandomState;
 
-/// A name while it is in use: the upper half is its hash, the lower half tells names of the same hash apart.
+/// A name while it is in use: its hash, or the next number that was free.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct NameId(NonZeroU64);
+pub(super) struct NameId(NonZeroU32);
 
 impl NameId {
-    pub(super) const MIN: Self = Self(NonZeroU64::MIN);
-    pub(super) const MAX: Self = Self(NonZeroU64::MAX);
+    pub(super) const MIN: Self = Self(NonZeroU32::MIN);
+    pub(super) const MAX: Self = Self(NonZeroU32::MAX);
 
-    fn new(hash: u32, number: u32) -> Self {
-        let id = u64::from(hash) << 32 | u64::from(number);
-        Self(NonZeroU64::new(id).unwrap_or(NonZeroU64::MIN))
-    }
-
-    fn with_hash(hash: u32) -> RangeInclusive<Self> {
-        Self::new(hash, 1)..=Self::new(hash, u32::MAX)
-    }
-
-    fn number(self) -> u64 {
-        self.0.get() & u64::from(u32::MAX)
+    fn after(self, distance: u32) -> Self {
+        Self(self.0.saturating_add(distance))
     }
 }
 
@@ -41,9 +31,12 @@ pub(super) enum Use {
 /// The names in use.
 ///
 /// The ids are positions in a tree, so that memory is given back as names go, and no operation has to move all of them.
+/// They are short, because topics and channels consist of little else.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names {
     by_id: BTreeMap<NameId, Name>,
+    /// The longest distance of a name from its hash. It hardly ever exceeds 2.
+    distance_max: u32,
     hasher: RandomState,
 }
 
@@ -57,13 +50,14 @@ struct Name {
 impl Names {
     /// The id of a name that is in use.
     pub(super) fn find(&self, text: &str) -> Option<NameId> {
-        let mut same_hash = self.by_id.range(NameId::with_hash(self.hash(text)));
-        same_hash.find(|(_, name)| &*name.text == text).map(|(id, _)| *id)
+        let hash = self.hash(text);
+        let mut near = self.by_id.range(hash..=hash.after(self.distance_max));
+        near.find(|(_, name)| &*name.text == text).map(|(id, _)| *id)
     }
 
     /// Adds a use of a name.
     pub(super) fn add(&mut self, text: &str, usage: Use) -> NameId {
-        let id = self.find(text).unwrap_or_else(|| self.unused_id(text));
+        let id = self.find(text).unwrap_or_else(|| self.reserve(text));
         let name = self.by_id.entry(id).or_insert_with(|| Name {
             text: text.into(),
             channels: 0,
@@ -100,22 +94,22 @@ impl Names {
         names.filter(|(_, name)| name.channels > 0).map(|(id, name)| (*id, &*name.text))
     }
 
-    fn unused_id(&self, text: &str) -> NameId {
+    /// Finds an id for a name that is not in use.
+    fn reserve(&mut self, text: &str) -> NameId {
         let hash = self.hash(text);
-        let mut number = 1;
-        // The names of the same hash, in order: the first gap is free.
-        for (id, _) in self.by_id.range(NameId::with_hash(hash)) {
-            if id.number() != u64::from(number) {
-                break;
-            }
-            number += 1;
+        let mut distance = 0;
+        while self.by_id.contains_key(&hash.after(distance)) {
+            distance += 1;
         }
-        NameId::new(hash, number)
+        self.distance_max = self.distance_max.max(distance);
+        hash.after(distance)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "the half of a hash is a hash")]
-    fn hash(&self, text: &str) -> u32 {
-        self.hasher.hash_one(text) as u32
+    /// The hash of a name, within the lower half of the numbers: there are always free ones above.
+    #[expect(clippy::cast_possible_truncation, reason = "a part of a hash is a hash")]
+    fn hash(&self, text: &str) -> NameId {
+        let hash = (self.hasher.hash_one(text) >> 33) as u32;
+        NameId::MIN.after(hash)
     }
 }
 
@@ -141,15 +135,14 @@ mod tests {
     fn names_of_the_same_hash_are_told_apart() {
         let mut names = Names::default();
         let hash = names.hash("a");
-        let collision = |number| NameId::new(hash, number);
-        for (number, text) in [(1, "x"), (2, "y")] {
+        for (distance, text) in [(0, "x"), (1, "y")] {
             let name = Name { text: text.into(), channels: 1, is_topic: false };
-            names.by_id.insert(collision(number), name);
+            names.by_id.insert(hash.after(distance), name);
         }
         assert_eq!(names.find("a"), None);
-        assert_eq!(names.add("a", Use::Topic), collision(3));
-        names.remove(collision(1), Use::Channel);
-        assert_eq!(names.find("a"), Some(collision(3)));
-        assert_eq!(names.unused_id("a"), collision(1));
+        assert_eq!(names.add("a", Use::Topic), hash.after(2));
+        names.remove(hash, Use::Channel);
+        assert_eq!(names.find("a"), Some(hash.after(2)));
+        assert_eq!(names.reserve("a"), hash);
     }
 }
