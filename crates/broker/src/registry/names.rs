@@ -106,7 +106,6 @@ impl Names {
     }
 
     /// The hash of a name, within the lower half of the numbers: there are always free ones above.
-    #[expect(clippy::cast_possible_truncation, reason = "a part of a hash is a hash")]
     fn hash(&self, text: &str) -> NameId {
         let hash = (self.hasher.hash_one(text) >> 33) as u32;
         NameId::MIN.after(hash)

@@ -220,3 +220,17 @@ async fn an_identity_that_would_fill_lookups_is_refused() {
     assert_eq!(lookupd.reached("field-size").await, 1);
     assert_eq!(lookupd.get("/nodes").await.body, "{\"producers\":[]}");
 }
+
+#[tokio::test]
+async fn a_stranger_unregisters_nothing_however_often_it_tries() {
+    let lookupd = TestLookupd::start().await;
+    let (mut nsqd, mut stranger) = (lookupd.nsqd("a").await, lookupd.nsqd("b").await);
+    let names: Vec<_> = (0..5_000).map(|i| ("t".to_owned(), Some(format!("c{i}")))).collect();
+    nsqd.register_all(&names).await;
+    let whole = v1::Command::Unregister { topic: "t", channel: None };
+    let one = v1::Command::Unregister { topic: "t", channel: Some("c7") };
+    stranger.all_ok(&[whole, one].repeat(2_500)).await;
+    assert_eq!(lookupd.producers("t").await, ["a"]);
+    assert_eq!(lookupd.figure("nsqlookupd_registrations").await, 5_001);
+    assert_eq!(lookupd.figure("nsqlookupd_orphans").await, 0);
+}

@@ -4,6 +4,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     os::unix::net::{UnixDatagram, UnixStream},
+    path::Path,
     process::{Child, ChildStderr, Command, Output, Stdio},
 };
 
@@ -224,4 +225,64 @@ fn a_service_manager_is_told_of_its_life_and_hangups_are_harmless() {
     running.signal(Signal::TERM);
     assert_eq!(hear(), "STOPPING=1\nSTATUS=Stopping");
     assert_eq!(running.end().0, Some(0));
+}
+
+/// The resident memory of a process, in kB.
+fn resident_kilobytes(child: &Child) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// An nsqd that has registered channels of a topic by its own name.
+fn nsqd_with_channels(socket: &Path, name: &str, count: usize) -> UnixStream {
+    let mut nsqd = UnixStream::connect(socket).unwrap();
+    let body = format!(
+        "{{\"broadcast_address\":\"{name}\",\"tcp_port\":1,\"http_port\":2,\"version\":\"1\"}}"
+    );
+    let size = u32::try_from(body.len()).unwrap().to_be_bytes();
+    nsqd.write_all(&[b"  V1IDENTIFY\n", &size[..], body.as_bytes()].concat()).unwrap();
+    let mut size = [0; 4];
+    nsqd.read_exact(&mut size).unwrap();
+    nsqd.read_exact(&mut vec![0; u32::from_be_bytes(size) as usize]).unwrap();
+    let lines: String = (0..count).map(|i| format!("REGISTER {name} channel-{i:06}\n")).collect();
+    let mut writer = nsqd.try_clone().unwrap();
+    let write = std::thread::spawn(move || writer.write_all(lines.as_bytes()).unwrap());
+    nsqd.read_exact(&mut vec![0; 6 * count]).unwrap();
+    write.join().unwrap();
+    nsqd
+}
+
+#[test]
+fn registrations_take_little_memory_and_leave_it_to_those_that_follow() {
+    const COUNT: usize = 20_000;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let manager = UnixDatagram::bind(path("notify")).unwrap();
+    let mut command = nsqlookupd(&["-log-level=error", "-max-orphans=1000"]);
+    command.arg(format!("-tcp-address={}", path("tcp").display()));
+    command.arg(format!("-http-address={}", path("http").display()));
+    command.env("NOTIFY_SOCKET", path("notify")).env("MALLOC_ARENA_MAX", "1");
+    let child = Killed(command.spawn().unwrap());
+    let mut text = [0; 256];
+    while !text.starts_with(b"READY=1") {
+        manager.recv(&mut text).unwrap();
+    }
+    let before = resident_kilobytes(&child.0);
+    for round in 0..4 {
+        drop(nsqd_with_channels(&path("tcp"), &format!("nsqd-{round}"), COUNT));
+    }
+    let grown = resident_kilobytes(&child.0) - before;
+    // The registrations of one nsqd, and of those before as far as they are not gone yet.
+    assert!(grown < 3 * COUNT * 130 / 1024, "{grown} kB for {COUNT} registrations");
+}
+
+/// A process that does not outlive its test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
