@@ -13,13 +13,14 @@ use super::{
     long::{self, Gather},
     route::{route, topic_text},
 };
-use crate::directory::Directory;
+use crate::directory::{Directory, STEP};
 
 /// Stands for all topics in read-only requests.
 const ALL_TOPICS: &str = "*";
 
-/// The names, and the producers, of an answer that is short.
-const SHORT: usize = 200;
+/// The names, and the producers, of an answer that is short: one for which waiting behind long ones would be worse than
+/// the millisecond that it takes.
+const SHORT: usize = STEP;
 
 pub(super) fn routes(directory: &Arc<Directory>) -> Vec<Route> {
     vec![
