@@ -81,13 +81,21 @@ impl Input {
 
     /// Returns whether the memory of a large command is still there and not needed.
     pub(super) fn is_oversized(&self) -> bool {
-        self.held_bytes > USUAL_BYTES_MAX && self.buffer.is_empty()
+        self.held_bytes > USUAL_BYTES_MAX && self.is_loose()
     }
 
     /// Gives back the memory of a burst that is over.
     pub(super) fn shrink(&mut self) {
-        if self.buffer.is_empty() && self.held_bytes > READ_BYTES_MIN {
-            *self = Self::new();
+        if self.held_bytes > READ_BYTES_MIN && self.is_loose() {
+            // Nearly always empty, or the beginning of a small command.
+            self.buffer = BytesMut::from(&self.buffer[..]);
+            self.read_bytes = READ_BYTES_MIN;
+            self.held_bytes = self.buffer.capacity();
         }
+    }
+
+    /// Returns whether most of the memory is not needed for the bytes that are there.
+    fn is_loose(&self) -> bool {
+        self.buffer.len() < self.held_bytes / 4
     }
 }

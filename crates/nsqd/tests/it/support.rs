@@ -247,6 +247,19 @@ impl Client {
         self.stream.write_all(bytes).unwrap();
     }
 
+    /// Sends `bytes` again and again, and reads nothing, until `is_enough`. nsqd may stop listening meanwhile, or close.
+    pub(crate) fn flood(&mut self, bytes: &[u8], mut is_enough: impl FnMut() -> bool) {
+        self.stream.set_nonblocking(true).unwrap();
+        let mut sent = 0;
+        eventually(|| {
+            while let Ok(more) = self.stream.write(&bytes[sent..]) {
+                sent = (sent + more) % bytes.len();
+            }
+            is_enough()
+        });
+        self.stream.set_nonblocking(false).unwrap();
+    }
+
     pub(crate) fn send(&mut self, command: Command<'_>) {
         let mut bytes = Vec::new();
         command.encode(&mut bytes);
