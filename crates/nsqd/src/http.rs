@@ -175,3 +175,8 @@ async fn stats(node: Arc<Node>, request: Request) -> Result<Response, Error> {
     })
     .await?
 }
+
+/// The answer when a limit keeps something from being created, which trying again does not change.
+fn too_many(message: &'static str) -> Error {
+    Error::new(StatusCode::INSUFFICIENT_STORAGE, message)
+}

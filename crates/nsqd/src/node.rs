@@ -2,6 +2,7 @@
 
 mod adopt;
 mod catalog;
+mod create;
 pub(crate) mod export;
 mod import;
 pub(crate) mod metadata;
@@ -9,29 +10,29 @@ mod names;
 pub(crate) mod network;
 pub(crate) mod news;
 mod open;
+mod topics;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use foldhash::fast::RandomState;
 use nsq_broker::ClientId;
 use nsq_log::{BatchBuilder, Store};
-use nsq_protocol::{ChannelName, TopicName};
+use nsq_protocol::TopicName;
 
+pub use self::{metadata::MetadataError, open::OpenError};
 use self::{
-    catalog::{CATALOG, RETRY},
     metadata::{CatalogTopic, Metadata},
     names::Names,
     network::NetworkMemory,
-    news::News,
+    news::{News, TopicOrChannel},
+    topics::Topics,
 };
-pub use self::{metadata::MetadataError, open::OpenError};
 use crate::{
     chores::queue::Errand,
     lock::lock,
@@ -40,8 +41,6 @@ use crate::{
 
 /// The number of tries of a publish whose topic is being deleted.
 const PUBLISH_TRIES: usize = 10;
-/// How long changes gather before `nsqd.dat` is written: it is written as a whole, and topics often come in flocks.
-const GATHER: Duration = Duration::from_millis(100);
 /// The name of the folder's node file in reports of the health.
 const NODE: &str = "node";
 /// How often the wall clock is compared with node time.
@@ -49,8 +48,6 @@ const CLOCK_WATCH: Duration = Duration::from_secs(1);
 
 /// The id of the first connection.
 const FIRST_CLIENT: u64 = 1;
-
-type Topics = HashMap<TopicName, Arc<Topic>, RandomState>;
 
 /// Everything one nsqd knows.
 pub(crate) struct Node {
@@ -60,12 +57,12 @@ pub(crate) struct Node {
     pub(crate) metadata: Metadata,
     pub(crate) news: News,
     store: Store,
-    topics: RwLock<Topics>,
+    topics: Topics,
     /// The entries in `nsqd.dat` of topics that could not be opened.
     isolated: Mutex<BTreeMap<TopicName, CatalogTopic>>,
     /// Names of topics that are being created or deleted.
     names: Names,
-    /// Writes `nsqd.dat`.
+    /// Runs [`Node::keep_metadata`].
     catalog_errand: Arc<Errand>,
     /// Runs [`Node::watch_clock`].
     clock_errand: Arc<Errand>,
@@ -75,14 +72,6 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    fn topics(&self) -> RwLockReadGuard<'_, Topics> {
-        self.topics.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn topics_mut(&self) -> RwLockWriteGuard<'_, Topics> {
-        self.topics.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A batch for a publisher; its buffers are shared with all others.
     pub(crate) fn batch(&self) -> BatchBuilder {
         BatchBuilder::new(self.store.pool().clone())
@@ -131,7 +120,7 @@ impl Node {
     }
 
     pub(crate) fn existing_topic(&self, name: &str) -> Option<Arc<Topic>> {
-        self.topics().get(name).cloned()
+        self.topics.get(name)
     }
 
     /// The topic, unless it is being deleted.
@@ -141,80 +130,17 @@ impl Node {
 
     /// Every topic, by name.
     pub(crate) fn all_topics(&self) -> Vec<Arc<Topic>> {
-        let mut topics: Vec<_> = self.topics().values().cloned().collect();
+        let mut topics = self.topics.all();
         topics.sort_by(|a, b| a.name.cmp(&b.name));
         topics
     }
 
-    /// The topic, created when there is none of that name. Blocks while its files are created, or those of a deleted
-    /// one of the same name are removed.
-    ///
-    /// # Errors
-    /// When nsqd stops, or the data folder does not take a new topic.
-    pub(crate) fn topic_or_create(
-        self: &Arc<Self>,
-        name: &TopicName,
-    ) -> Result<Arc<Topic>, PublishError> {
-        if let Some(topic) = self.live_topic(name.as_str()) {
-            return Ok(topic);
+    /// Notes that a topic or channel was created or deleted. An ephemeral one is not in `nsqd.dat`.
+    fn changed(&self, what: TopicOrChannel) {
+        self.news.changed(&what);
+        if !what.is_ephemeral() {
+            self.write_metadata_soon();
         }
-        // The deletion of a topic holds its name until nothing of it is left here.
-        let _taken = self.names.take(name);
-        if let Some(topic) = self.live_topic(name.as_str()) {
-            return Ok(topic);
-        }
-        if self.is_stopping() {
-            return Err(PublishError::Exiting);
-        }
-        let log = self.store.create_topic(name).inspect_err(|error| self.not_created(error))?;
-        let topic = Topic::new(name.clone(), log, None, &self.services);
-        self.news.created(&topic);
-        self.topics_mut().insert(name.clone(), topic.clone());
-        self.services.clients_log.info("created topics", format_args!("TOPIC({name}): created"));
-        self.changed(name, name.is_ephemeral());
-        Ok(topic)
-    }
-
-    /// Notes that the files of a topic could not be created. One that could not be opened has an entry of its own.
-    fn not_created(&self, error: &nsq_log::Error) {
-        if !matches!(error, nsq_log::Error::Failed { .. }) {
-            self.services.health.failed(CATALOG, error);
-            // Writing to the same folder shows when it works again.
-            self.write_metadata_after(RETRY);
-        }
-    }
-
-    /// Notes that a topic or a channel of it was created or deleted. An ephemeral one is not in `nsqd.dat`.
-    fn changed(&self, topic: &TopicName, is_ephemeral: bool) {
-        self.news.changed(topic);
-        if !is_ephemeral {
-            self.write_metadata_after(GATHER);
-        }
-    }
-
-    /// The channel, created with its topic when there is none.
-    pub(crate) fn channel_or_create(
-        self: &Arc<Self>,
-        topic: &TopicName,
-        channel: &ChannelName,
-    ) -> Result<(Arc<Topic>, Arc<Channel>), PublishError> {
-        let topic = self.topic_or_create(topic)?;
-        let channel = self.channel_of(&topic, channel)?;
-        Ok((topic, channel))
-    }
-
-    /// The channel of a topic that is there, created when there is none of that name.
-    pub(crate) fn channel_of(
-        &self,
-        topic: &Arc<Topic>,
-        channel: &ChannelName,
-    ) -> Result<Arc<Channel>, PublishError> {
-        let created = topic.channel_or_create(channel);
-        // Also after an error: the channel is there, and the journal gets it later.
-        if matches!(created, Ok((_, true)) | Err(PublishError::Journal(_))) {
-            self.changed(&topic.name, channel.is_ephemeral());
-        }
-        Ok(created?.0)
     }
 
     /// Publishes to a topic; to a new one of its name if it has gone with its last channel meanwhile, which the
@@ -251,12 +177,13 @@ impl Node {
         if let Some(topic) = self.existing_topic(name.as_str()) {
             topic.exit();
             topic.forget();
-            self.topics_mut().remove(name);
+            self.topics.remove(name);
+            self.news.deleted(&topic);
         }
         if lock(&self.isolated).remove(name).is_some() {
             self.services.health.forget(&format!("TOPIC({name})"));
         }
-        self.news.changed(name);
+        self.news.changed(&TopicOrChannel::topic(name));
         if !name.is_ephemeral() {
             // At once: a topic that the file still lists would be back after a crash.
             self.write_metadata();
@@ -279,7 +206,7 @@ impl Node {
         let deleted = topic.delete_channel(channel);
         // Also after an error: the channel is gone, though the journal does not know it yet.
         if !matches!(deleted, Ok(false)) {
-            self.changed(&topic.name, channel.name.is_ephemeral());
+            self.changed(TopicOrChannel::channel(&topic.name, &channel.name));
             if topic.name.is_ephemeral() {
                 self.delete_if_unused(topic)?;
             }
@@ -293,9 +220,10 @@ impl Node {
         if topic.exit_if_unused() {
             let line = format_args!("TOPIC({}): deleting", topic.name);
             self.services.clients_log.info("deleted topics", line);
-            self.topics_mut().remove(&topic.name);
+            self.topics.remove(&topic.name);
+            self.news.deleted(topic);
             self.store.delete_topic(&topic.name)?;
-            self.news.changed(&topic.name);
+            self.news.changed(&TopicOrChannel::topic(&topic.name));
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ pub(crate) mod channel;
 mod channels;
 pub(crate) mod client;
 mod cold;
+mod create;
 mod disk;
 mod journal;
 pub(crate) mod oldest;
@@ -62,6 +63,12 @@ pub(crate) enum PublishError {
     /// The topic is being deleted, or nsqd stops.
     #[error("exiting")]
     Exiting,
+    /// The node has as many topics as it may.
+    #[error("too many topics")]
+    TooManyTopics,
+    /// The topic has as many channels as it may.
+    #[error("too many channels")]
+    TooManyChannels,
     /// The log did not take them.
     #[error(transparent)]
     Log(#[from] AppendError),

@@ -5,7 +5,7 @@ use std::{fmt::Display, sync::Arc};
 use nsq_daemon::http::{Error, Query, Request, Response, StatusCode};
 use nsq_protocol::TopicName;
 
-use super::{args, blocking};
+use super::{args, blocking, too_many};
 use crate::{
     node::Node,
     topic::channel::Channel,
@@ -20,6 +20,7 @@ pub(super) async fn create_topic(node: Arc<Node>, request: Request) -> Answer {
     blocking(&node, move |node| match node.topic_or_create(&name) {
         Ok(_) => Ok(Response::empty()),
         Err(PublishError::Exiting) => Err(Error::new(StatusCode::SERVICE_UNAVAILABLE, "EXITING")),
+        Err(PublishError::TooManyTopics) => Err(too_many("TOO_MANY_TOPICS")),
         Err(error) => Err(failure(node, &path, &error)),
     })
     .await?
@@ -73,6 +74,7 @@ pub(super) async fn create_channel(node: Arc<Node>, request: Request) -> Answer 
     blocking(&node, move |node| match node.channel_of(&target.topic, &channel) {
         Ok(_) => Ok(Response::empty()),
         Err(PublishError::Exiting) => Err(no_topic()),
+        Err(PublishError::TooManyChannels) => Err(too_many("TOO_MANY_CHANNELS")),
         Err(PublishError::Journal(error)) => Err(target.refusal(node, &path, &error)),
         Err(error) => Err(failure(node, &path, &error)),
     })

@@ -6,8 +6,13 @@ use nsq_daemon::http::{BodyError, Error, Query, Request, Response, StatusCode};
 use nsq_log::BatchBuilder;
 use nsq_protocol::Limits;
 
-use super::{args, blocking};
-use crate::{meters::Limit, node::Node, options::Options, topic::Topic};
+use super::{args, blocking, too_many};
+use crate::{
+    meters::Limit,
+    node::Node,
+    options::Options,
+    topic::{PublishError, Topic},
+};
 
 /// Publishes the body as one message.
 pub(super) async fn one(node: Arc<Node>, mut request: Request) -> Result<Response, Error> {
@@ -63,7 +68,7 @@ async fn publish(
     mut batch: BatchBuilder,
     defer: Option<Duration>,
 ) -> Result<Response, Error> {
-    let (topic, end) = node.publish(topic, &mut batch, defer).map_err(|_| exiting())?;
+    let (topic, end) = node.publish(topic, &mut batch, defer).map_err(|error| refused(&error))?;
     // An ephemeral topic has no file to flush.
     if node.services.options.waits_for_sync() && !topic.name.is_ephemeral() {
         topic.synced(end).await.map_err(|_| exiting())?;
@@ -77,7 +82,8 @@ async fn topic_or_create(node: &Arc<Node>, query: &Query) -> Result<Arc<Topic>, 
     if let Some(topic) = node.live_topic(name.as_str()) {
         return Ok(topic);
     }
-    blocking(node, move |node| node.topic_or_create(&name)).await?.map_err(|_| exiting())
+    let created = blocking(node, move |node| node.topic_or_create(&name)).await?;
+    created.map_err(|error| refused(&error))
 }
 
 fn delay(text: &str, options: &Options) -> Result<Duration, Error> {
@@ -134,6 +140,13 @@ fn unread(node: &Node, error: BodyError, too_big: &'static str) -> Error {
 
 fn too_large(message: &'static str) -> Error {
     Error::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+}
+
+fn refused(error: &PublishError) -> Error {
+    match error {
+        PublishError::TooManyTopics => too_many("TOO_MANY_TOPICS"),
+        _ => exiting(),
+    }
 }
 
 /// The answer whenever the topic refuses messages, because it is being deleted or because of the disk. nsqd logs

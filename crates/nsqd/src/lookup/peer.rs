@@ -6,22 +6,29 @@
 //! A refresh registers everything: after connecting, and then periodically. nsqlookupd ignores a registration that it
 //! has, and keeps its tombstone; one that an operator or a race has removed there is restored.
 
-use std::{hash::BuildHasher, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque, future::ready, hash::BuildHasher, panic::resume_unwind, sync::Arc,
+    time::Duration,
+};
 
 use foldhash::fast::RandomState;
 use nsq_daemon::log::Logger;
 use nsq_protocol::v1::Command;
 use tokio::{
     sync::watch,
+    task::spawn_blocking,
     time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, sleep_until},
 };
 
 use super::{
     connection::{Batch, Connection, ConnectionError, PeerInfo},
     pause::Pause,
-    registrations::{Change, Registration, Registrations},
+    registrations::{Change, Registrations},
 };
-use crate::node::{Node, news::Changes};
+use crate::node::{
+    Node,
+    news::{Changes, TopicOrChannel},
+};
 
 /// How often a PING is sent. Nothing else keeps nsqlookupd from taking this nsqd for dead.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
@@ -31,10 +38,9 @@ const GATHER: Duration = Duration::from_millis(10);
 const REFRESH_INTERVAL: Duration = Duration::from_secs(20);
 /// The jitter, so that the nsqds of a cluster do not refresh at the same time.
 const REFRESH_JITTER_MS: u64 = 20_000;
-/// The registrations of a refresh that are sent before their responses are awaited.
-const REFRESH_BATCH_MAX: usize = 1000;
-/// The topics whose changes are sent before their responses are awaited.
-const CHANGED_TOPICS_MAX: usize = 250;
+/// The commands that are sent before their responses are awaited, so that neither a refresh nor a flock of changes holds
+/// up a PING.
+const BATCH_MAX: usize = 1000;
 
 /// Keeps one nsqlookupd up to date until dropped. `info` holds its response to IDENTIFY while it is connected.
 pub(super) async fn run(node: Arc<Node>, address: String, info: watch::Sender<Option<PeerInfo>>) {
@@ -48,7 +54,7 @@ pub(super) async fn run(node: Arc<Node>, address: String, info: watch::Sender<Op
                 log_peer_info(logger, &address, &peer_info);
                 info.send_replace(Some(peer_info));
                 let connected = Instant::now();
-                let error = Peer::new(&node, connection).serve().await;
+                let error = Peer::new(&node, connection).await.serve().await;
                 info.send_replace(None);
                 lasted = connected.elapsed();
                 error
@@ -72,8 +78,10 @@ struct Peer<'a> {
     node: &'a Node,
     connection: Connection,
     changes: Arc<Changes>,
-    /// The registrations sent, or to be sent by the refresh in progress.
+    /// The registrations sent, or to be sent by the refresh in progress or with `unsent`.
     registered: Registrations,
+    /// The commands for changes that were taken.
+    unsent: VecDeque<Change>,
     /// The number of refreshes completed.
     refreshes: u64,
     refresh: Refresh,
@@ -84,16 +92,29 @@ enum Refresh {
     /// The next one starts at this time.
     Due(Instant),
     /// One is in progress and has come up to this registration.
-    InProgress { done: Option<Registration> },
+    InProgress { done: Option<TopicOrChannel> },
 }
 
 impl<'a> Peer<'a> {
-    fn new(node: &'a Node, connection: Connection) -> Self {
+    async fn new(node: &'a Arc<Node>, connection: Connection) -> Self {
         let changes = node.news.changes();
         // After subscribing, so that no change is missed.
-        let registered = Registrations::of(node);
+        let all = spawn_blocking({
+            let node = node.clone();
+            move || Registrations::of(&node)
+        });
+        // A panic was reported by the panic hook, and ends this task, which is then started again.
+        let registered = all.await.unwrap_or_else(|panic| resume_unwind(panic.into_panic()));
         let refresh = Refresh::InProgress { done: None };
-        Self { node, connection, changes, registered, refreshes: 0, refresh }
+        Self {
+            node,
+            connection,
+            changes,
+            registered,
+            unsent: VecDeque::new(),
+            refreshes: 0,
+            refresh,
+        }
     }
 
     /// Sends pings, changes and refreshes until the connection fails.
@@ -110,11 +131,12 @@ impl<'a> Peer<'a> {
                 // In this order: nothing delays a PING, and a refresh does not delay changes.
                 biased;
                 _ = pings.tick() => self.ping().await,
-                () = gathered(&self.changes, gathered_at) => {
+                () = gathered(&self.changes, gathered_at), if self.unsent.is_empty() => {
                     let sent = self.send_changes().await;
                     gathered_at = Instant::now() + GATHER;
                     sent
                 }
+                () = ready(()), if !self.unsent.is_empty() => self.send_unsent().await,
                 () = self.refresh.due() => self.continue_refresh().await,
             };
         }
@@ -126,23 +148,25 @@ impl<'a> Peer<'a> {
         self.connection.send(&batch).await.map(drop)
     }
 
-    /// Sends the changes of topics that have changed.
+    /// Sends what has changed.
     async fn send_changes(&mut self) -> Result<(), ConnectionError> {
-        let mut changes = Vec::new();
-        for name in self.changes.take(CHANGED_TOPICS_MAX) {
-            let topic = self.node.existing_topic(name.as_str());
-            changes.extend(self.registered.changes_of(&name, topic.as_deref()));
+        for changed in self.changes.take(BATCH_MAX) {
+            self.registered.follow(changed, self.node, &mut self.unsent);
         }
+        self.send_unsent().await
+    }
+
+    /// Sends the next commands for changes that were taken.
+    async fn send_unsent(&mut self) -> Result<(), ConnectionError> {
         let mut batch = Batch::default();
-        for change in &changes {
-            batch.push(match change {
-                Change::Register(registration, _) => registration.register(),
-                Change::Unregister(registration) => registration.unregister(),
+        let count = self.unsent.len().min(BATCH_MAX);
+        for change in self.unsent.drain(..count) {
+            batch.push(match &change {
+                Change::Register(name) => name.register(),
+                Change::Unregister(name) => name.unregister(),
             });
         }
-        self.connection.send(&batch).await?;
-        self.registered.apply(&changes);
-        Ok(())
+        self.connection.send(&batch).await.map(drop)
     }
 
     /// Sends the next batch of a refresh.
@@ -151,13 +175,13 @@ impl<'a> Peer<'a> {
             Refresh::Due(_) => None,
             Refresh::InProgress { done } => done.as_ref(),
         };
-        let page = self.registered.page(done, REFRESH_BATCH_MAX);
+        let page = self.registered.page(done, BATCH_MAX);
         let mut batch = Batch::default();
         for registration in &page {
             batch.push(registration.register());
         }
         self.connection.send(&batch).await?;
-        self.refresh = match page.into_iter().nth(REFRESH_BATCH_MAX - 1) {
+        self.refresh = match page.into_iter().nth(BATCH_MAX - 1) {
             Some(last) => Refresh::InProgress { done: Some(last) },
             None => {
                 self.refreshes += 1;

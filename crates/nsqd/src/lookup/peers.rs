@@ -70,7 +70,7 @@ impl Peers {
     }
 
     /// The HTTP addresses of the connected peers.
-    pub(super) fn http_addresses(&self) -> Vec<String> {
+    pub(super) fn http_addresses(&self) -> BTreeSet<String> {
         let peers = lock(&self.0);
         let infos = peers.values().filter_map(|info| info.borrow().clone());
         infos.filter_map(|info| info.http_address()).collect()

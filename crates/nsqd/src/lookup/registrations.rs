@@ -1,19 +1,19 @@
 //! Topics and channels as nsqlookupd registers them.
 
-use std::{collections::BTreeMap, ops::Bound};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Bound,
+};
 
 use nsq_protocol::{ChannelName, TopicName, v1::Command};
 
-use crate::{birth::Birth, node::Node, topic::Topic};
+use crate::{
+    birth::Birth,
+    node::{Node, news::TopicOrChannel},
+    topic::Topic,
+};
 
-/// A topic, or a channel of it. A topic sorts before its channels.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Registration {
-    topic: TopicName,
-    channel: Option<ChannelName>,
-}
-
-impl Registration {
+impl TopicOrChannel {
     pub(super) fn register(&self) -> Command<'_> {
         let (topic, channel) = self.names();
         Command::Register { topic, channel }
@@ -32,16 +32,16 @@ impl Registration {
 /// A command that changes the registrations of an nsqlookupd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    Register(Registration, Birth),
-    Unregister(Registration),
+    Register(TopicOrChannel),
+    Unregister(TopicOrChannel),
 }
 
 /// Topics and channels by name, each with its birth number.
 #[derive(Debug, Default)]
-pub(super) struct Registrations(BTreeMap<Registration, Birth>);
+pub(super) struct Registrations(BTreeMap<TopicOrChannel, Birth>);
 
 impl Registrations {
-    /// All topics and channels of a node, ephemeral ones too.
+    /// All topics and channels of a node, ephemeral ones too. Takes long on a node with many.
     pub(super) fn of(node: &Node) -> Self {
         let mut all = Self::default();
         for topic in node.all_topics() {
@@ -55,61 +55,83 @@ impl Registrations {
             return;
         }
         let name = &topic.name;
-        self.0.insert(Registration { topic: name.clone(), channel: None }, topic.birth);
+        self.0.insert(TopicOrChannel::topic(name), topic.birth);
         for channel in topic.channels().iter().filter(|channel| !channel.is_exiting()) {
-            let channel_name = Some(channel.name.clone());
-            let registration = Registration { topic: name.clone(), channel: channel_name };
-            self.0.insert(registration, channel.birth);
+            self.0.insert(TopicOrChannel::channel(name, &channel.name), channel.birth);
         }
     }
 
-    /// The changes of a topic and its channels from `self` to now, in the order to send them.
+    /// Follows a change of the node, and adds the commands for it to `commands`, in the order to send them.
     ///
     /// A topic or channel that was deleted and created again is unregistered and registered again: nsqlookupd may have
     /// lost the registration in between, or hide the topic behind a tombstone.
-    pub(super) fn changes_of(&self, name: &TopicName, topic: Option<&Topic>) -> Vec<Change> {
+    pub(super) fn follow(
+        &mut self,
+        changed: TopicOrChannel,
+        node: &Node,
+        commands: &mut VecDeque<Change>,
+    ) {
+        let topic = node.live_topic(changed.topic.as_str());
+        let birth = topic.as_ref().map(|topic| topic.birth);
+        let registered = self.0.get(&TopicOrChannel::topic(&changed.topic)).copied();
+        if birth != registered {
+            self.replace_topic(&changed.topic, topic.as_deref(), commands);
+        } else if let (Some(topic), Some(name)) = (topic, &changed.channel) {
+            let channel = topic.existing_channel(name.as_str());
+            let channel = channel.filter(|channel| !channel.is_exiting());
+            self.replace(changed, channel.map(|channel| channel.birth), commands);
+        }
+    }
+
+    /// Replaces the registrations of a topic and its channels by those of another topic of its name, if there is one.
+    fn replace_topic(
+        &mut self,
+        name: &TopicName,
+        topic: Option<&Topic>,
+        commands: &mut VecDeque<Change>,
+    ) {
+        let old: Vec<_> = self.topic(name).cloned().collect();
+        // Channels before their topic: unregistering a topic unregisters its channels too.
+        for gone in old.into_iter().rev() {
+            self.replace(gone, None, commands);
+        }
         let mut wanted = Self::default();
         if let Some(topic) = topic {
             wanted.add(topic);
         }
-        let mut changes = Vec::new();
-        for (registration, birth) in self.topic(name) {
-            if wanted.0.get(registration) != Some(birth) {
-                changes.push(Change::Unregister(registration.clone()));
-            }
+        for (new, birth) in wanted.0 {
+            self.replace(new, Some(birth), commands);
         }
-        // Channels before their topic: unregistering a topic unregisters its channels too.
-        changes.reverse();
-        for (registration, birth) in wanted.0 {
-            if self.0.get(&registration) != Some(&birth) {
-                changes.push(Change::Register(registration, birth));
-            }
+    }
+
+    fn replace(
+        &mut self,
+        name: TopicOrChannel,
+        birth: Option<Birth>,
+        commands: &mut VecDeque<Change>,
+    ) {
+        let registered = self.0.get(&name).copied();
+        if registered == birth {
+            return;
         }
-        changes
+        if registered.is_some() {
+            self.0.remove(&name);
+            commands.push_back(Change::Unregister(name.clone()));
+        }
+        if let Some(birth) = birth {
+            self.0.insert(name.clone(), birth);
+            commands.push_back(Change::Register(name));
+        }
     }
 
     /// A topic and its channels.
-    fn topic(&self, name: &TopicName) -> impl Iterator<Item = (&Registration, &Birth)> {
-        let start = Registration { topic: name.clone(), channel: None };
-        self.0.range(start..).take_while(move |(registration, _)| registration.topic == *name)
-    }
-
-    /// Applies changes that were sent.
-    pub(super) fn apply(&mut self, changes: &[Change]) {
-        for change in changes {
-            match change {
-                Change::Register(registration, birth) => {
-                    self.0.insert(registration.clone(), *birth);
-                }
-                Change::Unregister(registration) => {
-                    self.0.remove(registration);
-                }
-            }
-        }
+    fn topic(&self, name: &TopicName) -> impl Iterator<Item = &TopicOrChannel> {
+        let all = self.0.range(TopicOrChannel::topic(name)..).map(|(entry, _)| entry);
+        all.take_while(move |entry| entry.topic == *name)
     }
 
     /// Up to `count` registrations that follow `after`. A topic with channels is left out: they register it too.
-    pub(super) fn page(&self, after: Option<&Registration>, count: usize) -> Vec<Registration> {
+    pub(super) fn page(&self, after: Option<&TopicOrChannel>, count: usize) -> Vec<TopicOrChannel> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut rest = self.0.range((start, Bound::Unbounded)).map(|(entry, _)| entry).peekable();
         let mut page = Vec::new();

@@ -8,20 +8,37 @@ use super::{
 };
 use crate::{lock::lock, topic::Topic};
 
+/// How long changes gather before `nsqd.dat` is written: it is written as a whole, and topics often come in flocks.
+const GATHER: Duration = Duration::from_millis(100);
 /// The pause before `nsqd.dat` is written again after a failure.
-pub(super) const RETRY: Duration = Duration::from_secs(1);
+const RETRY: Duration = Duration::from_secs(1);
 /// The name of `nsqd.dat` in reports of the health.
 pub(super) const CATALOG: &str = "nsqd.dat";
 
 impl Node {
     /// Has `nsqd.dat` written in the background: many changes at once cost one write.
-    pub(super) fn write_metadata_after(&self, delay: Duration) {
-        self.services.tidier.ask(&self.catalog_errand, delay);
+    pub(super) fn write_metadata_soon(&self) {
+        self.services.tidier.ask(&self.catalog_errand, GATHER);
+    }
+
+    /// Writes `nsqd.dat`, or puts that off while it rests. A stop does not wait.
+    pub(super) fn keep_metadata(&self) {
+        let rest = self.metadata.rest_left(self.services.clock.now());
+        if rest.is_zero() || self.is_stopping() {
+            self.write_metadata();
+        } else {
+            self.services.tidier.ask(&self.catalog_errand, rest);
+        }
+    }
+
+    /// Has `nsqd.dat` written again after a failure.
+    pub(super) fn retry_metadata(&self) {
+        self.services.tidier.ask(&self.catalog_errand, RETRY);
     }
 
     /// Writes `nsqd.dat`; a failure is logged and retried.
     pub(crate) fn write_metadata(&self) {
-        match self.metadata.write(|| self.catalog()) {
+        match self.metadata.write(|| self.catalog(), self.services.clock.now()) {
             Ok(()) => self.services.health.recovered(CATALOG),
             Err(error) => {
                 let path = self.metadata.path().display();
@@ -29,7 +46,7 @@ impl Node {
                     .logger
                     .error(format_args!("failed to persist metadata to {path} - {error}"));
                 self.services.health.failed(CATALOG, &error);
-                self.write_metadata_after(RETRY);
+                self.retry_metadata();
             }
         }
     }

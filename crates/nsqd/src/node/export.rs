@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use nsq_broker::Time;
 use nsq_log::{
     Chunk, Disk, IoError, LockError, Read, ReadError, RealDisk, RecoveredTopic, Store, TopicLog,
     diskqueue::{QueueWriter, WrittenQueue},
@@ -108,7 +109,8 @@ pub fn export(data: &Path, target: &Path, out: &mut dyn Write) -> Result<(), Exp
         export.topic(topic)?;
     }
     export.finish()?;
-    Metadata::new(disk, target).write(|| catalog(&opened.topics, listed))?;
+    let now = Time(opened.now_ns);
+    Metadata::new(disk, target).write(|| catalog(&opened.topics, listed), now)?;
     Ok(opened.store.close()?)
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, OnceLock, RwLock, Weak,
+        Arc, Mutex, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU64},
     },
     time::Duration,
@@ -25,7 +25,8 @@ use super::{
     metadata::{Catalog, CatalogTopic, Metadata, MetadataError},
     names::Names,
     network::NetworkMemory,
-    news::News,
+    news::{News, TopicOrChannel},
+    topics::Topics,
 };
 use crate::{
     auth::AuthServers,
@@ -110,7 +111,7 @@ impl Node {
 
     fn without_topics(services: Arc<Services>, metadata: Metadata, store: Store) -> Arc<Self> {
         Arc::new_cyclic(|node: &Weak<Self>| Self {
-            catalog_errand: Errand::of(node, Self::write_metadata),
+            catalog_errand: Errand::of(node, Self::keep_metadata),
             clock_errand: Errand::of(node, Self::watch_clock),
             network: NetworkMemory::new(&services.options.shares),
             services,
@@ -118,7 +119,7 @@ impl Node {
             metadata,
             news: News::default(),
             store,
-            topics: RwLock::default(),
+            topics: Topics::default(),
             isolated: Mutex::default(),
             names: Names::default(),
             next_client: AtomicU64::new(FIRST_CLIENT),
@@ -156,7 +157,7 @@ impl Node {
                 // A failure is retried in the background.
                 let _ = topic.record_channels(channels);
             }
-            self.topics_mut().insert(name, topic);
+            self.topics.insert(topic);
         }
     }
 
@@ -201,7 +202,7 @@ impl Node {
                     &Catalog::new(listed.into_iter().collect()),
                 );
                 self.services.logger.info(format_args!("TOPIC({name}): opened"));
-                self.changed(name, false);
+                self.changed(TopicOrChannel::topic(name));
             }
             Ok(None) => {}
             Err(error) => {
@@ -236,7 +237,8 @@ impl Node {
         name: &TopicName,
         listed: &CatalogTopic,
     ) -> Result<(), PublishError> {
-        let topic = self.topic_or_create(name)?;
+        let topic = self.topic_or_restore(name)?;
+        let (mut names, mut paused) = (Vec::new(), Vec::new());
         for listed in listed.channels.iter().flatten() {
             let Ok(name) = ChannelName::new(&listed.name) else {
                 self.services
@@ -244,8 +246,15 @@ impl Node {
                     .warn(format_args!("skipping creation of invalid channel {}", listed.name));
                 continue;
             };
-            let (channel, _) = topic.channel_or_create(&name)?;
             if listed.paused {
+                paused.push(name.clone());
+            }
+            names.push(name);
+        }
+        let (_, created) = topic.create_channels(&names, usize::MAX);
+        created?;
+        for name in paused {
+            if let Some(channel) = topic.existing_channel(name.as_str()) {
                 topic.pause_channel(&channel, true)?;
             }
         }

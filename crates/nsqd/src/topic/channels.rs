@@ -1,11 +1,11 @@
-//! The channels of a topic: recovered, created, deleted.
+//! The channels of a topic: recovered, found, deleted.
 
 use std::sync::Arc;
 
 use nsq_protocol::ChannelName;
 
 use super::{
-    PublishError, Topic,
+    Topic,
     channel::Channel,
     journal::{self, Record},
 };
@@ -45,12 +45,12 @@ impl Topic {
         })
     }
 
-    fn channel(&self, name: ChannelName, schedule: nsq_broker::Channel) -> Arc<Channel> {
+    pub(super) fn channel(&self, name: ChannelName, schedule: nsq_broker::Channel) -> Arc<Channel> {
         let (log, keep) = (self.log.clone(), self.disk.keep_errand());
         Arc::new(Channel::new(name, schedule, log, keep, self.services.clone()))
     }
 
-    fn channel_config(&self, name: &ChannelName) -> nsq_broker::ChannelConfig {
+    pub(super) fn channel_config(&self, name: &ChannelName) -> nsq_broker::ChannelConfig {
         let options = &self.services.options;
         let bounded = name.is_ephemeral() || self.name.is_ephemeral();
         nsq_broker::ChannelConfig {
@@ -58,59 +58,6 @@ impl Topic {
             max_msg_timeout: options.max_msg_timeout,
             seed: self.services.clock.now().0,
         }
-    }
-
-    /// The channel, created if there is none of that name, and whether it was created.
-    ///
-    /// # Errors
-    /// When the topic is being deleted, or the channel has not reached the journal: it would be gone after a crash.
-    /// It is used as soon as it has.
-    pub(crate) fn channel_or_create(
-        &self,
-        name: &ChannelName,
-    ) -> Result<(Arc<Channel>, bool), PublishError> {
-        if let Some(channel) = self.existing_channel(name.as_str()) {
-            if self.disk.is_unwritten(name) {
-                self.disk.record(|_| Vec::new())?;
-            }
-            return Ok((channel, false));
-        }
-        if name.is_ephemeral() || self.name.is_ephemeral() {
-            return self.create_channel(name);
-        }
-        let mut created = Err(PublishError::Exiting);
-        let recorded = self.disk.record(|told| {
-            created = self.create_channel(name);
-            match &created {
-                Ok((channel, true)) => {
-                    told.unwritten.insert(name.clone());
-                    vec![Record::Created(name.clone(), channel.journal_state())]
-                }
-                _ => Vec::new(),
-            }
-        });
-        recorded?;
-        created
-    }
-
-    fn create_channel(&self, name: &ChannelName) -> Result<(Arc<Channel>, bool), PublishError> {
-        let mut routes = lock(&self.routes);
-        if self.is_exiting() {
-            return Err(PublishError::Exiting);
-        }
-        if let Some(channel) = routes.channels.get(name) {
-            return Ok((Arc::clone(channel), false));
-        }
-        let added = routes.fan.add_channel();
-        let schedule = nsq_broker::Channel::new(self.channel_config(name), added.start);
-        let channel = self.channel(name.clone(), schedule);
-        if let Some(fan_out) = &added.fan_out {
-            channel.publish(fan_out, self.services.clock.now());
-        }
-        routes.channels.insert(name.clone(), Arc::clone(&channel));
-        let line = format_args!("TOPIC({}): new channel({name})", self.name);
-        self.services.clients_log.info("new channels", line);
-        Ok((channel, true))
     }
 
     pub(crate) fn existing_channel(&self, name: &str) -> Option<Arc<Channel>> {

@@ -2,12 +2,13 @@
 
 mod announce;
 mod fake;
+mod flocks;
 mod pair;
 mod reconnect;
 
 use std::{collections::BTreeSet, net::TcpListener, sync::mpsc::Receiver, time::Duration};
 
-use self::fake::{Lookupd, Query};
+use self::fake::{Lookupd, NO_CHANNELS, Query};
 use crate::support::{PATIENCE, Received, Server, http};
 
 /// Creates two topics and returns when nsqd has queried the channels of the second: it will query those of any other.
@@ -20,7 +21,7 @@ fn wait_for_queries(server: &Server, lookupd: &Lookupd, queries: &Receiver<Query
     loop {
         let query = queries.recv_timeout(PATIENCE).unwrap();
         let is_ready = query.is_for("ready");
-        query.answer(&[]);
+        query.answer(NO_CHANNELS);
         if is_ready {
             return;
         }

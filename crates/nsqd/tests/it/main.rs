@@ -20,6 +20,7 @@ mod layers;
 mod lifecycle;
 mod log;
 mod lookup;
+mod names;
 mod network_memory;
 mod process;
 mod protocol;

@@ -10,6 +10,9 @@ use nsq_protocol::v1::{Command, Decoded, Phase, decode_command, encode_response}
 
 use crate::support::PATIENCE;
 
+/// The answer to a query for a topic that is nowhere else.
+pub(super) const NO_CHANNELS: &[&str] = &[];
+
 /// A scripted nsqlookupd.
 pub(super) struct Lookupd {
     pub(super) address: SocketAddr,
@@ -28,7 +31,7 @@ impl Lookupd {
         let (lookupd, queries) = Self::with_queries();
         std::thread::spawn(move || {
             for query in queries {
-                query.answer(&[]);
+                query.answer(NO_CHANNELS);
             }
         });
         lookupd
@@ -137,13 +140,18 @@ impl Query {
         self.head.starts_with(format!("GET /channels?topic={topic} ").as_bytes())
     }
 
-    pub(super) fn answer(mut self, channels: &[&str]) {
+    pub(super) fn answer(self, channels: &[impl AsRef<str>]) {
+        let channels: Vec<_> = channels.iter().map(AsRef::as_ref).collect();
         let body = serde_json::json!({ "channels": channels }).to_string();
+        self.answer_with(&body).unwrap();
+    }
+
+    /// Answers with any body. Fails when nsqd does not read all of it.
+    pub(super) fn answer_with(mut self, body: &str) -> std::io::Result<()> {
         let length = body.len();
         write!(
             self.stream,
             "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
         )
-        .unwrap();
     }
 }
