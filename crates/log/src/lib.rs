@@ -75,6 +75,7 @@ mod tail;
 #[doc(hidden)]
 pub mod testing;
 mod topic_log;
+mod usage;
 mod walk;
 
 pub use crate::{
@@ -97,6 +98,7 @@ pub use crate::{
     store::{DeletedTopic, FailedTopic, Opened, RecoveredTopic, Store},
     tail::Read,
     topic_log::TopicLog,
+    usage::EphemeralBytes,
 };
 
 /// Locks a mutex, also one that was poisoned: no code here leaves a lock's data half changed across a call that can

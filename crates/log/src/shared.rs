@@ -1,6 +1,9 @@
 //! The options of a store and the parts that its logs share.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::AtomicUsize},
+};
 
 use crate::{
     disk::Disk,
@@ -67,6 +70,8 @@ pub(crate) struct Shared {
     pub(crate) boot_id: [u8; 16],
     pub(crate) node: Node,
     pub(crate) space: Space,
+    /// The memory of the messages of all ephemeral topics.
+    pub(crate) ephemeral_bytes: Arc<AtomicUsize>,
 }
 
 impl Shared {

@@ -6,8 +6,9 @@
 //!    walking, and a batch costs no allocation of its own.
 //! 3. Bytes are shared with readers, never copied for them.
 
+mod pieces;
+
 use std::{
-    collections::VecDeque,
     ops::Range,
     sync::{
         Mutex,
@@ -17,10 +18,12 @@ use std::{
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+pub(crate) use self::pieces::Pieces;
 use crate::{
     batch::{BATCH_HEADER_BYTES, BatchBuilder},
     lock,
     slice::{Slice, timestamp},
+    usage::Usage,
 };
 
 /// Blocks that gather small batches start at this size and double up to the maximum, so that an idle topic
@@ -46,130 +49,14 @@ pub enum Read {
     Gone(u64),
 }
 
-/// Pieces of the log without gaps, and where each message ends.
-#[derive(Debug, Default)]
-pub(crate) struct Pieces {
-    pieces: VecDeque<Piece>,
-    ends: VecDeque<u32>,
-    /// Sequence number of the first message.
-    first: u64,
-}
-
-#[derive(Debug)]
-struct Piece {
-    first: u64,
-    bytes: Bytes,
-    /// Memory that is held as long as the piece.
-    charge: usize,
-}
-
-impl Pieces {
-    pub(crate) fn starting_at(first: u64) -> Self {
-        Self { first, ..Self::default() }
-    }
-
-    pub(crate) fn first(&self) -> u64 {
-        self.first
-    }
-
-    pub(crate) fn end(&self) -> u64 {
-        self.first + self.ends.len() as u64
-    }
-
-    /// Registers the next message; its bytes come with a later [`Pieces::push_bytes`].
-    pub(crate) fn push_end(&mut self, end: u32) {
-        self.ends.push_back(end);
-    }
-
-    /// Adds the bytes of the messages from `first` to the end.
-    pub(crate) fn push_bytes(&mut self, first: u64, bytes: Bytes, charge: usize) {
-        self.pieces.push_back(Piece { first, bytes, charge });
-    }
-
-    /// Takes messages from the beginning of `range`, which starts in here: at least one, else up to `bytes_max`.
-    pub(crate) fn read(&self, range: Range<u64>, bytes_max: usize, out: &mut Vec<Slice>) -> u64 {
-        let stop = range.end.min(self.end());
-        let mut seq = range.start;
-        let mut budget = bytes_max;
-        let index = self.pieces.partition_point(|piece| piece.first <= seq).saturating_sub(1);
-        for (index, piece) in self.pieces.iter().enumerate().skip(index) {
-            if seq >= stop {
-                break;
-            }
-            let piece_end =
-                self.pieces.get(index + 1).map_or_else(|| self.end(), |next| next.first);
-            let base = self.start_of(seq, piece.first);
-            let fit = self.fit(seq..stop.min(piece_end), base.saturating_add(budget));
-            let upto = if seq == range.start { fit.max(seq + 1) } else { fit };
-            if upto == seq {
-                break;
-            }
-            let end = self.end_of(upto - 1);
-            let last_at = if upto - seq > 1 { self.end_of(upto - 2) - base } else { 0 };
-            let bytes = piece.bytes.slice(base..end);
-            out.push(Slice { bytes, first: seq, count: upto - seq, last_at });
-            budget = budget.saturating_sub(end - base);
-            seq = upto;
-            if upto < stop.min(piece_end) {
-                break;
-            }
-        }
-        seq - range.start
-    }
-
-    /// The largest end such that the messages of `range` before it end at or before `limit` in their piece.
-    fn fit(&self, range: Range<u64>, limit: usize) -> u64 {
-        if self.end_of(range.end - 1) <= limit {
-            return range.end;
-        }
-        let (mut low, mut high) = (range.start, range.end);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.end_of(middle) <= limit { low = middle + 1 } else { high = middle }
-        }
-        low
-    }
-
-    /// The bytes of the piece that holds `seq`, from that message on; `None` when no piece does.
-    fn from(&self, seq: u64) -> Option<&[u8]> {
-        let index = self.pieces.partition_point(|piece| piece.first <= seq).checked_sub(1)?;
-        let piece = self.pieces.get(index)?;
-        piece.bytes.get(self.start_of(seq, piece.first)..)
-    }
-
-    /// The offset of message `seq` in its piece, whose first message is `first`.
-    fn start_of(&self, seq: u64, first: u64) -> usize {
-        if seq == first { 0 } else { self.end_of(seq - 1) }
-    }
-
-    fn end_of(&self, seq: u64) -> usize {
-        self.ends[index_of(seq - self.first)] as usize
-    }
-
-    /// The end of the first piece; `None` when there is no piece.
-    fn front_end(&self) -> Option<u64> {
-        self.pieces.front()?;
-        Some(self.pieces.get(1).map_or_else(|| self.end(), |next| next.first))
-    }
-
-    /// Drops the first piece, which ends at `end`, and returns its charge.
-    fn pop_front(&mut self, end: u64) -> usize {
-        self.ends.drain(..index_of(end - self.first));
-        self.first = end;
-        self.pieces.pop_front().map_or(0, |piece| piece.charge)
-    }
-}
-
-fn index_of(distance: u64) -> usize {
-    usize::try_from(distance).unwrap_or(usize::MAX)
-}
-
 /// The memory tail of one topic, behind a lock of its own.
 #[derive(Debug)]
 pub(crate) struct Tail {
     messages: Mutex<Messages>,
     /// Sequence number of the first message, which is read without the lock.
     first: AtomicU64,
+    /// The memory of a tail without bounds.
+    usage: Option<Usage>,
 }
 
 /// The outcome of a read from the tail.
@@ -178,6 +65,8 @@ pub(crate) enum TailRead {
     Taken(u64),
     /// The first message is no longer in memory.
     Evicted,
+    /// This many messages from the beginning of the range were dropped.
+    Dropped(u64),
 }
 
 /// The messages in memory.
@@ -200,8 +89,22 @@ pub(crate) struct Bounds {
 }
 
 impl Tail {
-    pub(crate) fn starting_at(first: u64) -> Self {
-        Self { messages: Mutex::new(Messages::starting_at(first)), first: AtomicU64::new(first) }
+    /// An empty tail. `usage` follows its memory, if it is to have no bounds.
+    pub(crate) fn starting_at(first: u64, usage: Option<Usage>) -> Self {
+        let messages = Mutex::new(Messages::starting_at(first));
+        Self { messages, first: AtomicU64::new(first), usage }
+    }
+
+    /// The memory of a tail without bounds.
+    pub(crate) fn usage(&self) -> Option<&Usage> {
+        self.usage.as_ref()
+    }
+
+    /// Takes note of the memory of a tail without bounds.
+    fn measure(&self, messages: &Messages) {
+        if let Some(usage) = &self.usage {
+            usage.update(messages.bytes + messages.pieces.ends.len() * size_of::<u32>());
+        }
     }
 
     /// The sequence number of the first message in memory.
@@ -224,6 +127,7 @@ impl Tail {
             messages.evict(bounds, written);
             self.first.store(messages.first(), Release);
         }
+        self.measure(&messages);
     }
 
     /// Takes messages from the beginning of `range`: at least one, else up to `bytes_max`.
@@ -237,7 +141,12 @@ impl Tail {
         if range.start >= messages.end() {
             TailRead::Taken(0)
         } else if range.start >= messages.first() {
-            TailRead::Taken(messages.read(range, bytes_max, out))
+            match messages.read(range.clone(), bytes_max, out) {
+                0 => TailRead::Dropped(
+                    messages.pieces.end_of_piece(range.start).min(range.end) - range.start,
+                ),
+                count => TailRead::Taken(count),
+            }
         } else {
             TailRead::Evicted
         }
@@ -253,6 +162,16 @@ impl Tail {
         let mut messages = lock(&self.messages);
         messages.release(low);
         self.first.store(messages.first(), Release);
+        self.measure(&messages);
+    }
+
+    /// Drops the pieces below `upto` that hold no message of `keep`, which is sorted. Their messages count as dropped
+    /// until they are released.
+    pub(crate) fn drop_others(&self, keep: &[Range<u64>], upto: u64) {
+        let mut messages = lock(&self.messages);
+        messages.seal();
+        messages.bytes -= messages.pieces.drop_others(keep, upto);
+        self.measure(&messages);
     }
 
     /// Frees unused memory.

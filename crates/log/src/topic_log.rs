@@ -33,6 +33,7 @@ use crate::{
     site::{Append, Marks, Site},
     slice::Slice,
     tail::{Bounds, Read, Tail, TailRead},
+    usage::{EphemeralBytes, Usage},
 };
 
 /// The append-only log of one topic.
@@ -72,15 +73,17 @@ impl TopicLog {
         marks.end.store(start.end, Release);
         marks.written.store(start.end, Release);
         marks.synced.store(start.synced, Release);
+        let memory_only = name.is_ephemeral();
+        let usage = memory_only.then(|| Usage::new(Arc::clone(&shared.ephemeral_bytes)));
         Self {
-            memory_only: name.is_ephemeral(),
+            memory_only,
             name,
             id: start.id,
             dir,
             shared,
             appender: Appender::new(start.appender),
             segments: Segments::new(start.table, start.end),
-            tail: Tail::starting_at(start.end),
+            tail: Tail::starting_at(start.end, usage),
             journal: start.journal,
             flushing: Mutex::default(),
             lost: Mutex::default(),
@@ -205,8 +208,10 @@ impl TopicLog {
         if range.is_empty() {
             return Read::Taken(0);
         }
-        if let TailRead::Taken(count) = self.tail.read(range.clone(), bytes_max, out) {
-            return Read::Taken(count);
+        match self.tail.read(range.clone(), bytes_max, out) {
+            TailRead::Taken(count) => return Read::Taken(count),
+            TailRead::Dropped(count) => return Read::Gone(count),
+            TailRead::Evicted => {}
         }
         let kept_from = self.first();
         if range.start < kept_from {
@@ -248,6 +253,19 @@ impl TopicLog {
             self.site().remove_files(&released);
         }
         released.len()
+    }
+
+    /// The memory of the messages of an ephemeral topic, and of all of them; nothing for a durable topic.
+    pub fn ephemeral_bytes(&self) -> EphemeralBytes {
+        self.tail.usage().map(Usage::bytes).unwrap_or_default()
+    }
+
+    /// Frees the memory of messages below `upto` that are not in `keep`, which is sorted, as far as they lie together:
+    /// an ephemeral topic need not keep everything behind its oldest unfinished message. No-op for a durable topic.
+    pub fn drop_others(&self, keep: &[Range<u64>], upto: u64) {
+        if self.memory_only {
+            self.tail.drop_others(keep, upto);
+        }
     }
 
     /// Gives up the segment that holds message `seq` since its file cannot be read: those of its messages that are not

@@ -6,6 +6,7 @@ pub(crate) mod client;
 mod cold;
 mod create;
 mod disk;
+mod ephemeral;
 mod journal;
 pub(crate) mod oldest;
 pub(crate) mod services;
@@ -23,7 +24,9 @@ use std::{
 use nsq_log::{Append, AppendError, BatchBuilder, TopicLog};
 use nsq_protocol::{ChannelName, MESSAGE_FRAME_HEAD_BYTES, TopicName};
 
-use self::{channel::Channel, disk::TopicDisk, oldest::Oldest, services::Services};
+use self::{
+    channel::Channel, disk::TopicDisk, ephemeral::Trim, oldest::Oldest, services::Services,
+};
 use crate::{birth::Birth, lock::lock};
 
 /// A topic and everything that belongs to it.
@@ -36,6 +39,7 @@ pub(crate) struct Topic {
     pub(crate) log: Arc<TopicLog>,
     services: Arc<Services>,
     disk: TopicDisk,
+    trim: Trim,
     exiting: AtomicBool,
     message_count: AtomicU64,
     message_bytes: AtomicU64,
@@ -112,6 +116,7 @@ impl Topic {
             ),
             log,
             services: services.clone(),
+            trim: Trim::default(),
             exiting: AtomicBool::new(false),
             message_count: AtomicU64::new(0),
             message_bytes: AtomicU64::new(0),
@@ -149,7 +154,7 @@ impl Topic {
         if self.is_exiting() {
             return Err(PublishError::Exiting);
         }
-        if self.name.is_ephemeral() && self.is_full() {
+        if self.name.is_ephemeral() && self.is_full(batch) {
             return Ok(self.drop_newest(batch));
         }
         let began = self.services.clock.now();
@@ -193,20 +198,6 @@ impl Topic {
             routes.waiting -= 1;
         }
         routes
-    }
-
-    /// Returns true if an ephemeral topic holds as many messages as it may, and none goes on to a channel.
-    fn is_full(&self) -> bool {
-        let routes = lock(&self.routes);
-        let waits = routes.fan.is_paused() || routes.channels.is_empty();
-        waits && routes.fan.depth() >= self.services.options.mem_queue_size
-    }
-
-    /// Accepts and counts messages that an ephemeral topic has no room for, and drops them, as NSQ does.
-    fn drop_newest(&self, batch: &mut BatchBuilder) -> u64 {
-        self.count(batch.count() as u64, body_bytes(batch));
-        batch.clear();
-        self.log.end()
     }
 
     fn count(&self, messages: u64, body_bytes: u64) {

@@ -83,6 +83,7 @@ impl Store {
             space: Space::start(Arc::clone(&disk), path),
             node,
             disk,
+            ephemeral_bytes: Arc::default(),
         });
         let (mut topics, mut failed, mut latest_ns) = (Vec::new(), Vec::new(), 0);
         let recovered = recover_all(&shared, &names, &dirs, found.clean);

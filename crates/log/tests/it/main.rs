@@ -13,6 +13,7 @@ mod crash;
 mod damage;
 mod descriptors;
 mod draining;
+mod ephemeral;
 mod figures;
 mod golden;
 mod import;

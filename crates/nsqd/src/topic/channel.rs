@@ -3,6 +3,7 @@
 mod latency;
 mod read;
 mod tally;
+mod unfinished;
 
 use std::{
     collections::HashMap,

@@ -137,6 +137,7 @@ impl Topic {
     fn tidy(&self) {
         let kept = self.release();
         if self.name.is_ephemeral() {
+            self.trim();
             return;
         }
         match self.log.retire(kept, self.services.clock.wall_ns()) {

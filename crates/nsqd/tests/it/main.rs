@@ -9,6 +9,7 @@ mod compression;
 mod crowd;
 mod deferred;
 mod delivery;
+mod ephemeral;
 mod fairness;
 mod forged;
 mod go_folder;
