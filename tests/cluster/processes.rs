@@ -120,18 +120,24 @@ impl Drop for Running {
     }
 }
 
-/// Publishes lines from `host` to one nsqd. Returns `true` if all were acknowledged.
-pub(crate) fn publish(host: &Host, nsqd: &Host, topic: &str, lines: &[String]) -> bool {
+/// Publishes lines from `host` to one nsqd. Fails with what the publisher said if not all were acknowledged.
+pub(crate) fn publish(
+    host: &Host,
+    nsqd: &Host,
+    topic: &str,
+    lines: &[String],
+) -> Result<(), String> {
     let mut child = host
         .command(NSQ)
         .args(["pub", topic, "-nsqd-tcp-address", &nsqd.port(4150)])
         .stdin(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     // The publisher may exit early when its nsqd is gone.
     let _ = child.stdin.take().unwrap().write_all(lines.join("\n").as_bytes());
-    child.wait().unwrap().success()
+    let ended = child.wait_with_output().unwrap();
+    if ended.status.success() { Ok(()) } else { Err(String::from_utf8(ended.stderr).unwrap()) }
 }
 
 /// `count` distinct lines.

@@ -41,7 +41,8 @@ impl<'a> Cluster<'a> {
     /// Publishes to a running nsqd and asserts that everything is acknowledged.
     fn publish(&self, nsqd: usize, prefix: &str, count: usize) -> Vec<String> {
         let lines = lines(prefix, count);
-        assert!(publish(&self.publisher, &self.nsqds[nsqd], TOPIC, &lines), "publishing {prefix}");
+        let published = publish(&self.publisher, &self.nsqds[nsqd], TOPIC, &lines);
+        assert_eq!(published, Ok(()), "publishing {prefix}");
         lines
     }
 

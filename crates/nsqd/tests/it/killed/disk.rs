@@ -105,7 +105,7 @@ fn a_full_disk_refuses_publishes_and_nothing_else_until_there_is_space() {
     eventually(|| ping(&nsqd) == (200, "OK".to_owned()));
     nsqd.client().publish("t", b"last");
     eventually(|| consumer.finish_next(1)[0] == b"last");
-    let log = nsqd.kill();
+    let (_, log) = nsqd.stop();
     assert!(log.contains("TOPIC(t): writing works again"), "{log}");
     let lines = log.lines().filter(|line| line.contains("ERROR: TOPIC(t)")).count();
     assert!(lines < 10, "one line for each beginning, not for each try:\n{log}");
