@@ -39,7 +39,7 @@ fn an_ephemeral_topic_drops_the_newest_messages_when_it_takes_its_share_of_the_m
     let stats = server.topic_stats();
     assert_eq!(stats["message_count"], 100);
     assert_filled(depth(&stats), TOPIC_UNITS);
-    assert_eq!(server.limit_reached("max-ephemeral-memory"), 100 - depth(&stats));
+    assert_eq!(server.reached("max-ephemeral-memory"), 100 - depth(&stats));
     // A durable topic has the disk.
     let mut neighbour = server.client();
     for _ in 0..100 {
@@ -94,7 +94,7 @@ fn finished_messages_behind_one_in_flight_take_no_memory() {
         quick.fin(message.id);
         quick.settle();
     }
-    assert_eq!(server.limit_reached("max-ephemeral-memory"), 0);
+    assert_eq!(server.reached("max-ephemeral-memory"), 0);
     slow.req(first.id, 0);
     assert_eq!(slow.message().body, b"stays in flight");
 }
