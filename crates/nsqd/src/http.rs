@@ -21,6 +21,7 @@ use nsq_daemon::{
     tasks::Tasks,
 };
 use serde::Serialize;
+use tokio::task::JoinError;
 
 use self::{
     config::Config,
@@ -106,10 +107,13 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce(&Arc<Node>) -> T + Send + 'static,
 ) -> Result<T, Error> {
     let worker = Arc::clone(node);
-    tokio::task::spawn_blocking(move || work(&worker)).await.map_err(|error| {
-        node.services.logger.error(format_args!("panic in HTTP handler - {error}"));
-        Error::internal()
-    })
+    let done = tokio::task::spawn_blocking(move || work(&worker)).await;
+    done.map_err(|panic| panicked(node, &panic))
+}
+
+fn panicked(node: &Node, panic: &JoinError) -> Error {
+    node.services.logger.error(format_args!("panic in HTTP handler - {panic}"));
+    Error::internal()
 }
 
 fn json(value: &impl Serialize) -> Result<Response, Error> {

@@ -1,6 +1,7 @@
 //! The node: its topics, its clients, its data folder.
 
 mod adopt;
+mod bulk;
 mod catalog;
 mod create;
 pub(crate) mod export;

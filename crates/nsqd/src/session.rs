@@ -14,6 +14,7 @@
 mod answers;
 mod authorization;
 mod authorize;
+mod bulk;
 mod commands;
 mod common_name;
 mod create;
@@ -189,8 +190,10 @@ impl Session {
 
     async fn run(&mut self, transport: &mut Transport) -> Result<End, Broken> {
         while !self.client.is_closing() {
-            match self.handle_input() {
-                Ok(()) | Err(Stop::Authorize) => {}
+            let handled = self.handle_input();
+            let gives_way = matches!(handled, Err(Stop::GiveWay));
+            match handled {
+                Ok(()) | Err(Stop::Authorize | Stop::GiveWay) => {}
                 Err(Stop::Close) => break,
                 Err(Stop::Upgrade(upgrade)) => return Ok(End::Upgrade(upgrade)),
                 Err(Stop::Create(creation)) => {
@@ -200,10 +203,21 @@ impl Session {
                     }
                     continue;
                 }
+                Err(Stop::Bulk(bulk)) => {
+                    self.write(transport).await?;
+                    if self.carry_out(*bulk).await.is_err() {
+                        break;
+                    }
+                    continue;
+                }
             }
             let delivery = self.deliver();
             self.write(transport).await?;
             self.count_memory(transport);
+            if gives_way {
+                tokio::task::yield_now().await;
+                continue;
+            }
             let may_wait = delivery == Delivery::Parked || self.has_unsent(transport);
             let next = if may_wait {
                 self.wait(transport).await?

@@ -1,5 +1,6 @@
 //! A topic: its log, its fan-out, its channels.
 
+pub(crate) mod bulk;
 pub(crate) mod channel;
 mod channels;
 pub(crate) mod client;
@@ -25,7 +26,8 @@ use nsq_log::{Append, AppendError, BatchBuilder, TopicLog};
 use nsq_protocol::{ChannelName, MESSAGE_FRAME_HEAD_BYTES, TopicName};
 
 use self::{
-    channel::Channel, disk::TopicDisk, ephemeral::Trim, oldest::Oldest, services::Services,
+    bulk::BulkSlots, channel::Channel, disk::TopicDisk, ephemeral::Trim, oldest::Oldest,
+    services::Services,
 };
 use crate::{birth::Birth, lock::lock};
 
@@ -37,6 +39,8 @@ pub(crate) struct Topic {
     pub(crate) name: TopicName,
     pub(crate) birth: Birth,
     pub(crate) log: Arc<TopicLog>,
+    /// Taken while a large batch is being published.
+    pub(crate) bulk: BulkSlots,
     services: Arc<Services>,
     disk: TopicDisk,
     trim: Trim,
@@ -115,6 +119,7 @@ impl Topic {
                 fan.fanout(),
             ),
             log,
+            bulk: BulkSlots::of_topic(),
             services: services.clone(),
             trim: Trim::default(),
             exiting: AtomicBool::new(false),

@@ -78,6 +78,11 @@ impl<'a> Bodies<'a> {
         self.count
     }
 
+    /// The bytes of the messages together, with four for each size.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Whether there is no message; never so in a decoded command.
     pub fn is_empty(&self) -> bool {
         self.count == 0

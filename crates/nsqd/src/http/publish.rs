@@ -2,16 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use nsq_daemon::http::{BodyError, Error, Query, Request, Response, StatusCode};
 use nsq_log::BatchBuilder;
 use nsq_protocol::Limits;
 
-use super::{args, blocking, too_many};
+use super::{args, blocking, panicked, too_many};
 use crate::{
     meters::Limit,
     node::Node,
     options::Options,
-    topic::{PublishError, Topic},
+    topic::{PublishError, Topic, bulk::is_bulk},
 };
 
 /// Publishes the body as one message.
@@ -50,16 +51,61 @@ pub(super) async fn many(node: Arc<Node>, mut request: Request) -> Result<Respon
         BodyError::Read(_) if binary => too_large("BAD_MESSAGE"),
         error => unread(&node, error, "BODY_TOO_BIG"),
     })?;
-    let mut batch = node.batch();
-    if binary {
-        push_counted(&body, limits, &mut batch)?;
-    } else {
-        push_lines(&body, limits, &mut batch)?;
+    let bodies = Bodies { bytes: body, binary };
+    if is_bulk(bodies.count(), bodies.bytes.len()) {
+        return publish_in_bulk(&node, &topic, bodies).await;
     }
+    let batch = bodies.encode(&node)?;
     if batch.is_empty() {
         return Ok(Response::text("OK"));
     }
     publish(&node, &topic, batch, None).await
+}
+
+/// The messages of an `/mpub`, as they came.
+struct Bodies {
+    bytes: Bytes,
+    /// They are counted; otherwise each is a line.
+    binary: bool,
+}
+
+impl Bodies {
+    /// About how many there are.
+    fn count(&self) -> usize {
+        if self.binary {
+            split_number(&self.bytes).map_or(0, |(count, _)| count as usize)
+        } else {
+            self.bytes.iter().filter(|byte| **byte == b'\n').count()
+        }
+    }
+
+    fn encode(&self, node: &Node) -> Result<BatchBuilder, Error> {
+        let (limits, mut batch) = (&node.services.options.limits, node.batch());
+        let push = if self.binary { push_counted } else { push_lines };
+        push(&self.bytes, limits, &mut batch)?;
+        Ok(batch)
+    }
+}
+
+/// Publishes more than a thread that serves connections should do at once.
+async fn publish_in_bulk(
+    node: &Arc<Node>,
+    topic: &Arc<Topic>,
+    bodies: Bodies,
+) -> Result<Response, Error> {
+    let publish = move |node: &Arc<Node>, topic: &Arc<Topic>| {
+        let mut batch = bodies.encode(node)?;
+        if batch.is_empty() {
+            return Ok(None);
+        }
+        node.publish(topic, &mut batch, None).map(Some).map_err(|error| refused(&error))
+    };
+    let published =
+        node.in_bulk(topic, publish).await.map_err(|panic| panicked(node, &panic))??;
+    match published {
+        Some((topic, end)) => answer(node, &topic, end).await,
+        None => Ok(Response::text("OK")),
+    }
 }
 
 async fn publish(
@@ -68,7 +114,15 @@ async fn publish(
     mut batch: BatchBuilder,
     defer: Option<Duration>,
 ) -> Result<Response, Error> {
+    if topic.bulk.are_taken() {
+        topic.bulk.passed().await;
+    }
     let (topic, end) = node.publish(topic, &mut batch, defer).map_err(|error| refused(&error))?;
+    answer(node, &topic, end).await
+}
+
+/// The answer to a publish that is in the log before `end`.
+async fn answer(node: &Node, topic: &Topic, end: u64) -> Result<Response, Error> {
     // An ephemeral topic has no file to flush.
     if node.services.options.waits_for_sync() && !topic.name.is_ephemeral() {
         topic.synced(end).await.map_err(|_| exiting())?;

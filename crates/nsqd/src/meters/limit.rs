@@ -19,10 +19,11 @@ pub(crate) enum Limit {
     Lookupds,
     Stats,
     AuthQueries,
+    BulkPublishes,
 }
 
 impl Limit {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Connections,
         Self::HttpConnections,
         Self::Descriptors,
@@ -36,6 +37,7 @@ impl Limit {
         Self::Lookupds,
         Self::Stats,
         Self::AuthQueries,
+        Self::BulkPublishes,
     ];
 
     /// The name of the limit in metrics: that of its flag, if it has one.
@@ -54,6 +56,7 @@ impl Limit {
             Self::Lookupds => "lookupds",
             Self::Stats => "stats",
             Self::AuthQueries => "auth-queries",
+            Self::BulkPublishes => "bulk-publishes",
         }
     }
 }

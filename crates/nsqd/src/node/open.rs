@@ -35,7 +35,7 @@ use crate::{
     lock::lock,
     meters::Recovery,
     options::{Descriptors, Options},
-    topic::{PublishError, Topic, client::Clients, services::Services},
+    topic::{PublishError, Topic, bulk::BulkSlots, client::Clients, services::Services},
     world::World,
 };
 
@@ -92,6 +92,7 @@ impl Node {
             clock: Clock::new(world.clocks, start, Time(opened.now_ns)),
             clients_log: Limited::to_all(&logger, "clients"),
             logger,
+            bulk: BulkSlots::of_node(),
             deadlines: Default::default(),
             health: Default::default(),
             meters: Default::default(),

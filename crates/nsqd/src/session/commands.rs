@@ -8,12 +8,14 @@ use nsq_protocol::{CLOSE_WAIT, Code, Command, MessageId, OK, Phase};
 
 use super::{
     Session,
+    bulk::Bulk,
     create::Stop,
     failure::{failed, not_answered},
     gather,
 };
 use crate::{
     topic::Topic,
+    topic::bulk::is_bulk,
     topic::channel::{Channel, JoinError},
     topic::client::ClientState,
 };
@@ -46,6 +48,9 @@ impl Session {
         match command {
             Command::Fin(id) => self.fin(id),
             Command::Pub { topic, body } => self.publish(topic, [body], None, Code::PubFailed),
+            Command::MultiPub { topic, bodies } if is_bulk(bodies.len(), bodies.bytes()) => {
+                self.publish_in_bulk(topic)
+            }
             Command::MultiPub { topic, bodies } => {
                 self.publish(topic, bodies, None, Code::MultiPubFailed)
             }
@@ -71,17 +76,37 @@ impl Session {
         failure: Code,
     ) -> Result<(), Stop> {
         if self.gathered.publishes.is_empty() {
-            self.authorize_publish(topic, failure)?;
-        }
-        let publishes = &mut self.gathered.publishes;
-        if publishes.is_empty() && !publishes.are_for(topic) {
-            match self.node.live_topic(topic) {
-                Some(topic) => publishes.begin(topic),
-                None => return self.create_first(topic, None, failure),
+            if !self.begin_publish(topic, failure)? {
+                return Ok(());
+            }
+            if let Some(topic) = self.gathered.publishes.topic_to_await() {
+                return Err(Bulk::wait(topic).into());
             }
         }
-        publishes.push(bodies, delay, failure);
+        self.gathered.publishes.push(bodies, delay, failure);
         Ok(())
+    }
+
+    /// Publishes a command that is too large for this turn.
+    fn publish_in_bulk(&mut self, topic: &str) -> Result<(), Stop> {
+        if !self.begin_publish(topic, Code::MultiPubFailed)? {
+            return Ok(());
+        }
+        self.gathered.publishes.topic().map_or(Ok(()), |topic| Err(Bulk::publish(topic).into()))
+    }
+
+    /// Makes sure that the client may publish to a topic, and that it is there. Returns false if the command was
+    /// refused.
+    fn begin_publish(&mut self, topic: &str, failure: Code) -> Result<bool, Stop> {
+        self.authorize_publish(topic, failure)?;
+        let publishes = &mut self.gathered.publishes;
+        if !publishes.are_for(topic) {
+            match self.node.live_topic(topic) {
+                Some(topic) => publishes.begin(topic),
+                None => return self.create_first(topic, None, failure).map(|()| false),
+            }
+        }
+        Ok(true)
     }
 
     fn fin(&mut self, id: MessageId) -> Result<(), Stop> {

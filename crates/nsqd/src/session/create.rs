@@ -8,7 +8,7 @@ use std::sync::Arc;
 use nsq_protocol::{ChannelName, ClientError, Code, InvalidName, TopicName};
 use tokio::task::spawn_blocking;
 
-use super::{Session, failure::failed, upgrade::Upgrade};
+use super::{Session, bulk::Bulk, failure::failed, upgrade::Upgrade};
 use crate::{node::Node, topic::PublishError};
 
 /// How often a command may find that what was created for it is already being deleted.
@@ -18,6 +18,10 @@ const TRIES_MAX: u32 = 10;
 pub(super) enum Stop {
     /// This has to be created first. The command that needs it stays in the input.
     Create(Box<Creation>),
+    /// A large publish comes first. The command that needs it, or is it, stays in the input.
+    Bulk(Box<Bulk>),
+    /// The turn is over. What is left stays in the input.
+    GiveWay,
     /// The connection is upgraded. The command that asked for it has been handled.
     Upgrade(Box<Upgrade>),
     /// The auth servers are being asked. The command that needs their answer stays in the input.
@@ -29,8 +33,10 @@ pub(super) enum Stop {
 impl Stop {
     /// Notes that the command which stops the session takes `bytes`.
     pub(super) fn after(mut self, bytes: usize) -> Self {
-        if let Self::Upgrade(upgrade) = &mut self {
-            upgrade.command_bytes = bytes;
+        match &mut self {
+            Self::Upgrade(upgrade) => upgrade.command_bytes = bytes,
+            Self::Bulk(bulk) => bulk.command_bytes = bytes,
+            Self::Create(_) | Self::GiveWay | Self::Authorize | Self::Close => {}
         }
         self
     }
@@ -39,7 +45,7 @@ impl Stop {
     pub(super) fn handled_bytes(&self) -> usize {
         match self {
             Self::Upgrade(upgrade) => upgrade.command_bytes,
-            Self::Create(_) | Self::Authorize | Self::Close => 0,
+            Self::Create(_) | Self::Bulk(_) | Self::GiveWay | Self::Authorize | Self::Close => 0,
         }
     }
 }
@@ -93,6 +99,12 @@ impl Creation {
 impl From<Creation> for Stop {
     fn from(creation: Creation) -> Self {
         Self::Create(Box::new(creation))
+    }
+}
+
+impl From<Bulk> for Stop {
+    fn from(bulk: Bulk) -> Self {
+        Self::Bulk(Box::new(bulk))
     }
 }
 

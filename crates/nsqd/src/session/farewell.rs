@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 
-use tokio::time::timeout;
+use tokio::{task::yield_now, time::timeout};
 
 use super::{
     FAREWELL, Session, answers::FlushFailed, create::Stop, output::Output, transport::Transport,
@@ -60,6 +60,14 @@ impl Session {
                     Ok(()) => continue,
                     Err(_) => return,
                 },
+                Err(Stop::Bulk(bulk)) => match self.carry_out(*bulk).await {
+                    Ok(()) => continue,
+                    Err(_) => return,
+                },
+                Err(Stop::GiveWay) => {
+                    yield_now().await;
+                    continue;
+                }
             }
             let read = poll_fn(|cx| self.input.poll_read(transport, cx));
             match timeout(FAREWELL, read).await {

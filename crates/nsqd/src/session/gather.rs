@@ -10,7 +10,11 @@ use nsq_log::BatchBuilder;
 use nsq_protocol::{ClientError, Code, Command, MessageId};
 
 use super::failure::failed;
-use crate::{node::Node, topic::Topic, topic::channel::Channel};
+use crate::{
+    node::Node,
+    topic::Topic,
+    topic::{bulk::is_bulk, channel::Channel},
+};
 
 /// A batch is appended when it has grown to this, even if the read brought more.
 const BATCH_BYTES: usize = 256 << 10;
@@ -39,6 +43,9 @@ impl Gathered {
     pub(super) fn admits(&self, command: &Command<'_>) -> bool {
         match *command {
             Command::Fin(_) => self.publishes.is_empty(),
+            Command::MultiPub { bodies, .. } if is_bulk(bodies.len(), bodies.bytes()) => {
+                self.publishes.is_empty() && self.finishes.is_empty()
+            }
             Command::Pub { topic, .. } | Command::MultiPub { topic, .. } => {
                 self.finishes.is_empty() && self.publishes.admits(topic, None)
             }
@@ -67,6 +74,8 @@ pub(super) struct Publishes {
     commands: usize,
     /// The error code of the first of them.
     failure: Code,
+    /// The next batch need not wait for a large one again.
+    has_waited: bool,
 }
 
 /// A batch that is in the log.
@@ -80,7 +89,14 @@ pub(super) struct Published {
 
 impl Publishes {
     fn new(batch: BatchBuilder) -> Self {
-        Self { batch, topic: None, delay: None, commands: 0, failure: Code::PubFailed }
+        Self {
+            batch,
+            topic: None,
+            delay: None,
+            commands: 0,
+            failure: Code::PubFailed,
+            has_waited: false,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -101,6 +117,19 @@ impl Publishes {
     /// Names the topic of the next batch.
     pub(super) fn begin(&mut self, topic: Arc<Topic>) {
         self.topic = Some(topic);
+    }
+
+    /// The topic of the next batch.
+    pub(super) fn topic(&self) -> Option<&Arc<Topic>> {
+        self.topic.as_ref()
+    }
+
+    /// Returns the topic if a large batch is being published to it, which the next batch has to wait for. Only once:
+    /// others may come all the time.
+    pub(super) fn topic_to_await(&mut self) -> Option<&Arc<Topic>> {
+        let topic = self.topic.as_ref()?;
+        self.has_waited = topic.bulk.are_taken() && !self.has_waited;
+        self.has_waited.then_some(topic)
     }
 
     /// Adds the messages of one command; `failure` is the code of its error.

@@ -1,18 +1,33 @@
 //! The handling of one read: decode, gather, carry out, answer.
 
+use std::sync::Arc;
+
 use bytes::Buf;
 use nsq_protocol::{
-    ClientError, Code, Decoded, FrameType, OK, Rejection, decode_command, resume_command,
+    ClientError, Code, Command, Decoded, FrameType, OK, Rejection, decode_command, resume_command,
 };
 use tokio::time::Instant;
 
 use super::{
     Session,
+    bulk::{self, Bulk},
     create::{Creation, Stop},
     failure::not_answered,
     gather::Published,
 };
-use crate::meters::Limit;
+use crate::{
+    meters::Limit,
+    node::Node,
+    topic::{Topic, bulk::TURN_MESSAGES_MAX},
+};
+
+/// The work that a command is for its turn: about as much as one message.
+fn weight(decoded: &Decoded<'_>) -> usize {
+    match decoded {
+        Decoded::Command(Command::MultiPub { bodies, .. }, _) => 1 + bodies.len(),
+        _ => 1,
+    }
+}
 
 impl Session {
     /// Handles every whole command of the input; none is left gathered.
@@ -37,14 +52,18 @@ impl Session {
     /// Handles the commands at the front of `input`; returns how many bytes they take.
     fn handle_commands(&mut self, input: &[u8]) -> (usize, Result<(), Stop>) {
         let mut progress = std::mem::take(&mut self.input.progress);
-        let mut handled = 0;
+        let (mut handled, mut work) = (0, 0);
         let result = loop {
             let rest = &input[handled..];
             if rest.is_empty() {
                 break Ok(());
             }
+            if work >= TURN_MESSAGES_MAX {
+                break Err(Stop::GiveWay);
+            }
             let limits = &self.node.services.options.limits;
             let decoded = resume_command(rest, self.phase, limits, &mut progress);
+            work += weight(&decoded);
             match self.handle(decoded) {
                 Ok(0) => break Ok(()),
                 Ok(bytes) => handled += bytes,
@@ -113,6 +132,12 @@ impl Session {
             Ok(Some(published)) => published,
             Err(error) => return self.refuse(&error),
         };
+        self.published(published);
+        Ok(())
+    }
+
+    /// Answers a batch that is in the log.
+    pub(super) fn published(&mut self, published: Published) {
         let Published { topic, end, messages, commands } = published;
         self.client.count_published(topic.name.as_str(), messages);
         if self.node.services.options.waits_for_sync() {
@@ -121,7 +146,32 @@ impl Session {
         for _ in 0..commands {
             self.answer(OK);
         }
-        Ok(())
+    }
+
+    /// Publishes the command at the front of the input, or lets a bulk of another connection pass.
+    pub(super) async fn carry_out(&mut self, bulk: Bulk) -> Result<(), Stop> {
+        if !bulk.publishes {
+            bulk.topic.bulk.passed().await;
+            return Ok(());
+        }
+        let command = self.input.buffer.split_to(bulk.command_bytes).freeze();
+        self.creation_tries = 0;
+        self.liveness.heard(Instant::now());
+        let phase = self.phase;
+        let publish =
+            move |node: &Arc<Node>, topic: &Arc<Topic>| bulk::publish(node, topic, &command, phase);
+        match self.node.in_bulk(&bulk.topic, publish).await {
+            Ok(Ok(published)) => {
+                self.published(published);
+                Ok(())
+            }
+            Ok(Err(error)) => self.refuse(&error),
+            Err(panic) => {
+                let line = format_args!("client({}) - {panic}", self.client.remote);
+                self.node.services.clients_log.error("panics", line);
+                Err(Stop::Close)
+            }
+        }
     }
 
     fn commit_finishes(&mut self) -> Result<(), Stop> {

@@ -7,6 +7,7 @@ use nsq_daemon::{
     tls::ServerTls,
 };
 
+use super::bulk::BulkSlots;
 use crate::{
     auth::AuthServers,
     chores::{deadlines::Deadlines, health::Health, queue::Queue},
@@ -27,6 +28,8 @@ pub(crate) struct Services {
     pub(crate) logger: Logger,
     /// For lines that clients cause by connecting, leaving or creating: so many a second from all of them together.
     pub(crate) clients_log: Limited,
+    /// Bounds the large publishes at work.
+    pub(crate) bulk: BulkSlots,
     pub(crate) deadlines: Deadlines,
     pub(crate) health: Health,
     pub(crate) meters: Meters,

@@ -24,3 +24,4 @@ mod support;
 #[expect(dead_code, reason = "shared with `it`, which needs the rest")]
 #[path = "../it/test_clocks.rs"]
 mod test_clocks;
+mod turns;
