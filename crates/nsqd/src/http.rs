@@ -4,6 +4,7 @@ mod admin;
 mod args;
 mod config;
 mod debug;
+mod gate;
 mod health;
 mod metrics;
 mod publish;
@@ -25,14 +26,19 @@ use tokio::task::JoinError;
 
 use self::{
     config::Config,
+    gate::{Gate, Slot},
     stats::{Filter, Stats},
 };
 use crate::{
     VERSION,
     lookup::Lookup,
+    meters::Limit,
     node::{Node, network::bodies_bytes_max},
     options::TlsRequired,
 };
+
+/// The answers to `/stats` that are made at a time.
+const STATS_AT_ONCE: usize = 2;
 
 /// The routes of nsqd. `/info` shows the ports, which are the ones nsqd listens on: -1 for a unix socket, 0 for none.
 pub(crate) fn router(
@@ -43,10 +49,11 @@ pub(crate) fn router(
     tasks: &Tasks,
 ) -> Router {
     let config = Arc::new(Config { node: node.clone(), lookup });
+    let statistics = Arc::new(Statistics { node: node.clone(), gate: Gate::new(STATS_AT_ONCE) });
     let info = move |node: Arc<Node>, _: Request| async move { info(&node, tcp_port, http_port) };
     let router = Router::new()
         .get("/info", on(&node, info))
-        .get("/stats", on(&node, stats))
+        .get("/stats", on(&statistics, stats))
         .route(Route::new(Method::GET, "/metrics", on(&node, metrics::show)).unmarked().quiet())
         .route(Route::new(Method::POST, "/pub", on(&node, publish::one)).quiet())
         .route(Route::new(Method::POST, "/mpub", on(&node, publish::many)).quiet())
@@ -162,7 +169,14 @@ fn info(node: &Node, tcp_port: i32, http_port: i32) -> Result<Response, Error> {
     })
 }
 
-async fn stats(node: Arc<Node>, request: Request) -> Result<Response, Error> {
+/// The figures of `/stats`, of which only so many are collected at a time: with many clients they take much memory.
+struct Statistics {
+    node: Arc<Node>,
+    /// By what is asked for, and whether in JSON.
+    gate: Gate<(Filter, bool), Response>,
+}
+
+async fn stats(statistics: Arc<Statistics>, request: Request) -> Result<Response, Error> {
     let query = request.query()?;
     let text = |key| query.get(key).filter(|value| !value.is_empty()).map(str::to_owned);
     let flag = |key| query.get(key).and_then(args::boolean).unwrap_or(true);
@@ -173,11 +187,22 @@ async fn stats(node: Arc<Node>, request: Request) -> Result<Response, Error> {
         memory: flag("include_mem"),
     };
     let as_json = query.get("format") == Some("json");
-    blocking(&node, move |node| {
-        let stats = Stats::collect(node, &filter);
-        if as_json { json(&stats) } else { Ok(Response::text(stats.to_string())) }
-    })
-    .await?
+    let Statistics { node, gate } = &*statistics;
+    if gate.is_full() {
+        node.services.meters.reached(Limit::Stats);
+        let line = format_args!("HTTP: /stats for {} waits for others", request.remote());
+        node.services.clients_log.info("statistics that wait", line);
+    }
+    let asked = filter.clone();
+    let collect = async move |slot| {
+        let collect = move |node: &Arc<Node>| {
+            let _slot: Slot = slot;
+            let stats = Stats::collect(node, &asked);
+            if as_json { json(&stats) } else { Ok(Response::text(stats.to_string())) }
+        };
+        blocking(node, collect).await?
+    };
+    gate.get((filter, as_json), collect).await
 }
 
 /// The answer when a limit keeps something from being created, which trying again does not change.

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// The parts of the figures that a request asks for.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Filter {
     /// Only this topic.
     pub(crate) topic: Option<String>,

@@ -371,3 +371,26 @@ async fn the_text_of_an_empty_node_says_none() {
     assert!(body.contains("\n   gc_total_runs            \t0\n\nTopics: None\n"), "{body:?}");
     nsqd.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_that_asks_for_the_figures_waits_and_everyone_sees_what_it_did_before() {
+    let nsqd = TestNsqd::start().await;
+    for number in 0..200 {
+        nsqd.post(&format!("/topic/create?topic=t{number}%23ephemeral"), "").await;
+    }
+    let limit = r#"nsqd_limit_reached_total{limit="stats"} 0"#;
+    let mut round = 0;
+    while nsqd.get("/metrics").await.body.contains(limit) {
+        round += 1;
+        let ask = || nsqd.get("/stats?format=json");
+        let created = async {
+            let path = format!("/channel/create?topic=t0%23ephemeral&channel=c{round}%23ephemeral");
+            assert_eq!(nsqd.post(&path, "").await.status, 200);
+            let stats = nsqd.get("/stats?format=json").await.body;
+            assert!(stats.contains(&format!("\"c{round}#ephemeral\"")), "{round}");
+        };
+        let (a, b, c, d, e, ()) = tokio::join!(ask(), ask(), ask(), ask(), ask(), created);
+        assert!([a, b, c, d, e].iter().all(|answer| answer.status == 200));
+    }
+    nsqd.stop().await;
+}
