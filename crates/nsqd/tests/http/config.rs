@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nsq_daemon::log::{Capture, Level, Logger};
 use nsq_options::{Setting, Value};
-use nsqd::Options;
+use nsqd::{HttpConfig, Options};
 
 use crate::harness::TestNsqd;
 
@@ -211,4 +211,46 @@ async fn the_nsqlookupds_can_be_replaced_by_a_list_and_nothing_else() {
     assert_eq!(nsqd.put(path, "").await.refusal(), (413, "INVALID_VALUE"));
     assert_eq!(nsqd.get(path).await.brief(), (200, "[]"));
     nsqd.stop().await;
+}
+
+#[tokio::test]
+async fn a_list_of_nsqlookupds_is_taken_as_a_whole_or_not_at_all() {
+    let nsqd = TestNsqd::start().await;
+    let path = "/config/nsqlookupd_tcp_addresses";
+    let twice = r#"["127.0.0.1:1","/run/a.sock","[::1]:1","127.0.0.1:1"]"#;
+    let once = r#"["127.0.0.1:1","/run/a.sock","[::1]:1"]"#;
+    assert_eq!(nsqd.put(path, twice).await.brief(), (200, once));
+    let list = |count: u16| {
+        let addresses: Vec<_> = (1..=count).map(|port| format!("127.0.0.1:{port}")).collect();
+        serde_json::to_string(&addresses).unwrap()
+    };
+    let bad = ["a", "", ":1", "a:", "a:0", "a:65536", "a:-1", "a:http", "a:1:2", "[::1]"];
+    for bad in bad.map(|bad| format!(r#"["127.0.0.1:2","{bad}"]"#)).into_iter().chain([list(65)]) {
+        assert_eq!(nsqd.put(path, &bad).await.refusal(), (400, "INVALID_VALUE"), "{bad}");
+    }
+    for large in [list(5_000), list(45_000)] {
+        assert_eq!(nsqd.put(path, &large).await.refusal(), (413, "INVALID_VALUE"));
+    }
+    assert_eq!(nsqd.get(path).await.brief(), (200, once), "nothing has changed");
+    let reached = r#"nsqd_limit_reached_total{limit="lookupds"} 1"#;
+    assert!(nsqd.get("/metrics").await.body.contains(reached));
+    assert_eq!(nsqd.put(path, "[]").await.brief(), (200, "[]"));
+    nsqd.stop().await;
+}
+
+#[tokio::test]
+async fn options_can_be_kept_from_change_over_http() {
+    let with = |http_config| {
+        TestNsqd::start_with(move |options: &mut Options| options.shares.http_config = http_config)
+    };
+    for (http_config, answer) in [
+        (HttpConfig::On, (200, "3")),
+        (HttpConfig::Loopback, (200, "3")),
+        (HttpConfig::Off, (403, r#"{"message":"FORBIDDEN"}"#)),
+    ] {
+        let nsqd = with(http_config).await;
+        assert_eq!(nsqd.put("/config/log_level", "warn").await.brief(), answer, "{http_config:?}");
+        assert_eq!(nsqd.get("/config/log_level").await.status, 200);
+        nsqd.stop().await;
+    }
 }
