@@ -20,9 +20,9 @@ impl Node {
         self: &Arc<Self>,
         name: &TopicName,
     ) -> Result<Arc<Topic>, PublishError> {
-        let created = self.topic_within(name, self.services.options.shares.topics_max);
+        let created = self.topic_within(name, self.services.options.shares.topics_limit());
         if matches!(created, Err(PublishError::TooManyTopics)) {
-            let max = self.services.options.shares.topics_max;
+            let max = self.services.options.shares.topics_limit();
             let refusal = format_args!("TOPIC({name}): not created, --max-topics={max} is reached");
             self.limit_reached(Limit::Topics, refusal);
         }
@@ -109,7 +109,7 @@ impl Node {
         topic: &Arc<Topic>,
         names: &[ChannelName],
     ) -> Result<(), PublishError> {
-        let max = self.services.options.shares.channels_per_topic_max;
+        let max = self.services.options.shares.channels_limit();
         let (created, result) = topic.create_channels(names, max);
         for channel in &created.channels {
             self.changed(TopicOrChannel::channel(&topic.name, &channel.name));
@@ -121,7 +121,7 @@ impl Node {
     }
 
     fn too_many_channels(&self, topic: &Topic, refused: usize) {
-        let (name, max) = (&topic.name, self.services.options.shares.channels_per_topic_max);
+        let (name, max) = (&topic.name, self.services.options.shares.channels_limit());
         let refusal = format_args!(
             "TOPIC({name}): {refused} channels not created, --max-channels-per-topic={max} is reached"
         );

@@ -17,9 +17,9 @@ pub struct ShareOptions {
     pub network_bytes_max: usize,
     /// `--stall-timeout`: the longest that a client may leave a command unfinished or output unread; zero for no limit.
     pub stall_timeout: Duration,
-    /// `--max-topics`.
+    /// `--max-topics`; 0 for no limit.
     pub topics_max: usize,
-    /// `--max-channels-per-topic`.
+    /// `--max-channels-per-topic`; 0 for no limit.
     pub channels_per_topic_max: usize,
     /// `--max-ephemeral-memory`: bytes of the messages of all ephemeral topics together.
     pub ephemeral_bytes_max: usize,
@@ -49,6 +49,22 @@ impl HttpConfig {
     /// The choices by name.
     pub(super) const WORDS: [(&'static str, Self); 3] =
         [("on", Self::On), ("loopback", Self::Loopback), ("off", Self::Off)];
+}
+
+impl ShareOptions {
+    /// The number of topics that a node may have.
+    pub(crate) fn topics_limit(&self) -> usize {
+        or_no_limit(self.topics_max)
+    }
+
+    /// The number of channels that a topic may have.
+    pub(crate) fn channels_limit(&self) -> usize {
+        or_no_limit(self.channels_per_topic_max)
+    }
+}
+
+fn or_no_limit(max: usize) -> usize {
+    if max == 0 { usize::MAX } else { max }
 }
 
 impl Default for ShareOptions {

@@ -35,7 +35,7 @@ impl Topic {
             }
             return Ok((channel, false));
         }
-        let max = self.services.options.shares.channels_per_topic_max;
+        let max = self.services.options.shares.channels_limit();
         let mut outcome = Err(PublishError::Exiting);
         let mut create = || {
             outcome = self.create_channel(name, max);

@@ -99,6 +99,13 @@ fn a_channel_beyond_the_limit_is_refused_and_those_that_exist_are_served() {
 }
 
 #[test]
+fn a_limit_of_0_is_none() {
+    let server = limited(0, 0);
+    let _consumers = ["a", "b"].map(|channel| server.consumer("t", channel, 1));
+    server.post("/topic/create?topic=u");
+}
+
+#[test]
 fn topics_and_channels_that_exist_at_a_start_are_opened_whatever_the_limits() {
     let server = Server::start();
     for topic in ["a", "b", "c"] {
