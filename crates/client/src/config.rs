@@ -124,7 +124,7 @@ pub struct Config {
     /// How long nsqd waits for a message to be answered before it delivers the message again; zero, the default, for
     /// nsqd's setting.
     pub msg_timeout: Duration,
-    /// The largest frame to accept, in bytes; 0, the default, for 256 MiB.
+    /// The largest frame to accept, in bytes; 0, the default, for 16 MiB.
     pub max_msg_size: u32,
     /// The most publishes that a producer has in flight; further ones wait. Default 10,000.
     pub max_outstanding: u32,

@@ -6,6 +6,9 @@ use nsq_protocol::{Code, FrameError, InvalidName};
 
 use crate::config::ConfigError;
 
+/// The most bytes of an error's text that are kept.
+const TEXT_BYTES_MAX: usize = 1024;
+
 /// An error that nsqd sent in answer to a command.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
@@ -17,6 +20,7 @@ pub struct ServerError {
 impl ServerError {
     /// Parses the data of an error frame.
     pub(crate) fn parse(data: &[u8]) -> Self {
+        let data = &data[..data.len().min(TEXT_BYTES_MAX)];
         let token = data.split(|&b| b == b' ').next().unwrap_or_default();
         Self { code: Code::from_token(token), text: String::from_utf8_lossy(data).into_owned() }
     }
@@ -26,7 +30,7 @@ impl ServerError {
         self.code
     }
 
-    /// Returns the whole text, beginning with the code.
+    /// Returns the text, beginning with the code; at most 1 KiB of it.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -56,6 +60,9 @@ pub enum ConnectionError {
     /// Nothing could be written for the given time.
     #[error("nothing could be written for {0:?}")]
     WriteTimeout(Duration),
+    /// nsqd sent far more messages than RDY allows, and they were not answered within `read_timeout`.
+    #[error("nsqd sent far more messages than RDY allows")]
+    Flooded,
     /// nsqd sent an invalid frame.
     #[error("{0}")]
     Frame(#[from] FrameError),

@@ -50,6 +50,11 @@ pub(crate) trait Role: Send + 'static {
     fn on_response(&mut self, data: &[u8]) -> Result<(), ConnectionError>;
     /// Handles an error.
     fn on_error(&mut self, error: ServerError) -> Result<(), ConnectionError>;
+    /// Returns whether more may be read. Asked before each read; once it has returned false, an answer that changes it
+    /// must wake the driver through the outbox.
+    fn may_read(&mut self) -> bool {
+        true
+    }
     /// Called after all frames of one read.
     fn on_read_end(&mut self) -> Result<(), ConnectionError>;
     /// Called when all commands have been taken from the outbox for writing.
@@ -84,6 +89,8 @@ pub(crate) struct Driver<S, R: Role> {
     /// When data was last received or, without heartbeats, last sent.
     last_sign: Instant,
     stalled_since: Option<Instant>,
+    /// The role holds as much as it may, so that nothing is read.
+    is_full: bool,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -93,6 +100,8 @@ struct Incoming {
     /// The size of a read; follows the rate, so that messages of a slow consumer keep little memory.
     read_bytes: usize,
     frame_bytes_max: u32,
+    /// A NOP waits to be written, which answers any further heartbeat as well.
+    heartbeat_answered: bool,
 }
 
 /// The result of an attempt to read or write.
@@ -117,13 +126,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             stream,
             role,
             outbox,
-            incoming: Incoming { buffer: unread, read_bytes: READ_BYTES_MIN, frame_bytes_max },
+            incoming: Incoming {
+                buffer: unread,
+                read_bytes: READ_BYTES_MIN,
+                frame_bytes_max,
+                heartbeat_answered: false,
+            },
             outgoing: Vec::new(),
             written: 0,
             write_error: None,
             timeouts,
             last_sign,
             stalled_since: None,
+            is_full: false,
             timer: Box::pin(sleep_until(last_sign + timeouts.read)),
         }
     }
@@ -154,6 +169,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
             if self.write(cx) == Step::Close {
                 return Ok(Step::Close);
             }
+            // An answer that was appended during this turn has not woken the driver.
+            if self.is_full && self.role.may_read() {
+                continue;
+            }
             if read == Step::Waiting {
                 // By now everything that nsqd sent has been read, which would explain more than the write error.
                 if let Some(error) = self.write_error.take() {
@@ -167,6 +186,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
     }
 
     fn read(&mut self, cx: &mut Context<'_>) -> Result<Step, ConnectionError> {
+        self.is_full = !self.role.may_read();
+        if self.is_full {
+            return Ok(Step::Waiting);
+        }
         match self.incoming.poll_fill(&mut self.stream, cx) {
             Poll::Pending => return Ok(Step::Waiting),
             Poll::Ready(Err(error)) => {
@@ -234,6 +257,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
     fn refill(&mut self, cx: &mut Context<'_>) -> Taken {
         if self.written > 0 {
             self.role.on_written();
+            self.incoming.heartbeat_answered = false;
             self.written = 0;
             self.outgoing.clear();
             if self.outgoing.capacity() > WRITE_BYTES_KEPT {
@@ -265,6 +289,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
                 return Err(ConnectionError::WriteTimeout(self.timeouts.write));
             }
             if now >= self.last_sign + self.timeouts.read {
+                if self.is_full {
+                    return Err(ConnectionError::Flooded);
+                }
                 if self.silence_is_loss() {
                     return Err(ConnectionError::ReadTimeout(self.timeouts.read));
                 }
@@ -319,7 +346,9 @@ impl Incoming {
                     attempts: message.attempts,
                 }),
                 Frame::Response(HEARTBEAT) => {
-                    Command::Nop.encode(outgoing);
+                    if !std::mem::replace(&mut self.heartbeat_answered, true) {
+                        Command::Nop.encode(outgoing);
+                    }
                     None
                 }
                 Frame::Response(data) => {

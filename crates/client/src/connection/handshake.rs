@@ -23,7 +23,7 @@ use crate::{
 
 /// The largest frame accepted by default. Buffers grow as data arrives, so that this much memory is used only for a
 /// frame of that size.
-const FRAME_BYTES_MAX_DEFAULT: u32 = 256 << 20;
+const FRAME_BYTES_MAX_DEFAULT: u32 = 16 << 20;
 
 /// A connection that is ready for its driver.
 pub(crate) struct Established {

@@ -37,6 +37,8 @@ pub(crate) struct Subscriber {
     pace: Arc<Pace>,
     outbox: Arc<Outbox<Answers>>,
     received: AtomicU64,
+    /// The highest RDY sent.
+    granted: AtomicU64,
     refused: AtomicU64,
     /// Shared by all connections of the consumer, because such answers come when their connection is gone.
     answers_lost: Arc<AtomicU64>,
@@ -58,6 +60,9 @@ pub(crate) struct MessageTimeouts {
 
 /// nsqd's defaults, for an nsqd that does not send its settings.
 const ANSWER_DEFAULT: Duration = Duration::from_secs(60);
+/// The messages that are held beyond twice the highest RDY. An honest nsqd exceeds RDY only by delivering again what a slow
+/// handler let time out.
+const HELD_SPARE: u64 = 16;
 const ANSWER_MAX_DEFAULT: Duration = Duration::from_secs(15 * 60);
 
 impl MessageTimeouts {
@@ -78,6 +83,12 @@ pub(crate) struct Answers {
     pub(crate) requeued: u64,
     /// Dropped, to be redelivered after their timeout.
     pub(crate) left: u64,
+}
+
+impl Answers {
+    fn total(self) -> u64 {
+        self.finished + self.requeued + self.left
+    }
 }
 
 /// The delays and policies for answers that the application does not choose.
@@ -107,8 +118,7 @@ impl Counts {
 
     /// The number of messages received and not answered.
     pub(crate) fn in_flight(&self) -> u64 {
-        let Answers { finished, requeued, left } = self.answers;
-        self.received.saturating_sub(finished + requeued + left)
+        self.received.saturating_sub(self.answers.total())
     }
 }
 
@@ -149,6 +159,7 @@ impl Subscriber {
             pace,
             outbox: Arc::new(Outbox::new(Answers::default())),
             received: AtomicU64::new(0),
+            granted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             answers_lost,
         }
@@ -237,6 +248,7 @@ impl Subscriber {
 
     /// Sends RDY: nsqd may have up to `count` messages in flight on this connection.
     pub(crate) fn ready(&self, count: u32) {
+        self.granted.fetch_max(count.into(), Ordering::Relaxed);
         // A connection that has ended needs no limit.
         let _ = self.outbox.append(|out, _| Command::Rdy(count.into()).encode(out));
         self.wake();
@@ -285,12 +297,27 @@ pub(crate) struct Receiver {
     /// The time of the current read, once it has been needed.
     read_at: Option<ClockMs>,
     received: u64,
+    /// The number of messages answered, as of the last time that it mattered.
+    answered: u64,
     close_wait: bool,
 }
 
 impl Receiver {
     pub(crate) fn new(subscriber: Arc<Subscriber>, queue: Arc<Queue>) -> Self {
-        Self { subscriber, queue, batch: Vec::new(), read_at: None, received: 0, close_wait: false }
+        Self {
+            subscriber,
+            queue,
+            batch: Vec::new(),
+            read_at: None,
+            received: 0,
+            answered: 0,
+            close_wait: false,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        let held_max = 2 * self.subscriber.granted.load(Ordering::Relaxed) + HELD_SPARE;
+        self.received.saturating_sub(self.answered) >= held_max
     }
 
     /// Reads the clock, once for each read.
@@ -330,6 +357,13 @@ impl Role for Receiver {
         Ok(())
     }
 
+    fn may_read(&mut self) -> bool {
+        if self.is_full() {
+            self.answered = self.subscriber.outbox.with_extra(|answers| answers.total());
+        }
+        !self.is_full()
+    }
+
     fn on_read_end(&mut self) -> Result<(), ConnectionError> {
         if !self.batch.is_empty() {
             self.received += self.batch.len() as u64;
@@ -345,7 +379,7 @@ impl Role for Receiver {
     fn on_written(&mut self) {}
 
     fn is_done(&self, answers: &Answers) -> bool {
-        self.close_wait && self.received <= answers.finished + answers.requeued + answers.left
+        self.close_wait && self.received <= answers.total()
     }
 
     fn is_waiting(&self, _: &Answers) -> bool {

@@ -12,6 +12,7 @@ mod config;
 mod connection;
 mod discovery;
 mod handshake;
+mod hostile;
 mod link;
 mod lookupd;
 mod messages;

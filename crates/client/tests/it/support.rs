@@ -199,6 +199,11 @@ impl Peer {
         self.raw(&frame).await;
     }
 
+    /// Sends bytes to a client that may close the connection.
+    pub(crate) async fn try_raw(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        soon(self.stream.write_all(bytes)).await
+    }
+
     pub(crate) async fn raw(&mut self, bytes: &[u8]) {
         soon(self.stream.write_all(bytes)).await.unwrap();
         soon(self.stream.flush()).await.unwrap();
