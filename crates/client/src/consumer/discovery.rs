@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{
     select,
-    sync::Notify,
+    sync::{Notify, Semaphore},
     task::JoinSet,
     time::{Instant, sleep},
 };
@@ -30,6 +30,11 @@ use crate::{
 /// After this long without a query, the next recheck has the shortest delay again.
 const CALM_AFTER: Duration = Duration::from_secs(10);
 
+/// The most nsqds that discovery adds to.
+const NSQDS_MAX: usize = 1024;
+/// The most discovered nsqds that are being dialed at a time.
+const DIALS_MAX: usize = 16;
+
 /// A filter for the nsqds that were found.
 pub(crate) type DiscoveryFilter = Box<dyn Fn(Vec<Discovered>) -> Vec<Discovered> + Send + Sync>;
 
@@ -39,11 +44,18 @@ pub(crate) struct Discovery {
     filter: Option<DiscoveryFilter>,
     /// Requests a query before the next poll.
     recheck: Notify,
+    /// Permits to connect to discovered nsqds.
+    pub(super) dials: Semaphore,
 }
 
 impl Discovery {
     pub(crate) fn new(filter: Option<DiscoveryFilter>) -> Self {
-        Self { lookupds: Mutex::default(), filter, recheck: Notify::new() }
+        Self {
+            lookupds: Mutex::default(),
+            filter,
+            recheck: Notify::new(),
+            dials: Semaphore::new(DIALS_MAX),
+        }
     }
 
     /// Requests a query soon. Several requests count as one.
@@ -187,9 +199,22 @@ impl Round {
             },
             None => nsqds,
         };
+        let (before, mut left_out) = (self.attempts.len(), 0_usize);
         for nsqd in nsqds {
-            self.attempts.extend(engine.link_discovered(&nsqd.address));
+            if engine.nsqd_count() < NSQDS_MAX {
+                self.attempts.extend(engine.link_discovered(&nsqd.address));
+            } else if !engine.keeps(&nsqd.address) {
+                left_out += 1;
+            }
             self.found.insert(nsqd.address);
+        }
+        let (topic, channel) = (&engine.topic, &engine.channel);
+        let added = self.attempts.len() - before;
+        if added > 0 {
+            tracing::info!(%topic, %channel, nsqds = added, "discovered");
+        }
+        if left_out > 0 {
+            tracing::warn!(%topic, %channel, nsqds = left_out, max = NSQDS_MAX, "too many nsqds discovered; ignoring the others");
         }
         true
     }

@@ -169,12 +169,17 @@ impl Engine {
         if lock(&self.state).excluded.contains(address) {
             return None;
         }
-        let linked = self.link(address, Wish::Discovered).ok();
-        if linked.is_some() {
-            let (topic, channel) = (&self.topic, &self.channel);
-            tracing::info!(nsqd = address, %topic, %channel, "discovered");
-        }
-        linked
+        self.link(address, Wish::Discovered).ok()
+    }
+
+    /// Returns the number of nsqds to keep connected.
+    pub(crate) fn nsqd_count(&self) -> usize {
+        lock(&self.state).addresses.len()
+    }
+
+    /// Returns whether the nsqd at `address` is one to keep connected.
+    pub(crate) fn keeps(&self, address: &str) -> bool {
+        lock(&self.state).addresses.contains_key(address)
     }
 
     /// Forgets discovered nsqds that cannot be reached and that no nsqlookupd knows any longer.

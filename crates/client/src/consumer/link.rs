@@ -70,7 +70,7 @@ impl Link {
         let mut report = Some(report);
         let mut retries = Retries::up_to(self.engine.config.lookupd_poll_interval);
         loop {
-            match self.connect().await {
+            match self.connect(wish).await {
                 None => {
                     tell(report, Err(ConnectError::Stopped));
                     return;
@@ -102,13 +102,20 @@ impl Link {
         }
     }
 
-    async fn connect(&mut self) -> Option<Result<Connected, ConnectError>> {
+    async fn connect(&mut self, wish: Wish) -> Option<Result<Connected, ConnectError>> {
         let engine = Arc::clone(&self.engine);
         let address = self.address.clone();
         tracing::debug!(nsqd = address, "connecting");
         let subscription =
             Subscription { topic: engine.topic.as_str(), channel: engine.channel.as_str() };
-        let connecting = establish(&address, &engine.config, Some(subscription));
+        let connecting = async {
+            // The semaphore is never closed.
+            let _permit = match wish {
+                Wish::Discovered => engine.discovery.dials.acquire().await.ok(),
+                Wish::Now | Wish::Sometime => None,
+            };
+            establish(&address, &engine.config, Some(subscription)).await
+        };
         let established = match self.unless_given_up(connecting).await? {
             Ok(established) => established,
             Err(error) => return Some(Err(error)),

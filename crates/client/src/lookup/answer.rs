@@ -37,7 +37,8 @@ struct Data {
 #[serde(default)]
 struct Producer {
     broadcast_address: String,
-    tcp_port: u16,
+    /// Any number, so that one nsqd with a port that cannot be does not hide the others.
+    tcp_port: i64,
     hostname: String,
     version: String,
     topology_region: String,
@@ -56,15 +57,24 @@ pub(super) fn parse(body: &[u8]) -> Result<Vec<Discovered>, String> {
         Some(code) => return Err(format!("status {code} {}", body.status_txt)),
     }
     let producers = body.producers.or_else(|| body.data?.producers).unwrap_or_default();
-    Ok(producers.into_iter().filter_map(Producer::into_discovered).collect())
+    let listed = producers.len();
+    let nsqds: Vec<_> = producers.into_iter().filter_map(Producer::into_discovered).collect();
+    if nsqds.len() < listed {
+        let ignored = listed - nsqds.len();
+        tracing::warn!(
+            nsqds = ignored,
+            "ignoring nsqds that nsqlookupd lists without a valid address"
+        );
+    }
+    Ok(nsqds)
 }
 
 impl Producer {
-    /// Returns `None` for an nsqd without an address.
+    /// Returns `None` for an nsqd without a valid address.
     fn into_discovered(self) -> Option<Discovered> {
-        let (host, port) = (self.broadcast_address, self.tcp_port);
+        let host = self.broadcast_address;
+        let port = u16::try_from(self.tcp_port).ok()?;
         if host.is_empty() || port == 0 {
-            tracing::warn!(host, port, "ignoring an nsqd that nsqlookupd lists without an address");
             return None;
         }
         let bare_ipv6 = host.contains(':') && !host.starts_with('[');
@@ -92,6 +102,7 @@ mod tests {
         let producers = r#"{"channels":["c"],"producers":[
             {"broadcast_address":"a","tcp_port":4150,"http_port":4151,"hostname":"x"},
             {"broadcast_address":"::1","tcp_port":1,"remote_address":"y:5"},
+            {"broadcast_address":"b","tcp_port":65536},{"broadcast_address":"c","tcp_port":-1},
             {"hostname":"nowhere"}]}"#;
         assert_eq!(addresses(producers), ["a:4150", "[::1]:1"]);
         let wrapped = format!(r#"{{"status_code":200,"status_txt":"OK","data":{producers}}}"#);

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use nsq_client::{Config, ConnectionError, Consumer, Event};
 use nsq_protocol::{Code, FrameType, HEARTBEAT, encode_frame};
+use tokio::{net::TcpListener, time::timeout};
 
+use crate::lookupd::Lookupd;
 use crate::support::{Nsqd, connect, consumer, fin, message_frame, ok, quick, soon, with_hands};
 
 /// Waits for the end of a connection.
@@ -98,6 +100,40 @@ async fn a_frame_over_16_mib_closes_the_connection_by_its_head_alone() {
     let reason = reason_of_the_end(&mut events).await.to_string();
     assert_eq!(reason, "frame size 16777217 is over the maximum of 16777216");
     peer.is_closed().await;
+}
+
+#[tokio::test]
+async fn of_twenty_thousand_nsqds_in_an_answer_16_are_dialed_at_once() {
+    let lookupd = Lookupd::start().await;
+    // All of these lead to one nsqd, which accepts and says nothing.
+    let silent = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let producers: Vec<_> = (0..20_000)
+        .map(|i| format!("127.{}.{}.{}:{port}", 1 + i / 62_500, i / 250 % 250, 1 + i % 250))
+        .collect();
+    let producers: Vec<_> = producers.iter().map(String::as_str).collect();
+    let consumer = consumer(1).handler(ok).build().unwrap();
+    let connecting = consumer.connect_to_nsqlookupd(lookupd.address());
+    let serve = async {
+        lookupd.knows(&producers).await;
+        let mut dialed = Vec::new();
+        while dialed.len() < 16 {
+            dialed.push(silent.accept().await.unwrap().0);
+        }
+        let honest = Nsqd::start().await;
+        let mut peer = connect(&consumer, &honest).await;
+        peer.message(1, 1).await;
+        peer.said(&["RDY 1", &fin(1)]).await;
+        let seventeenth = timeout(Duration::ZERO, silent.accept()).await;
+        assert!(seventeenth.is_err(), "no more are dialed meanwhile");
+        // One that gives up makes room for another.
+        dialed.pop();
+        silent.accept().await.unwrap();
+    };
+    tokio::select! {
+        connected = connecting => panic!("the first attempts are over: {connected:?}"),
+        () = soon(serve) => {}
+    }
 }
 
 #[tokio::test]
