@@ -6,8 +6,10 @@ use nsq_client::{Config, ConnectionError, Consumer, Event};
 use nsq_protocol::{Code, FrameType, HEARTBEAT, encode_frame};
 use tokio::{net::TcpListener, time::timeout};
 
-use crate::lookupd::Lookupd;
-use crate::support::{Nsqd, connect, consumer, fin, message_frame, ok, quick, soon, with_hands};
+use crate::{
+    lookupd::Lookupd,
+    support::{Nsqd, connect, consumer, fin, message_frame, ok, quick, soon, with_hands},
+};
 
 /// Waits for the end of a connection.
 async fn reason_of_the_end(events: &mut nsq_client::Events) -> ConnectionError {
