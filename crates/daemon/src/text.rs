@@ -1,4 +1,4 @@
-//! Text from strangers, made fit to be shown: control characters are escaped, and what is too long is cut.
+//! Safe display of untrusted text: control characters are escaped and long text is cut.
 
 use std::{borrow::Cow, fmt};
 

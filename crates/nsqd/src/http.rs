@@ -172,7 +172,7 @@ fn info(node: &Node, tcp_port: i32, http_port: i32) -> Result<Response, Error> {
 /// The figures of `/stats`, of which only so many are collected at a time: with many clients they take much memory.
 struct Statistics {
     node: Arc<Node>,
-    /// By what is asked for, and whether in JSON.
+    /// Keyed by the filter and by the format: true for JSON.
     gate: Gate<(Filter, bool), Response>,
 }
 

@@ -110,7 +110,7 @@ pub struct Options {
     pub requeue_on_disconnect: bool,
     /// The limits that the decoder of commands enforces.
     pub limits: Limits,
-    /// The bounds of what a client, a topic or an address may take.
+    /// The limits on the share of one client, topic or address.
     pub shares: ShareOptions,
     /// The options of statsd.
     pub statsd: StatsdOptions,

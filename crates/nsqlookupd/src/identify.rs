@@ -21,7 +21,7 @@ pub(crate) enum Unusable {
     /// It is not JSON of the right types.
     #[error("IDENTIFY failed to decode JSON body")]
     NotJson,
-    /// It lacks what consumers need to connect.
+    /// It lacks a field that consumers need to connect.
     #[error("IDENTIFY missing fields")]
     MissingFields,
     /// It names a port that does not exist.

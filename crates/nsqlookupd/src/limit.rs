@@ -1,4 +1,4 @@
-//! The limits on what peers can make grow, and how often each was reached.
+//! The limits that a peer can reach, and how often each was reached.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -8,7 +8,7 @@ pub(crate) const FIELD_BYTES_MAX: usize = 256;
 /// Long answers over HTTP that are made at a time.
 pub(crate) const LONG_ANSWERS_MAX: usize = 2;
 
-/// Answers of the longest kind that may wait for clients to read them.
+/// Unread answers in memory, counted in answers of the largest size.
 pub(crate) const ANSWERS_UNREAD_MAX: usize = 4;
 
 /// A limit that a peer can reach. `docs/limits.md` has all of them.

@@ -232,7 +232,7 @@ impl Entries {
     }
 }
 
-/// Seconds suffice to order what was left when: a finer time would take as much memory again.
+/// Seconds are enough to order orphans by age; a finer time would take twice the memory.
 fn second(now: Time) -> Second {
     Second::try_from(now.0 / 1_000_000_000).unwrap_or(Second::MAX)
 }

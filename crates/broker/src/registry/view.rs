@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Peer, Producer, ProducerId, Registration, Registry, entries::Key, names::NameId};
 use crate::Time;
 
-/// A part of a long answer, in no particular order. What changes between two slices may be in the answer or not.
+/// A part of a long answer, in no particular order. A change between two slices may or may not be in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slice<T> {
     /// The items of this part.

@@ -1,4 +1,4 @@
-//! The limits of what producers and strangers can make grow.
+//! The limits on the memory that producers and strangers can take.
 
 use nsq_broker::registry::{Full, TooManyTombstones};
 
@@ -26,7 +26,7 @@ fn a_producer_has_no_more_registrations_than_one_may_have() {
     assert_eq!(topics(&registry), ["t"]);
     register(&mut registry, A, "t", Some("d"));
     assert_eq!(registry.register(A, "u", None, at(0)), Err(Full::Producer(3)));
-    // What it has it may register again.
+    // It may repeat a registration that it has.
     assert_eq!(register(&mut registry, A, "t", Some("c")), []);
     register(&mut registry, B, "u", Some("c"));
     unregister(&mut registry, A, "t", Some("d"));
@@ -104,7 +104,7 @@ fn a_producer_under_way_out_is_hidden_from_the_first_step_on() {
     }
     assert_eq!((nodes(&registry, at(1)).len(), registry.counts(at(1)).producers_active), (1, 1));
     assert!(registrations(&registry).values().all(|entries| entries[..] == [(B, None)]));
-    // Others may delete what it still has.
+    // Others may delete names that it still has.
     delete_topic(&mut registry, "t");
     assert!(registry.delete_channel("u", "c", at(1)));
     disconnect(&mut registry, A);

@@ -116,7 +116,7 @@ fn register(
     registry.register(id, topic, channel, at(0)).unwrap()
 }
 
-/// What all steps of a change have removed. Each step is as short as can be.
+/// The entries removed by a change that is carried out in the shortest steps.
 fn steps(mut step: impl FnMut(usize) -> Progress) -> Vec<Registration> {
     let mut removed = Vec::new();
     loop {

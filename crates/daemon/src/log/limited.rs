@@ -119,7 +119,7 @@ impl Shared {
         kinds[at].throttle.admit(now)
     }
 
-    /// Reports what each kind has suppressed.
+    /// Reports the suppressed lines of each kind.
     fn report_each(&self, mut take: impl FnMut(&mut Throttle) -> u64) {
         let mut kinds = self.lock();
         let taken = kinds.iter_mut().map(|kind| (kind.level, kind.name, take(&mut kind.throttle)));

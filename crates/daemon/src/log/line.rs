@@ -114,7 +114,7 @@ impl<'a> Text<'a> {
 
 impl fmt::Write for Text<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        // What follows a cut belongs to what is cut, even if it would fit.
+        // Once text has been cut, all later parts are cut too, even those that would fit.
         let room = if self.more == 0 { self.room } else { 0 };
         let (shown, rest) = text.split_at(text.floor_char_boundary(room));
         (self.push)(self.line, shown);
@@ -209,7 +209,7 @@ mod tests {
         let json = Lines::new(Format::Json, String::new());
         let expected = format!("x{}… ({} bytes more)", "é".repeat(511), (2 << 20) - 1022 + 1);
         for lines in [text, json] {
-            // In several parts: what follows the cut does not reappear.
+            // The text comes in several parts: those after the cut must not appear.
             let at = Timestamp::UNIX_EPOCH;
             let line = lines.line(at, Level::Warn, format_args!("x{long}{}", 1));
             assert!(line.contains(&expected), "{line}");

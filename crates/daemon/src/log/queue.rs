@@ -1,5 +1,5 @@
-//! Lines on their way to a reader that may be slow or stuck. Writing them is left to a thread, so that no one else
-//! waits for that reader; what does not fit into the queue meanwhile is dropped, counted and reported.
+//! A bounded queue of log lines for a reader that may be slow or stuck. One thread writes them, so that no other thread
+//! waits for the reader. Lines that do not fit are dropped, counted and reported.
 
 use std::{
     io::{self, Write},
@@ -200,7 +200,7 @@ mod tests {
     /// Far more than anything here takes.
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    /// A reader that takes what it is allowed to. The other end gets each piece, and sends what becomes of the next.
+    /// A reader that blocks on each write until the test has sent its result. The test receives every piece written.
     struct Reader {
         pieces: mpsc::Sender<String>,
         results: mpsc::Receiver<io::Result<usize>>,

@@ -74,7 +74,7 @@ impl Listener for TcpListener {
     }
 }
 
-/// The way in: what a listener does with connections that come.
+/// A listener's admission of new connections.
 #[derive(Debug)]
 pub struct Gate<'a> {
     /// The listener's name in the log.

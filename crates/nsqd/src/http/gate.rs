@@ -14,8 +14,7 @@ use crate::lock::lock;
 
 /// The results that are made at a time, and the requests that wait for one.
 ///
-/// A request is only given a result whose making began after the request had come: it shows what the client has done
-/// before.
+/// A request never gets a result that was begun before the request arrived, so clients see their own earlier changes.
 pub(super) struct Gate<K, V> {
     slots: Arc<Semaphore>,
     /// The results that have not been begun.
@@ -24,7 +23,7 @@ pub(super) struct Gate<K, V> {
 
 /// A slot that is taken until it is dropped.
 pub(super) struct Slot {
-    /// Nobody closes the semaphore, so that there is one.
+    /// Always `Some`: the semaphore is never closed.
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -57,7 +56,7 @@ impl<K: Eq + Hash + Clone, V: Clone> Gate<K, V> {
         result.get_or_try_init(|| begin).await.cloned()
     }
 
-    /// Lets nobody else wait for a result that is being made.
+    /// Removes the result from the waiting ones, so that later requests do not join it.
     fn begin(&self, key: &K, result: &Arc<OnceCell<V>>) {
         let mut waiting = lock(&self.waiting);
         if waiting.get(key).is_some_and(|waiting| Arc::ptr_eq(waiting, result)) {

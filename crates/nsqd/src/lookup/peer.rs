@@ -148,7 +148,7 @@ impl<'a> Peer<'a> {
         self.connection.send(&batch).await.map(drop)
     }
 
-    /// Sends what has changed.
+    /// Sends the changes.
     async fn send_changes(&mut self) -> Result<(), ConnectionError> {
         for changed in self.changes.take(BATCH_MAX) {
             self.registered.follow(changed, self.node, &mut self.unsent);

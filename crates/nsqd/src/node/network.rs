@@ -1,6 +1,6 @@
 //! The memory that connections hold together: input that is no whole command yet, and output that clients have not taken.
 //!
-//! Each connection counts what it holds, in steps, so that a turn of a session normally touches no memory that threads
+//! Each connection counts its memory in steps, so that a turn of a session normally touches no memory that threads
 //! share. While more than half of the budget is in use, sessions keep less for themselves; beyond the budget the
 //! connection that holds most is closed, then the next. Whoever exceeds the budget does that, so nothing has to watch.
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The bounds of what a client, a topic or an address may take. All of them are in `docs/limits.md`.
+/// The limits on the share of one client, topic or address. All of them are in `docs/limits.md`.
 #[derive(Copy, Clone, Debug)]
 pub struct ShareOptions {
     /// `--max-connections`: TCP clients at a time; 0 for as many as the descriptors allow.

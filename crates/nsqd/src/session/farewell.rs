@@ -1,4 +1,4 @@
-//! The end of a session: last answers, and what a client sent before it went away.
+//! The end of a session: the last answers, and the input that arrived before the client left.
 
 use std::future::poll_fn;
 
@@ -19,7 +19,7 @@ impl Session {
         transport.finish(&mut self.output, FAREWELL).await;
     }
 
-    /// Waits until all answers may be sent. Those that would promise what could not be flushed are dropped.
+    /// Waits until all answers may be sent. If a flush fails, the answers that wait for it are dropped.
     pub(super) async fn release_answers(&mut self) -> Result<(), Stop> {
         while !self.answers.is_empty() {
             match self.answers.flushed().await {
@@ -33,7 +33,7 @@ impl Session {
         Ok(())
     }
 
-    /// Drops the answers that would promise what could not be flushed.
+    /// Drops the answers that wait for a flush that has failed.
     pub(super) fn drop_answers(&mut self, failed: &FlushFailed) {
         let FlushFailed { topic, reason } = failed;
         let line = format_args!("TOPIC({}): {reason}", topic.name);
@@ -41,7 +41,7 @@ impl Session {
         self.answers.discard();
     }
 
-    /// Handles what the client sent before it went away. No answer reaches it any more.
+    /// Handles the input that arrived before the client left. No answer reaches it any more.
     pub(super) async fn handle_rest(&mut self, transport: &mut Transport) {
         let mut bytes = 0;
         while bytes < REST_BYTES_MAX && !self.client.is_closing() {

@@ -131,7 +131,7 @@ impl Identify {
         }
     }
 
-    /// Copies what `/stats` shows of the client. Strings are cut to [`SHOWN_BYTES_MAX`].
+    /// Copies the fields that `/stats` shows. Strings are cut to [`SHOWN_BYTES_MAX`].
     pub(crate) fn describe(self, about: &mut About) {
         about.client_id = shown(self.client_id);
         about.hostname = shown(self.hostname);
@@ -142,7 +142,7 @@ impl Identify {
     }
 }
 
-/// Cuts a string to what is kept of it, at a character boundary.
+/// Cuts a string to [`SHOWN_BYTES_MAX`], at a character boundary.
 fn shown(mut text: String) -> String {
     text.truncate(text.floor_char_boundary(SHOWN_BYTES_MAX));
     text.shrink_to_fit();

@@ -1,4 +1,4 @@
-//! The memory of one connection: what it may hold, and what counts against the budget of all.
+//! The memory of one connection: its bounds, and its count in the budget of all connections.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ impl Holding {
         Self { node, client, counted_bytes: 0 }
     }
 
-    /// Counts what the connection holds by now.
+    /// Sets the count to `bytes`, unless it changes by less than a step.
     pub(super) fn update(&mut self, bytes: usize) {
         if bytes.abs_diff(self.counted_bytes) >= STEP_BYTES {
             self.node.count_held(&self.client, bytes);
@@ -63,7 +63,8 @@ impl Session {
         self.output.bytes() + self.answers.bytes() < bound && !self.is_authorizing()
     }
 
-    /// Counts the memory that the connection holds, and sees to it that what it does not need is given back.
+    /// Counts the memory that the connection holds. Spare memory of the input is given back: at once while
+    /// memory is tight, otherwise at a check soon.
     pub(super) fn count_memory(&mut self, transport: &Transport) {
         if self.node.network.is_tight() {
             self.input.shrink();

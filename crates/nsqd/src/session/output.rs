@@ -179,8 +179,8 @@ impl Output {
         self.tail.advance(written);
     }
 
-    /// Copies what lies in buffers of the log. A client that does not read would keep all of them in memory, of which it
-    /// may need little.
+    /// Copies the bytes that lie in buffers of the log. A client that does not read would otherwise keep whole buffers in
+    /// memory for a few bytes of each.
     pub(crate) fn detach(&mut self) {
         if std::mem::take(&mut self.is_shared) {
             self.seal_tail();

@@ -26,7 +26,7 @@ pub(crate) struct BulkSlots(Arc<Semaphore>);
 /// A slot that is taken, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct BulkSlot {
-    /// Nobody closes the semaphore, so that there is one.
+    /// Always `Some`: the semaphore is never closed.
     _permit: Option<OwnedSemaphorePermit>,
 }
 

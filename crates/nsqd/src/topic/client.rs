@@ -199,7 +199,7 @@ impl Client {
 pub(crate) struct Holders {
     /// The one that holds most, of those that stay.
     pub(crate) largest: Option<Arc<Client>>,
-    /// The bytes of those that are closed for what they hold.
+    /// The bytes of those that are being closed because of their memory.
     pub(crate) leaving_bytes: usize,
 }
 

@@ -456,7 +456,7 @@ impl NsqdProcess {
         nsqd
     }
 
-    /// As [`NsqdProcess::spawn`], but the log is read no further than to the addresses; what was read, and the rest.
+    /// As [`NsqdProcess::spawn`], but reads the log only up to the addresses. Returns the text read, and the unread rest.
     pub(crate) fn spawn_unread(
         command: &mut Process,
     ) -> (Self, String, Lines<BufReader<ChildStderr>>) {

@@ -99,7 +99,7 @@ impl AsRef<[u8]> for Unread {
     }
 }
 
-/// Collects what an answer is made of, up to the size that it may have.
+/// Collects the items of an answer, up to `--max-answer-size`.
 pub(super) struct Gather<'a> {
     pub(super) directory: &'a Directory,
     bytes_left: usize,
@@ -125,7 +125,7 @@ impl Gather<'_> {
         Ok(items)
     }
 
-    /// Takes what an item adds to the answer from the size that it may have.
+    /// Subtracts the size of an item from the bytes left for the answer.
     pub(super) fn take(&mut self, bytes: usize) -> Result<(), Error> {
         match self.bytes_left.checked_sub(bytes) {
             Some(left) => {

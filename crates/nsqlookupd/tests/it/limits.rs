@@ -1,4 +1,4 @@
-//! The limits on what producers and strangers can make grow.
+//! The limits on the memory that producers and strangers can take.
 
 use nsq_protocol::v1::Command;
 
