@@ -48,20 +48,42 @@ impl<K: Eq + Hash + Clone, V: Clone> Gate<K, V> {
         F: Future<Output = Result<V, E>>,
     {
         let result = lock(&self.waiting).entry(key.clone()).or_default().clone();
+        let request = Request { gate: self, key, result };
         let begin = async {
             let permit = self.slots.clone().acquire_owned().await.ok();
-            self.begin(&key, &result);
+            request.begin();
             make(Slot { _permit: permit }).await
         };
-        result.get_or_try_init(|| begin).await.cloned()
+        request.result.get_or_try_init(|| begin).await.cloned()
+    }
+}
+
+/// A request for a result. The last one that goes away while the result has not been begun leaves nothing behind.
+struct Request<'a, K: Eq + Hash, V> {
+    gate: &'a Gate<K, V>,
+    key: K,
+    result: Arc<OnceCell<V>>,
+}
+
+impl<K: Eq + Hash, V> Request<'_, K, V> {
+    /// Removes the result from the waiting ones, so that later requests do not join it.
+    fn begin(&self) {
+        self.remove_if(|_| true);
     }
 
-    /// Removes the result from the waiting ones, so that later requests do not join it.
-    fn begin(&self, key: &K, result: &Arc<OnceCell<V>>) {
-        let mut waiting = lock(&self.waiting);
-        if waiting.get(key).is_some_and(|waiting| Arc::ptr_eq(waiting, result)) {
-            waiting.remove(key);
+    fn remove_if(&self, condition: impl FnOnce(&Arc<OnceCell<V>>) -> bool) {
+        let mut waiting = lock(&self.gate.waiting);
+        let current = waiting.get(&self.key).filter(|it| Arc::ptr_eq(it, &self.result));
+        if current.is_some_and(condition) {
+            waiting.remove(&self.key);
         }
+    }
+}
+
+impl<K: Eq + Hash, V> Drop for Request<'_, K, V> {
+    fn drop(&mut self) {
+        // One is here, one in the map; requests join under its lock.
+        self.remove_if(|result| Arc::strong_count(result) == 2);
     }
 }
 
@@ -160,5 +182,35 @@ mod tests {
         drop(first);
         assert_eq!(maker.get("a", free()).await, 1);
         assert!(!maker.gate.is_full());
+    }
+
+    #[tokio::test]
+    async fn requests_that_go_away_while_they_wait_leave_nothing_behind() {
+        let maker = Maker::new();
+        let (_done_a, a) = held();
+        let (_done_b, b) = held();
+        let mut at_work = (Box::pin(maker.get("a", a)), Box::pin(maker.get("b", b)));
+        select! {
+            biased;
+            _ = &mut at_work.0 => panic!("it is held"),
+            _ = &mut at_work.1 => panic!("it is held"),
+            () = yield_now() => {}
+        }
+        let mut waiting = [pin_first(&maker), pin_first(&maker)].map(Some);
+        for request in waiting.iter_mut().flatten() {
+            select! {
+                biased;
+                _ = request => panic!("both slots are taken"),
+                () = yield_now() => {}
+            }
+        }
+        for left in [1, 0] {
+            waiting[left] = None;
+            assert_eq!(lock(&maker.gate.waiting).len(), left, "the other one still waits");
+        }
+    }
+
+    fn pin_first(maker: &Maker) -> std::pin::Pin<Box<impl Future<Output = u32>>> {
+        Box::pin(maker.get("c", free()))
     }
 }
