@@ -19,12 +19,13 @@ impl Node {
         work: impl FnOnce(&Arc<Self>, &Arc<Topic>) -> T + Send + 'static,
     ) -> Result<T, JoinError> {
         let services = &self.services;
-        if services.bulk.are_taken() {
+        if topic.bulk.are_taken() || services.bulk.are_taken() {
             services.meters.reached(Limit::BulkPublishes);
             let line = format_args!("TOPIC({}): a large publish waits for others", topic.name);
             services.clients_log.info("large publishes that wait", line);
         }
-        let slots = (services.bulk.take().await, topic.bulk.take().await);
+        // In this order, so that those who wait for their topic keep nobody from another one.
+        let slots = (topic.bulk.take().await, services.bulk.take().await);
         let (node, topic) = (self.clone(), topic.clone());
         let run = move || {
             let done = work(&node, &topic);
