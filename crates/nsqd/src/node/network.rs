@@ -31,7 +31,7 @@ pub(crate) struct NetworkMemory {
 
 impl NetworkMemory {
     pub(super) fn new(options: &ShareOptions) -> Self {
-        let bytes_max = options.network_bytes_max.saturating_sub(bodies_bytes_max(options));
+        let bytes_max = options.network_bytes_limit().saturating_sub(bodies_bytes_max(options));
         Self { bytes_max, bytes: AtomicUsize::new(0), choice: Mutex::default() }
     }
 
@@ -56,7 +56,7 @@ impl NetworkMemory {
 
 /// The part of `--max-network-memory` that the bodies of HTTP requests may take.
 pub(crate) fn bodies_bytes_max(options: &ShareOptions) -> usize {
-    options.network_bytes_max / BODIES_SHARE
+    options.network_bytes_limit() / BODIES_SHARE
 }
 
 impl Node {

@@ -13,7 +13,7 @@ pub struct ShareOptions {
     /// eighths of all, or some thousands where there are many.
     pub descriptor_reserve: u64,
     /// `--max-network-memory`: bytes of unfinished input and unsent output of all connections together; an eighth is for the
-    /// bodies of HTTP requests.
+    /// bodies of HTTP requests; 0 for no limit.
     pub network_bytes_max: usize,
     /// `--stall-timeout`: the longest that a client may leave a command unfinished or output unread; zero for no limit.
     pub stall_timeout: Duration,
@@ -21,7 +21,7 @@ pub struct ShareOptions {
     pub topics_max: usize,
     /// `--max-channels-per-topic`; 0 for no limit.
     pub channels_per_topic_max: usize,
-    /// `--max-ephemeral-memory`: bytes of the messages of all ephemeral topics together.
+    /// `--max-ephemeral-memory`: bytes of the messages of all ephemeral topics together; 0 for no limit.
     pub ephemeral_bytes_max: usize,
     /// `--http-config`: the addresses from which `/config` takes changes.
     pub http_config: HttpConfig,
@@ -60,6 +60,16 @@ impl ShareOptions {
     /// The number of channels that a topic may have.
     pub(crate) fn channels_limit(&self) -> usize {
         or_no_limit(self.channels_per_topic_max)
+    }
+
+    /// The bytes that all connections together may hold.
+    pub(crate) fn network_bytes_limit(&self) -> usize {
+        or_no_limit(self.network_bytes_max)
+    }
+
+    /// The bytes that the messages of all ephemeral topics together may take.
+    pub(crate) fn ephemeral_bytes_limit(&self) -> usize {
+        or_no_limit(self.ephemeral_bytes_max)
     }
 }
 

@@ -231,7 +231,7 @@ fn shares() -> Vec<OptionDef<Options>> {
         .named("descriptor-reserve"),
         option!(
             Options.shares.network_bytes_max,
-            "bytes of unfinished input and unsent output of all connections together",
+            "bytes of unfinished input and unsent output of all connections together; 0 for no limit",
         )
         .named("max-network-memory")
         .in_bytes(),
@@ -249,7 +249,7 @@ fn shares() -> Vec<OptionDef<Options>> {
             .named("max-channels-per-topic"),
         option!(
             Options.shares.ephemeral_bytes_max,
-            "bytes of the messages of all ephemeral topics together",
+            "bytes of the messages of all ephemeral topics together; 0 for no limit",
         )
         .named("max-ephemeral-memory")
         .in_bytes(),

@@ -64,7 +64,7 @@ impl Topic {
     }
 
     fn memory_fits(&self, bytes: usize) -> bool {
-        let max = self.services.options.shares.ephemeral_bytes_max;
+        let max = self.services.options.shares.ephemeral_bytes_limit();
         let used = self.log.ephemeral_bytes();
         let fits = |used: usize, max: usize| used.saturating_add(bytes) <= max;
         fits(used.topic, max / TOPIC_SHARE) && fits(used.all, max)

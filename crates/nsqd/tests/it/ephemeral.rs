@@ -2,7 +2,7 @@
 
 use nsq_protocol::Command;
 
-use crate::support::{Server, eventually};
+use crate::support::{Server, eventually, http};
 
 /// A message takes between one and two of these.
 const UNIT: usize = 64 << 10;
@@ -123,4 +123,18 @@ fn deferred_messages_of_an_ephemeral_topic_count() {
         });
     }
     assert_filled(server.channel_stats("c")["deferred_count"].as_u64().unwrap(), TOPIC_UNITS);
+}
+
+#[test]
+fn a_limit_of_0_bytes_is_none() {
+    let server = Server::with(|options| {
+        options.shares.ephemeral_bytes_max = 0;
+        options.shares.network_bytes_max = 0;
+    });
+    let mut consumer = server.consumer("t#ephemeral", "c", 1);
+    let large = vec![b'x'; 500_000];
+    server.client().publish("t#ephemeral", &large);
+    assert_eq!(consumer.message().body, large);
+    let (status, _) = http(server.http, "POST", "/pub?topic=t%23ephemeral", &large);
+    assert_eq!(status, 200);
 }
