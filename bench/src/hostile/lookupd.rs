@@ -124,7 +124,7 @@ fn answer(answers: &mut TcpStream, data: &[u8]) -> io::Result<()> {
     answers.write_all(&[&size.to_be_bytes()[..], data].concat())
 }
 
-/// Answers one HTTP request with the names of channels, or never if it is silent about that topic.
+/// Serves one HTTP request: sends the names of channels, or nothing if it is silent about that topic.
 fn name_channels(mut stream: &TcpStream, manner: Manner) -> io::Result<()> {
     let mut lines = BufReader::new(stream).lines();
     let is_hostile = lines.next().transpose()?.is_some_and(|line| line.contains(TOPIC));

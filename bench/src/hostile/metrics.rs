@@ -83,9 +83,9 @@ pub(super) const MEMORY: &str = "peak memory";
 pub(super) const WRITTEN: &str = "written";
 /// The size of the server's log.
 pub(super) const LOG: &str = "log";
-/// What the neighbour did.
+/// The actions of the neighbour that were done.
 pub(super) const SENT: &str = "sent";
-/// What the neighbour tried and was refused or could not do.
+/// The actions of the neighbour that were refused or failed.
 pub(super) const REFUSED: &str = "refused";
 /// The newcomers that were refused.
 pub(super) const REFUSED_NEWCOMERS: &str = "newcomers refused";

@@ -110,12 +110,7 @@ impl Directory {
         mut step: impl FnMut(&mut Registry, Time) -> Progress,
         mut removed: impl FnMut(Registration),
     ) {
-        loop {
-            let progress = self.with(&mut step);
-            progress.removed.into_iter().for_each(&mut removed);
-            if progress.is_done {
-                return;
-            }
+        while !self.step(&mut step, &mut removed) {
             thread::yield_now();
         }
     }
@@ -126,14 +121,20 @@ impl Directory {
         mut step: impl FnMut(&mut Registry, Time) -> Progress,
         mut removed: impl FnMut(Registration),
     ) {
-        loop {
-            let progress = self.with(&mut step);
-            progress.removed.into_iter().for_each(&mut removed);
-            if progress.is_done {
-                return;
-            }
+        while !self.step(&mut step, &mut removed) {
             yield_now().await;
         }
+    }
+
+    /// Makes one step of a change, and returns whether it was the last.
+    fn step(
+        &self,
+        step: impl FnOnce(&mut Registry, Time) -> Progress,
+        removed: impl FnMut(Registration),
+    ) -> bool {
+        let progress = self.with(step);
+        progress.removed.into_iter().for_each(removed);
+        progress.is_done
     }
 }
 

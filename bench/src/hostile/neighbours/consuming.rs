@@ -24,7 +24,7 @@ pub(super) const DEAF: Neighbour = Neighbour {
     },
 };
 
-/// Answers to messages that were never delivered.
+/// FINs of messages that were never delivered.
 pub(super) const FORGED_FINS: Neighbour = Neighbour {
     name: "forged_fins",
     title: "FINs of messages that do not exist, up to 200,000/s, on 1 connection",

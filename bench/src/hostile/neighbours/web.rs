@@ -28,7 +28,7 @@ pub(super) const LONG_URIS: Neighbour = Neighbour {
     },
 };
 
-/// Answers that are dear to make.
+/// Requests whose answers are dear to make.
 pub(super) const STATS: Neighbour = Neighbour {
     name: "stats",
     title: "3 clients that ask for /stats over 2,000 channels, up to 20 times/s each",

@@ -136,7 +136,7 @@ impl Session {
         Ok(())
     }
 
-    /// Answers a batch that is in the log.
+    /// Adds the answers to the commands of a batch that is in the log.
     pub(super) fn published(&mut self, published: Published) {
         let Published { topic, end, messages, commands } = published;
         self.client.count_published(topic.name.as_str(), messages);

@@ -14,7 +14,7 @@ use crate::{
     limit::Limit,
 };
 
-/// Answers of up to this size are not counted while clients read them: hardly more than a connection needs anyway.
+/// The largest size of answers that are not counted while clients read them: hardly more than a connection needs anyway.
 const UNCOUNTED_BYTES: usize = 64 << 10;
 
 /// The unit in which unread answers are counted.

@@ -146,7 +146,7 @@ impl Query {
         self.answer_with(&body).unwrap();
     }
 
-    /// Answers with any body. Fails when nsqd does not read all of it.
+    /// Sends any body as the answer. Fails when nsqd does not read all of it.
     pub(super) fn answer_with(mut self, body: &str) -> std::io::Result<()> {
         let length = body.len();
         write!(
